@@ -1,0 +1,17 @@
+//! Who may do what: the catalogue of permissions, roles as sets of them, actors, and the proofs without
+//! which no operation runs. Knows no storage; whoever loads the facts asks here for the verdict.
+
+pub mod catalog;
+pub mod policy;
+pub mod proof;
+pub mod role;
+
+pub use catalog::{Permission, perm};
+pub use policy::{
+    MemberListVisibility, OrganizationPolicy, OrganizationRole, ShareAcceptance, WorkspaceCreation,
+    WorkspaceDeletion,
+};
+pub use proof::{
+    Actor, Denied, Granted, Open, OrganizationAccess, OwnSession, Proof, Recheck, System, WorkspaceAccess,
+};
+pub use role::{PermissionSet, Role, SystemRole};

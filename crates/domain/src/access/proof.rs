@@ -1,0 +1,316 @@
+//! Actors, what they may do, and the proofs of it. A proof has private fields and comes only from a verdict
+//! given here, so that code which holds one need not ask again. Knows no storage.
+
+use std::{marker::PhantomData, sync::Arc};
+
+use super::{
+    catalog::{Permission, PermissionType},
+    policy::{OrganizationPolicy, OrganizationRole},
+    role::{PermissionSet, Role},
+};
+use crate::ids::{MembershipId, OrganizationId, SessionId, UserId, WorkspaceId};
+
+/// Who acts. Identity only: what an actor may do is read anew for every request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Actor {
+    /// A person on a signed-in device.
+    User {
+        /// The person.
+        user: UserId,
+        /// The device's session; it must still be alive.
+        session: SessionId,
+    },
+}
+
+impl Actor {
+    /// The person, or the person behind it.
+    pub fn user(self) -> UserId {
+        let Self::User { user, .. } = self;
+        user
+    }
+
+    /// The session the actor speaks through.
+    pub fn session(self) -> SessionId {
+        let Self::User { session, .. } = self;
+        session
+    }
+}
+
+/// Why an actor is turned away before the operation's own rules are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// Not signed in, or no longer: the session ended or the account was disabled.
+    SignedOut,
+    /// What was asked for does not exist, or the actor may not know that it does.
+    NotFound,
+    /// The actor sees it and lacks this permission.
+    Forbidden(Permission),
+}
+
+/// What is known of an actor's place in a workspace, as it was read in one statement.
+#[derive(Clone, Debug)]
+pub struct WorkspaceFacts {
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// The organization it belongs to.
+    pub organization: OrganizationId,
+    /// That organization's policy.
+    pub policy: OrganizationPolicy,
+    /// The actor's role in the organization while the membership of it is active.
+    pub organization_role: Option<OrganizationRole>,
+    /// The actor's own membership, while it has not expired, and its role.
+    pub membership: Option<(MembershipId, Role)>,
+}
+
+/// An actor's rights in one workspace.
+#[derive(Clone, Debug)]
+pub struct WorkspaceAccess {
+    actor: Actor,
+    facts: WorkspaceFacts,
+    permissions: PermissionSet,
+}
+
+impl WorkspaceAccess {
+    /// The verdict on the facts; `NotFound` for an actor who may not know of the workspace.
+    pub fn assess(actor: Actor, facts: WorkspaceFacts) -> Result<Arc<Self>, Denied> {
+        let role = facts.membership.as_ref().map(|(_, role)| role.permissions);
+        let permissions = facts.policy.in_workspace(role, facts.organization_role);
+        if !permissions.holds(Permission::WorkspaceView) {
+            return Err(Denied::NotFound);
+        }
+        Ok(Arc::new(Self { actor, facts, permissions }))
+    }
+
+    /// Who acts.
+    pub fn actor(&self) -> Actor {
+        self.actor
+    }
+
+    /// The workspace.
+    pub fn workspace(&self) -> WorkspaceId {
+        self.facts.workspace
+    }
+
+    /// The organization of the workspace.
+    pub fn organization(&self) -> OrganizationId {
+        self.facts.organization
+    }
+
+    /// The organization's policy.
+    pub fn policy(&self) -> &OrganizationPolicy {
+        &self.facts.policy
+    }
+
+    /// The role of the actor's own membership; `None` for an organization admin who is no member.
+    pub fn role(&self) -> Option<&Role> {
+        self.facts.membership.as_ref().map(|(_, role)| role)
+    }
+
+    /// The actor's own membership.
+    pub fn membership(&self) -> Option<MembershipId> {
+        self.facts.membership.as_ref().map(|(id, _)| *id)
+    }
+
+    /// The actor's role in the organization.
+    pub fn organization_role(&self) -> Option<OrganizationRole> {
+        self.facts.organization_role
+    }
+
+    /// Everything the actor may do in the workspace.
+    pub fn permissions(&self) -> PermissionSet {
+        self.permissions
+    }
+
+    /// The proof that the actor holds `P`.
+    pub fn grant<P: PermissionType<Access = Self>>(self: &Arc<Self>) -> Result<Granted<P>, Denied> {
+        if self.permissions.holds(P::PERMISSION) {
+            Ok(Granted { access: Arc::clone(self), permission: PhantomData })
+        } else {
+            Err(Denied::Forbidden(P::PERMISSION))
+        }
+    }
+}
+
+/// What is known of an actor's place in an organization.
+#[derive(Clone, Copy, Debug)]
+pub struct OrganizationFacts {
+    /// The organization.
+    pub organization: OrganizationId,
+    /// Its policy.
+    pub policy: OrganizationPolicy,
+    /// The actor's role while the membership is active.
+    pub role: Option<OrganizationRole>,
+    /// Whether the actor is an admin of any workspace in it.
+    pub administers_a_workspace: bool,
+}
+
+/// An actor's rights in one organization.
+#[derive(Clone, Debug)]
+pub struct OrganizationAccess {
+    actor: Actor,
+    facts: OrganizationFacts,
+    permissions: PermissionSet,
+}
+
+impl OrganizationAccess {
+    /// The verdict on the facts; `NotFound` for an actor who may not know of the organization.
+    pub fn assess(actor: Actor, facts: OrganizationFacts) -> Result<Arc<Self>, Denied> {
+        let permissions = facts.policy.in_organization(facts.role, facts.administers_a_workspace);
+        if !permissions.holds(Permission::OrganizationView) {
+            return Err(Denied::NotFound);
+        }
+        Ok(Arc::new(Self { actor, facts, permissions }))
+    }
+
+    /// Who acts.
+    pub fn actor(&self) -> Actor {
+        self.actor
+    }
+
+    /// The organization.
+    pub fn organization(&self) -> OrganizationId {
+        self.facts.organization
+    }
+
+    /// Everything the actor may do in the organization itself.
+    pub fn permissions(&self) -> PermissionSet {
+        self.permissions
+    }
+
+    /// The proof that the actor holds `P`.
+    pub fn grant<P: PermissionType<Access = Self>>(self: &Arc<Self>) -> Result<Granted<P>, Denied> {
+        if self.permissions.holds(P::PERMISSION) {
+            Ok(Granted { access: Arc::clone(self), permission: PhantomData })
+        } else {
+            Err(Denied::Forbidden(P::PERMISSION))
+        }
+    }
+}
+
+/// The proof that an actor holds `P`, and in which workspace or organization.
+pub struct Granted<P: PermissionType> {
+    access: Arc<P::Access>,
+    permission: PhantomData<P>,
+}
+
+impl<P: PermissionType> Clone for Granted<P> {
+    fn clone(&self) -> Self {
+        Self { access: Arc::clone(&self.access), permission: PhantomData }
+    }
+}
+
+impl<P: PermissionType> Granted<P> {
+    /// The rights it was taken from: a further proof needs no further statement.
+    pub fn access(&self) -> &Arc<P::Access> {
+        &self.access
+    }
+}
+
+/// The proof that a person is signed in, for what is about themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnSession {
+    actor: Actor,
+}
+
+impl OwnSession {
+    /// The verdict on whether the session is alive and its user may use it.
+    pub fn assess(actor: Actor, alive: bool) -> Result<Self, Denied> {
+        if alive { Ok(Self { actor }) } else { Err(Denied::SignedOut) }
+    }
+
+    /// Who acts.
+    pub fn actor(&self) -> Actor {
+        self.actor
+    }
+}
+
+/// An operation open to anyone who can reach the service: signing in, or answering by a secret link.
+#[derive(Clone, Copy, Debug)]
+pub struct Open(());
+
+impl Open {
+    /// Opens the door without a right; `reason` says why that is safe.
+    pub fn because(_reason: &'static str) -> Self {
+        Self(())
+    }
+}
+
+/// The service itself at work: mailer, event log, operator commands.
+#[derive(Clone, Copy, Debug)]
+pub struct System(());
+
+impl System {
+    /// The part of the service that acts.
+    pub fn named(_part: &'static str) -> Self {
+        Self(())
+    }
+}
+
+/// What has to hold again inside the transaction of a change.
+#[derive(Clone, Copy, Debug)]
+pub enum Recheck {
+    /// The actor still holds the permission in the workspace.
+    Workspace(Actor, WorkspaceId, Permission),
+    /// The actor still holds the permission in the organization.
+    Organization(Actor, OrganizationId, Permission),
+    /// The session is still alive.
+    Session(Actor),
+    /// Nothing: the proof names no actor.
+    Nothing,
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// What opens a session with the database. Sealed: only the types of this module are proofs.
+pub trait Proof: sealed::Sealed + Send + Sync {
+    /// What to ask again before a change is written.
+    fn recheck(&self) -> Recheck;
+}
+
+impl<P: PermissionType> sealed::Sealed for Granted<P> {}
+impl<P: PermissionType> Proof for Granted<P> {
+    fn recheck(&self) -> Recheck {
+        self.access.recheck(P::PERMISSION)
+    }
+}
+
+impl sealed::Sealed for OwnSession {}
+impl Proof for OwnSession {
+    fn recheck(&self) -> Recheck {
+        Recheck::Session(self.actor)
+    }
+}
+
+impl sealed::Sealed for Open {}
+impl Proof for Open {
+    fn recheck(&self) -> Recheck {
+        Recheck::Nothing
+    }
+}
+
+impl sealed::Sealed for System {}
+impl Proof for System {
+    fn recheck(&self) -> Recheck {
+        Recheck::Nothing
+    }
+}
+
+/// The rights a permission is taken from: those in a workspace or those in an organization.
+pub trait Rights: Send + Sync + 'static {
+    /// What to ask again so that `permission` still holds.
+    fn recheck(&self, permission: Permission) -> Recheck;
+}
+
+impl Rights for WorkspaceAccess {
+    fn recheck(&self, permission: Permission) -> Recheck {
+        Recheck::Workspace(self.actor, self.workspace(), permission)
+    }
+}
+
+impl Rights for OrganizationAccess {
+    fn recheck(&self, permission: Permission) -> Recheck {
+        Recheck::Organization(self.actor, self.organization(), permission)
+    }
+}

@@ -1,0 +1,75 @@
+//! What happened, for those who watch. An event says that something changed and where to look; who may see
+//! it is asked when it is delivered.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::{
+    access::policy::words,
+    ids::{InvitationId, SessionId, UserId, WorkspaceId},
+    invitations::InvitationStatus,
+    text::Email,
+};
+
+words! {
+    /// What kind of thing happened.
+    EventKind {
+        /// An invitation was made, answered, resent, revoked or its mail was delivered.
+        Invitation = "INVITATION",
+        /// A person's rights in a workspace changed or ended.
+        Access = "ACCESS",
+        /// A person's session ended.
+        Session = "SESSION",
+    }
+}
+
+/// Something that happened, to be written in the transaction in which it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The invitation to `email` now stands at `status` in this workspace.
+    Invitation {
+        /// The invitation.
+        invitation: InvitationId,
+        /// The workspace that is told.
+        workspace: WorkspaceId,
+        /// The invitee, who is told as well.
+        email: Email,
+        /// The status it has from now on.
+        status: InvitationStatus,
+    },
+    /// The person's rights in the workspace are to be read anew.
+    Access {
+        /// The workspace.
+        workspace: WorkspaceId,
+        /// The person.
+        user: UserId,
+    },
+    /// The session is over, or all of the person's sessions are.
+    Session {
+        /// The person.
+        user: UserId,
+        /// Which one; `None`: all of them may be.
+        session: Option<SessionId>,
+    },
+}
+
+/// An event as it was read back from the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Its place in the log; later events have higher numbers, with gaps.
+    pub seq: i64,
+    /// What kind of thing happened.
+    pub kind: EventKind,
+    /// The workspace it happened in.
+    pub workspace: Option<WorkspaceId>,
+    /// The person it is about.
+    pub user: Option<UserId>,
+    /// The e-mail address it is about.
+    pub email: Option<String>,
+    /// The object it is about: an invitation, a session.
+    pub subject: Option<Uuid>,
+    /// The state the object took.
+    pub state: Option<String>,
+    /// When it happened.
+    pub at: DateTime<Utc>,
+}

@@ -1,0 +1,17 @@
+//! Guildhall's rules. Pure and synchronous: facts, input and `now` in, a plan or a refusal out.
+//! Knows nothing of databases, GraphQL, HTTP or tokio.
+
+pub mod access;
+pub mod accounts;
+pub mod events;
+pub mod ids;
+pub mod invitations;
+pub mod mail;
+pub mod members;
+pub mod page;
+pub mod passwords;
+pub mod refusal;
+pub mod seams;
+pub mod sessions;
+pub mod text;
+pub mod workspaces;

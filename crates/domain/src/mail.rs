@@ -1,0 +1,103 @@
+//! The letters this product writes: what each one says, as data.
+//!
+//! Knows the facts a letter carries. Refuses to know templates, MIME, queues and mail servers: a letter is
+//! stored sealed in the queue as JSON and becomes text only at the moment it is sent.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// One letter to one recipient. In JSON: `{"kind": "invitation", …}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Letter {
+    /// Someone is invited to one or more workspaces of an organization.
+    Invitation(InvitationLetter),
+}
+
+impl Letter {
+    /// The name of the kind, as it stands in JSON and in the names of the templates.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Invitation(_) => "invitation",
+        }
+    }
+
+    /// The address the letter goes to.
+    pub fn recipient(&self) -> &str {
+        match self {
+            Self::Invitation(letter) => &letter.recipient_email,
+        }
+    }
+}
+
+/// The facts of an invitation.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvitationLetter {
+    pub recipient_email: String,
+    pub inviter_name: String,
+    pub inviter_email: String,
+    pub organization_name: String,
+    /// At least one.
+    pub workspaces: Vec<InvitedWorkspace>,
+    /// Absolute URL that carries the invitation's secret token.
+    pub link: String,
+    pub expires_at: DateTime<Utc>,
+    /// A personal note from the inviter; may have several lines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// One workspace of an invitation, with the role it would give.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InvitedWorkspace {
+    pub display_name: String,
+    pub role_name: String,
+}
+
+/// Leaves the link out: whoever reads it in a log could accept the invitation.
+impl fmt::Debug for InvitationLetter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InvitationLetter")
+            .field("recipient_email", &self.recipient_email)
+            .field("inviter_email", &self.inviter_email)
+            .field("organization_name", &self.organization_name)
+            .field("workspaces", &self.workspaces)
+            .field("expires_at", &self.expires_at)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter() -> Letter {
+        Letter::Invitation(InvitationLetter {
+            recipient_email: "ben@example.com".into(),
+            inviter_name: "Ann".into(),
+            inviter_email: "ann@example.com".into(),
+            organization_name: "Acme".into(),
+            workspaces: vec![InvitedWorkspace {
+                display_name: "Research".into(),
+                role_name: "Viewer".into(),
+            }],
+            link: "https://example.com/invitations/s3cret-token".into(),
+            expires_at: DateTime::UNIX_EPOCH,
+            message: None,
+        })
+    }
+
+    #[test]
+    fn a_letter_survives_the_queue() {
+        let json = serde_json::to_string(&letter()).unwrap();
+        assert!(json.starts_with(r#"{"kind":"invitation","#), "{json}");
+        assert_eq!(serde_json::from_str::<Letter>(&json).unwrap(), letter());
+    }
+
+    #[test]
+    fn debug_output_does_not_reveal_the_link() {
+        assert!(!format!("{:?}", letter()).contains("s3cret-token"));
+    }
+}

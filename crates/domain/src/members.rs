@@ -1,0 +1,189 @@
+//! Members of a workspace: changing a role, removing, leaving. Knows who counts as the last admin.
+
+use crate::{
+    access::{OrganizationRole, PermissionSet, policy::words, role::Role},
+    codes,
+    ids::UserId,
+    refusal::Refusal,
+};
+
+words! {
+    /// How a membership came about.
+    MembershipSource {
+        /// Made the workspace.
+        Creator = "CREATOR",
+        /// Accepted an invitation.
+        Invitation = "INVITATION",
+        /// Was added by an operator.
+        Direct = "DIRECT",
+        /// Set the instance up.
+        Setup = "SETUP",
+    }
+}
+
+codes! {
+    /// Why a member's role was not changed.
+    UpdateMemberRoleCode { NotFound, LastAdmin, PrivilegeEscalation, OwnerProtected }
+}
+codes! {
+    /// Why a member was not removed.
+    RemoveMemberCode { NotFound, LastAdmin, OwnerProtected }
+}
+codes! {
+    /// Why a person did not leave a workspace.
+    LeaveWorkspaceCode { NotFound, LastAdmin }
+}
+
+/// The codes of an operation that can take an admin away.
+pub trait KeepsAnAdmin: Copy {
+    /// The code that keeps the last one.
+    const LAST_ADMIN: Self;
+}
+impl KeepsAnAdmin for UpdateMemberRoleCode {
+    const LAST_ADMIN: Self = Self::LastAdmin;
+}
+impl KeepsAnAdmin for RemoveMemberCode {
+    const LAST_ADMIN: Self = Self::LastAdmin;
+}
+impl KeepsAnAdmin for LeaveWorkspaceCode {
+    const LAST_ADMIN: Self = Self::LastAdmin;
+}
+
+/// What is known of a member, read while the workspace is locked.
+#[derive(Clone, Debug)]
+pub struct MemberFacts {
+    /// The member.
+    pub user: UserId,
+    /// The role held now.
+    pub role: Role,
+    /// The role in the organization.
+    pub organization_role: Option<OrganizationRole>,
+    /// Whether the member made the workspace.
+    pub is_creator: bool,
+    /// How many members besides this one are effective admins: an administering role, not expiring, the
+    /// account not disabled.
+    pub other_admins: u64,
+}
+
+/// Refuses what would leave the workspace without an effective admin.
+fn keep_an_admin<C: KeepsAnAdmin>(member: &MemberFacts) -> Result<(), Refusal<C>> {
+    if member.role.administers() && member.other_admins == 0 {
+        return Err(Refusal::new(
+            C::LAST_ADMIN,
+            "This is the workspace's last admin. Give another member the Admin role first.",
+        ));
+    }
+    Ok(())
+}
+
+/// An owner keeps the workspaces they made, unless another owner or they themselves decide otherwise.
+fn owner_protected(member: &MemberFacts, by: UserId, by_role: Option<OrganizationRole>) -> bool {
+    member.is_creator
+        && member.organization_role == Some(OrganizationRole::Owner)
+        && member.user != by
+        && by_role != Some(OrganizationRole::Owner)
+}
+
+/// Whether a role may be granted by somebody who holds `held`.
+pub fn may_grant(held: PermissionSet, role: &Role) -> bool {
+    held.covers(role.permissions.grantable())
+}
+
+/// Judges a change of role by `by`, who holds `held` in the workspace.
+pub fn judge_role_change(
+    member: &MemberFacts,
+    role: &Role,
+    by: UserId,
+    by_role: Option<OrganizationRole>,
+    held: PermissionSet,
+) -> Result<(), Refusal<UpdateMemberRoleCode>> {
+    if !may_grant(held, role) {
+        return Err(Refusal::new(
+            UpdateMemberRoleCode::PrivilegeEscalation,
+            format!("The role {} holds permissions that you do not have yourself.", role.name),
+        )
+        .at("role"));
+    }
+    if owner_protected(member, by, by_role) && !role.administers() {
+        return Err(Refusal::new(
+            UpdateMemberRoleCode::OwnerProtected,
+            "An owner of the organization stays Admin of a workspace they created. Ask an owner.",
+        ));
+    }
+    if role.administers() { Ok(()) } else { keep_an_admin(member) }
+}
+
+/// Judges a removal by `by`.
+pub fn judge_removal(
+    member: &MemberFacts,
+    by: UserId,
+    by_role: Option<OrganizationRole>,
+) -> Result<(), Refusal<RemoveMemberCode>> {
+    if owner_protected(member, by, by_role) {
+        return Err(Refusal::new(
+            RemoveMemberCode::OwnerProtected,
+            "An owner of the organization stays in a workspace they created. Ask an owner.",
+        ));
+    }
+    keep_an_admin(member)
+}
+
+/// Judges leaving.
+pub fn judge_leaving(member: &MemberFacts) -> Result<(), Refusal<LeaveWorkspaceCode>> {
+    keep_an_admin(member)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::access::SystemRole;
+
+    fn member(role: SystemRole, other_admins: u64) -> MemberFacts {
+        MemberFacts {
+            user: Uuid::from_u128(1).into(),
+            role: role.into(),
+            organization_role: None,
+            is_creator: false,
+            other_admins,
+        }
+    }
+    fn by() -> UserId {
+        Uuid::from_u128(2).into()
+    }
+
+    #[test]
+    fn the_last_admin_is_neither_demoted_nor_removed_nor_lets_go() {
+        let last = member(SystemRole::Admin, 0);
+        let held = SystemRole::Admin.permissions();
+        let demoted = judge_role_change(&last, &SystemRole::Editor.into(), by(), None, held).unwrap_err();
+        assert_eq!(demoted.code, UpdateMemberRoleCode::LastAdmin);
+        assert_eq!(judge_removal(&last, by(), None).unwrap_err().code, RemoveMemberCode::LastAdmin);
+        assert_eq!(judge_leaving(&last).unwrap_err().code, LeaveWorkspaceCode::LastAdmin);
+        assert!(judge_role_change(&last, &SystemRole::Admin.into(), by(), None, held).is_ok());
+        assert!(judge_leaving(&member(SystemRole::Admin, 1)).is_ok());
+        assert!(judge_leaving(&member(SystemRole::Viewer, 1)).is_ok());
+    }
+
+    #[test]
+    fn nobody_grants_what_they_lack() {
+        let editor = SystemRole::Editor.permissions();
+        let refused =
+            judge_role_change(&member(SystemRole::Viewer, 1), &SystemRole::Admin.into(), by(), None, editor);
+        assert_eq!(refused.unwrap_err().code, UpdateMemberRoleCode::PrivilegeEscalation);
+    }
+
+    #[test]
+    fn an_owner_keeps_the_workspace_they_made_unless_an_owner_says_otherwise() {
+        let creator = MemberFacts {
+            organization_role: Some(OrganizationRole::Owner),
+            is_creator: true,
+            ..member(SystemRole::Admin, 3)
+        };
+        let admin = Some(OrganizationRole::Admin);
+        assert_eq!(judge_removal(&creator, by(), admin).unwrap_err().code, RemoveMemberCode::OwnerProtected);
+        assert!(judge_removal(&creator, by(), Some(OrganizationRole::Owner)).is_ok());
+        assert!(judge_removal(&creator, creator.user, Some(OrganizationRole::Owner)).is_ok());
+    }
+}

@@ -1,0 +1,262 @@
+//! Refusals: what a correct client has to handle. Each operation declares its own enum of codes with
+//! [`codes!`]; every code has one documentation text, in [`refusal_doc!`], which the schema shows too.
+
+use std::borrow::Cow;
+
+use crate::{passwords::PasswordRule, text::TextFault};
+
+/// One reason why an operation changed nothing, for the reader who asked for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusal<C> {
+    /// Which rule, from the operation's own set.
+    pub code: C,
+    /// The path in the input, such as `["email"]` or `["invitees", "3", "role"]`; empty for the whole.
+    pub field: Vec<Cow<'static, str>>,
+    /// What was wrong and what to do, as a sentence.
+    pub message: String,
+    /// More for a program, where the code has more to say.
+    pub detail: Option<Detail>,
+}
+
+/// What a refusal carries beside its code.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Detail {
+    /// Why a name cannot be had.
+    NameUnavailable(NameUnavailable),
+    /// The password rules that are not met.
+    WeakPassword(Vec<PasswordRule>),
+}
+
+crate::access::policy::words! {
+    /// Why a workspace name cannot be had.
+    NameUnavailable {
+        /// Another workspace of the instance has it.
+        Taken = "TAKEN",
+        /// The service keeps it for itself.
+        Reserved = "RESERVED",
+        /// It does not have the form of a name.
+        Invalid = "INVALID",
+    }
+}
+
+impl<C> Refusal<C> {
+    /// A refusal of the whole input.
+    pub fn new(code: C, message: impl Into<String>) -> Self {
+        Self { code, field: Vec::new(), message: message.into(), detail: None }
+    }
+
+    /// The same, about one field.
+    pub fn at(mut self, field: impl Into<Cow<'static, str>>) -> Self {
+        self.field.push(field.into());
+        self
+    }
+
+    /// The same, with more for a program.
+    pub fn with(mut self, detail: Detail) -> Self {
+        self.detail = Some(detail);
+        self
+    }
+}
+
+/// The codes of one operation.
+pub trait RefusalCode: Copy + std::fmt::Debug + Send + Sync + 'static {
+    /// The code of an input that cannot be read.
+    const INVALID_INPUT: Self;
+}
+
+/// Everything that was wrong with an input: never empty.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refusals<C>(pub Vec<Refusal<C>>);
+
+impl<C> From<Refusal<C>> for Refusals<C> {
+    fn from(refusal: Refusal<C>) -> Self {
+        Self(vec![refusal])
+    }
+}
+
+/// Reads the fields of an input one after the other and keeps every fault, so that a form shows all of them
+/// at once.
+#[derive(Debug)]
+pub struct InputReader<C> {
+    faults: Vec<Refusal<C>>,
+}
+
+impl<C: RefusalCode> Default for InputReader<C> {
+    fn default() -> Self {
+        Self { faults: Vec::new() }
+    }
+}
+
+impl<C: RefusalCode> InputReader<C> {
+    /// The parsed field, or `None` with the fault kept.
+    pub fn field<T, E: Into<FieldFault>>(&mut self, name: &'static str, parsed: Result<T, E>) -> Option<T> {
+        match parsed {
+            Ok(value) => Some(value),
+            Err(fault) => {
+                let message = format!("`{name}` {}", fault.into().0);
+                self.faults.push(Refusal::new(C::INVALID_INPUT, message).at(name));
+                None
+            }
+        }
+    }
+
+    /// An optional field: absent is no fault.
+    pub fn optional<T, E: Into<FieldFault>>(
+        &mut self,
+        name: &'static str,
+        parsed: Option<Result<T, E>>,
+    ) -> Option<Option<T>> {
+        match parsed {
+            None => Some(None),
+            Some(parsed) => self.field(name, parsed).map(Some),
+        }
+    }
+
+    /// Keeps a refusal found on the way.
+    pub fn refuse(&mut self, refusal: Refusal<C>) {
+        self.faults.push(refusal);
+    }
+
+    /// Everything that was refused, if anything was.
+    pub fn finish(self) -> Result<(), Refusals<C>> {
+        if self.faults.is_empty() { Ok(()) } else { Err(Refusals(self.faults)) }
+    }
+
+    /// `parsed` when nothing was refused: it is `Some` then.
+    pub fn all<T>(self, parsed: Option<T>) -> Result<T, Refusals<C>> {
+        match parsed {
+            Some(value) if self.faults.is_empty() => Ok(value),
+            _ => Err(Refusals(self.faults)),
+        }
+    }
+}
+
+/// What is wrong with a field, phrased to follow its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldFault(pub String);
+
+impl From<TextFault> for FieldFault {
+    fn from(fault: TextFault) -> Self {
+        Self(fault.message())
+    }
+}
+
+impl From<crate::ids::NotAnId> for FieldFault {
+    fn from(fault: crate::ids::NotAnId) -> Self {
+        Self(fault.to_string())
+    }
+}
+
+/// Declares the refusal codes of an operation. `InvalidInput` is always among them.
+#[macro_export]
+macro_rules! codes {
+    ($(#[$doc:meta])* $name:ident { $($code:ident),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name {
+            #[doc = $crate::refusal_doc!(InvalidInput)]
+            InvalidInput,
+            $(#[doc = $crate::refusal_doc!($code)] $code,)*
+        }
+
+        impl $crate::refusal::RefusalCode for $name {
+            const INVALID_INPUT: Self = Self::InvalidInput;
+        }
+    };
+}
+
+/// The documentation of a refusal code: one text wherever the code stands.
+#[macro_export]
+macro_rules! refusal_doc {
+    (InvalidInput) => {
+        "A field of the input cannot be read; `field` says which, `message` what to change."
+    };
+    (AlreadyExists) => {
+        "It exists already."
+    };
+    (NameUnavailable) => {
+        "The name cannot be had; `reason` says why."
+    };
+    (LastAdmin) => {
+        "The workspace would be left without an admin. Give another member the Admin role first."
+    };
+    (OwnerProtected) => {
+        "An owner of the organization cannot be unlinked from a workspace they created, except by an owner."
+    };
+    (PrivilegeEscalation) => {
+        "Nobody grants a role that holds a permission they lack."
+    };
+    (WorkspaceArchived) => {
+        "The workspace is archived and so read-only. Restore it first."
+    };
+    (AlreadyMember) => {
+        "The person is a member of the workspace already."
+    };
+    (AlreadyInvited) => {
+        "There is a pending invitation for this e-mail address. Resend or revoke that one."
+    };
+    (InvitationNotPending) => {
+        "The invitation was answered, revoked or replaced before."
+    };
+    (InvitationExpired) => {
+        "The invitation has expired. Ask the inviter to send it again."
+    };
+    (LinkInvalid) => {
+        "The link is not valid, or not any more. A resent invitation makes the earlier link invalid."
+    };
+    (EmailMismatch) => {
+        "The invitation is for another e-mail address than the one you are signed in with."
+    };
+    (EmailUnverified) => {
+        "Your e-mail address is not verified yet. Open the link in the mail instead."
+    };
+    (InviterLostPermission) => {
+        "The inviter may no longer invite to this workspace, so the invitation is void. Ask for a new one."
+    };
+    (InvalidCredentials) => {
+        "E-mail address and password do not belong together."
+    };
+    (UserDisabled) => {
+        "The account is disabled. An admin of the organization can enable it."
+    };
+    (WeakPassword) => {
+        "The password does not meet every rule; `unmet` lists those it does not."
+    };
+    (SetupDone) => {
+        "The instance was set up before. Sign in instead."
+    };
+    (SessionInvalid) => {
+        "The refresh token is unknown, expired, was used before, or its session has ended. Sign in again."
+    };
+    (NotFound) => {
+        "There is no such object, or you may not know of it."
+    };
+    (AccountExists) => {
+        "The address of this invitation has an account already. Sign in to accept."
+    };
+    (RateLimited) => {
+        "Too many tries in a short time. Wait as long as `message` says."
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    codes! {
+        /// Codes of a test.
+        TestCode { AlreadyMember }
+    }
+
+    #[test]
+    fn every_fault_of_an_input_is_kept() {
+        let mut input = InputReader::<TestCode>::default();
+        assert_eq!(input.field::<(), _>("email", Err(FieldFault("is empty".into()))), None);
+        assert_eq!(input.field::<_, FieldFault>("name", Ok(1)), Some(1));
+        input.refuse(Refusal::new(TestCode::AlreadyMember, "twice").at("role"));
+        let Refusals(faults) = input.finish().unwrap_err();
+        assert_eq!(faults.len(), 2);
+        assert_eq!(faults[0].message, "`email` is empty");
+        assert_eq!(faults[0].field, ["email"]);
+    }
+}

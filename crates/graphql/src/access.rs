@@ -1,0 +1,136 @@
+//! Permissions and roles in the schema. The enum is made from the catalogue, so that a permission exists
+//! once.
+
+use std::borrow::Cow;
+
+use async_graphql::{
+    ContextSelectionSet, Enum, ID, InputType, InputValueError, InputValueResult, Object, OutputType,
+    Positioned, ServerResult, SimpleObject, Value,
+    indexmap::IndexMap,
+    parser::types::Field,
+    registry::{MetaEnumValue, MetaType, MetaTypeId, Registry},
+};
+use guildhall_domain::access::{self, PermissionSet, role};
+
+/// A permission in the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permission(pub access::Permission);
+
+/// The enum value of a permission: `MEMBERS_INVITE` for `members.invite`.
+pub(crate) fn wire_name(permission: access::Permission) -> String {
+    permission.name().replace('.', "_").to_uppercase()
+}
+
+fn register(_: &mut Registry) -> MetaType {
+    let values: IndexMap<String, MetaEnumValue> = access::Permission::ALL
+        .iter()
+        .map(|permission| {
+            let mut value = MetaEnumValue::new(wire_name(*permission));
+            value.description = Some(permission.sentence().to_owned());
+            (wire_name(*permission), value)
+        })
+        .collect();
+    MetaType::Enum {
+        name: "Permission".to_owned(),
+        description: Some("Something that a role can allow, in a workspace or an organization.".to_owned()),
+        enum_values: values,
+        visible: None,
+        inaccessible: false,
+        tags: Vec::new(),
+        rust_typename: None,
+        directive_invocations: Vec::new(),
+        requires_scopes: Vec::new(),
+    }
+}
+
+impl InputType for Permission {
+    type RawValueType = Self;
+
+    fn type_name() -> Cow<'static, str> {
+        Cow::Borrowed("Permission")
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        registry.create_input_type::<Self, _>(MetaTypeId::Enum, register)
+    }
+
+    fn parse(value: Option<Value>) -> InputValueResult<Self> {
+        let name = match &value {
+            Some(Value::Enum(name)) => name.as_str(),
+            Some(Value::String(name)) => name.as_str(),
+            _ => return Err(InputValueError::expected_type(value.unwrap_or_default())),
+        };
+        access::Permission::ALL
+            .iter()
+            .find(|permission| wire_name(**permission) == name)
+            .map(|permission| Self(*permission))
+            .ok_or_else(|| InputValueError::custom("This is no permission of the catalogue."))
+    }
+
+    fn to_value(&self) -> Value {
+        Value::Enum(async_graphql::Name::new(wire_name(self.0)))
+    }
+
+    fn as_raw_value(&self) -> Option<&Self> {
+        Some(self)
+    }
+}
+
+impl OutputType for Permission {
+    fn type_name() -> Cow<'static, str> {
+        Cow::Borrowed("Permission")
+    }
+
+    fn create_type_info(registry: &mut Registry) -> String {
+        registry.create_output_type::<Self, _>(MetaTypeId::Enum, register)
+    }
+
+    async fn resolve(&self, _: &ContextSelectionSet<'_>, _: &Positioned<Field>) -> ServerResult<Value> {
+        Ok(InputType::to_value(self))
+    }
+}
+
+pub(crate) fn permissions(set: PermissionSet) -> Vec<Permission> {
+    set.iter().map(Permission).collect()
+}
+
+/// A role: a named set of permissions that members, invitations and machines hold in a workspace.
+pub struct Role(pub role::Role);
+
+#[Object]
+impl Role {
+    /// The role's global id.
+    pub(crate) async fn id(&self) -> ID {
+        self.0.id.into()
+    }
+    /// A short upper-case word, unique in the organization: `VIEWER`, `EDITOR` or `ADMIN` for a system role.
+    async fn key(&self) -> &str {
+        &self.0.key
+    }
+    /// The name people read.
+    async fn name(&self) -> &str {
+        &self.0.name
+    }
+    /// What the role allows, before the organization's policy has its say.
+    async fn permissions(&self) -> Vec<Permission> {
+        permissions(self.0.permissions)
+    }
+}
+
+/// Where a right comes from.
+#[derive(Enum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessSource {
+    /// The caller's own membership of the workspace.
+    Membership,
+    /// The caller is an admin or owner of the organization, and so an Admin of every workspace in it.
+    Organization,
+}
+
+/// The caller's rights in a workspace, and where they come from.
+#[derive(SimpleObject)]
+pub struct ViewerAccess {
+    /// The role that decides.
+    pub role: Role,
+    /// Where it comes from.
+    pub source: AccessSource,
+}

@@ -1,0 +1,81 @@
+//! Top-level errors: each with `extensions.code` from a fixed set, and nothing internal.
+
+use std::sync::Arc;
+
+use async_graphql::{Context, Error, ErrorExtensions};
+use guildhall_domain::{access::Denied, page::PageFault};
+use guildhall_persistence::{Fault, ReadError};
+
+/// The id of the request, shown in answers and written to the log.
+#[derive(Clone, Debug)]
+pub struct RequestId(pub Arc<str>);
+
+/// A GraphQL error with a code.
+pub(crate) fn coded(code: &'static str, message: impl Into<String>) -> Error {
+    Error::new(message).extend_with(|_, extensions| extensions.set("code", code))
+}
+
+/// The argument cannot be used; the message names it.
+pub(crate) fn bad_input(message: impl Into<String>) -> Error {
+    coded("BAD_USER_INPUT", message)
+}
+
+/// Nobody is signed in, or not any more.
+pub(crate) fn unauthenticated() -> Error {
+    coded("UNAUTHENTICATED", "Sign in: this needs a valid access token.")
+}
+
+/// What does not exist and what may not be seen answer alike.
+pub(crate) fn not_found() -> Error {
+    coded("NOT_FOUND", "There is no such object, or you may not see it.")
+}
+
+fn has_code(error: &Error, wanted: &str) -> bool {
+    let code = error.extensions.as_ref().and_then(|extensions| extensions.get("code"));
+    code == Some(&async_graphql::Value::from(wanted))
+}
+
+/// Whether the error is [`not_found`].
+pub(crate) fn is_not_found(error: &Error) -> bool {
+    has_code(error, "NOT_FOUND")
+}
+
+/// Whether the caller lacks a permission.
+pub(crate) fn is_forbidden(error: &Error) -> bool {
+    has_code(error, "FORBIDDEN")
+}
+
+/// Writes the fault to the log under the request's id and tells the caller only that id.
+pub(crate) fn internal(ctx: &Context<'_>, fault: &Fault) -> Error {
+    let request_id = ctx.data_opt::<RequestId>().map_or("-", |id| &*id.0);
+    tracing::error!(request_id, %fault, "a request failed");
+    Error::new("Something went wrong here. It is logged under this request id.").extend_with(
+        |_, extensions| {
+            extensions.set("code", "INTERNAL");
+            extensions.set("requestId", request_id);
+        },
+    )
+}
+
+pub(crate) fn denied(denied: Denied) -> Error {
+    match denied {
+        Denied::SignedOut => unauthenticated(),
+        Denied::NotFound => not_found(),
+        Denied::Forbidden(permission) => {
+            coded("FORBIDDEN", format!("You lack the permission {} here.", permission.name())).extend_with(
+                |_, extensions| extensions.set("permission", crate::access::wire_name(permission)),
+            )
+        }
+    }
+}
+
+pub(crate) fn read(ctx: &Context<'_>, error: ReadError) -> Error {
+    match error {
+        ReadError::Denied(why) => denied(why),
+        ReadError::Fault(fault) => internal(ctx, &fault),
+    }
+}
+
+pub(crate) fn page(fault: &PageFault) -> Error {
+    bad_input(format!("`{}` {}.", fault.argument, fault.message))
+}

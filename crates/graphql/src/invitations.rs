@@ -1,0 +1,819 @@
+//! Invitations in the schema: for the admins who send them, for the people who answer them, and live for
+//! both.
+
+use async_graphql::{Context, ID, InputObject, Object, OneofObject, Result, SimpleObject, Subscription};
+use async_stream::stream;
+use chrono::{DateTime, Utc};
+use futures_util::{Stream, StreamExt};
+use guildhall_domain::{
+    access::{Actor, Granted, OwnSession, WorkspaceAccess, perm},
+    events::EventKind,
+    ids::{InvitationId, UserId, WorkspaceId},
+    invitations::{
+        AcceptInvitationCode, DeclineInvitationCode, DeliveryState as DomainDelivery,
+        InvitationStatus as DomainStatus, InviteMemberCode, MAX_INVITEES, ResendInvitationCode,
+        RevokeInvitationCode,
+    },
+    page::{Page, PageArgs},
+    refusal::{InputReader, Refusal, RefusalCode, Refusals},
+    text::{Email, Message},
+};
+use guildhall_persistence::{
+    events::Topic,
+    invitations::{self, Answer, Invitee, Who},
+};
+use uuid::Uuid;
+
+use crate::{
+    access::Role,
+    accounts::{User, guard_token, throttle},
+    authz::{anonymous, authorize, authorize_in, caller, db, grant, open, signed_in, signed_in_directive},
+    connection::connection,
+    error, input,
+    live::{self, Occurrence, Rechecks},
+    loaders::{self, Scoped},
+    payload::{InviteMemberError, answer, payload},
+    schema::mirror,
+};
+
+mirror! {
+    /// Where an invitation stands. Only `PENDING` can change.
+    enum InvitationStatus = DomainStatus {
+        /// Waits for an answer.
+        Pending,
+        /// The invitee accepted and is a member.
+        Accepted,
+        /// The invitee declined.
+        Declined,
+        /// Taken back by an admin, or void since the inviter lost the right to invite.
+        Revoked,
+        /// Nobody answered in time. It can be sent again.
+        Expired,
+        /// A newer invitation to the same address took its place.
+        Superseded,
+    }
+}
+
+mirror! {
+    /// Where the mail of an invitation stands.
+    enum DeliveryState = DomainDelivery {
+        /// Waits to be sent, or to be tried again; `deliveryError` says what went wrong last.
+        Queued,
+        /// The mail server took it.
+        Sent,
+        /// The mail server refused it for good, or every try failed. Send it again when the cause is gone.
+        Failed,
+    }
+}
+
+/// An invitation, as the workspace's admins see it. Needs `INVITATIONS_VIEW`.
+pub struct Invitation {
+    proof: Granted<perm::InvitationsView>,
+    row: invitations::Invitation,
+}
+
+impl Invitation {
+    pub(crate) fn new(proof: Granted<perm::InvitationsView>, row: invitations::Invitation) -> Self {
+        Self { proof, row }
+    }
+
+    /// The invitation that was just changed, for whoever may also see it.
+    fn changed(access: &std::sync::Arc<WorkspaceAccess>, row: invitations::Invitation) -> Option<Self> {
+        Some(Self { proof: access.grant().ok()?, row })
+    }
+}
+
+#[Object]
+impl Invitation {
+    /// The invitation's global id.
+    pub(crate) async fn id(&self) -> ID {
+        self.row.id.into()
+    }
+    /// The invitee's e-mail address, in lower case.
+    async fn email(&self) -> &str {
+        &self.row.email
+    }
+    /// The role it gives in this workspace.
+    async fn role(&self) -> Role {
+        Role(self.row.role.clone())
+    }
+    /// Where it stands.
+    async fn status(&self) -> InvitationStatus {
+        self.row.status.into()
+    }
+    /// The person who sent it, or sent it last; null when the account is gone.
+    async fn inviter(&self, ctx: &Context<'_>) -> Option<Result<User>> {
+        let key = Scoped { proof: self.proof.clone(), what: self.row.inviter };
+        loaders::load(ctx, key).await.map(|found| found.map(User)).transpose()
+    }
+    /// The inviter's own words.
+    async fn message(&self) -> Option<&str> {
+        self.row.message.as_deref()
+    }
+    /// When it was made.
+    async fn created_at(&self) -> DateTime<Utc> {
+        self.row.created_at
+    }
+    /// When it expires.
+    async fn expires_at(&self) -> DateTime<Utc> {
+        self.row.expires_at
+    }
+    /// When it was answered or taken back.
+    async fn responded_at(&self) -> Option<DateTime<Utc>> {
+        self.row.responded_at
+    }
+    /// Where its mail stands.
+    async fn delivery(&self) -> DeliveryState {
+        self.row.delivery.into()
+    }
+    /// What the mail server said last, if it refused.
+    async fn delivery_error(&self) -> Option<&str> {
+        self.row.delivery_error.as_deref()
+    }
+    /// When the mail server took the last mail.
+    async fn sent_at(&self) -> Option<DateTime<Utc>> {
+        self.row.sent_at
+    }
+}
+
+/// A workspace that an invitation opens: its names and nothing of what is inside.
+pub struct InvitedWorkspace(invitations::ReceivedGrant);
+
+#[Object]
+impl InvitedWorkspace {
+    /// The workspace's name in addresses.
+    async fn name(&self) -> &str {
+        &self.0.workspace_name
+    }
+    /// The name people read.
+    async fn display_name(&self) -> &str {
+        &self.0.workspace_display_name
+    }
+    /// The role you would have.
+    async fn role(&self) -> Role {
+        Role(self.0.role.clone())
+    }
+}
+
+/// An invitation, as the invitee sees it.
+pub struct ReceivedInvitation(pub(crate) invitations::Received);
+
+#[Object]
+impl ReceivedInvitation {
+    /// The invitation's global id.
+    async fn id(&self) -> ID {
+        self.0.id.into()
+    }
+    /// The name of the organization.
+    async fn organization_name(&self) -> &str {
+        &self.0.organization
+    }
+    /// The name of the person who sent it.
+    async fn inviter_name(&self) -> &str {
+        &self.0.inviter
+    }
+    /// The inviter's own words.
+    async fn message(&self) -> Option<&str> {
+        self.0.message.as_deref()
+    }
+    /// The invitee's address with most of it hidden, enough to recognise one's own.
+    async fn masked_email(&self) -> String {
+        Email::from_stored(self.0.email.clone()).masked()
+    }
+    /// Where it stands.
+    async fn status(&self) -> InvitationStatus {
+        self.0.status.into()
+    }
+    /// When it expires.
+    async fn expires_at(&self) -> DateTime<Utc> {
+        self.0.expires_at
+    }
+    /// When it was answered or taken back.
+    async fn responded_at(&self) -> Option<DateTime<Utc>> {
+        self.0.responded_at
+    }
+    /// What it opens: at least one workspace.
+    async fn workspaces(&self) -> Vec<InvitedWorkspace> {
+        self.0.grants.iter().cloned().map(InvitedWorkspace).collect()
+    }
+}
+
+pub(crate) struct Invitations {
+    pub(crate) proof: Granted<perm::InvitationsView>,
+    pub(crate) statuses: Vec<DomainStatus>,
+    pub(crate) args: PageArgs<Uuid>,
+}
+
+impl Invitations {
+    async fn page(&self, ctx: &Context<'_>) -> Result<Page<Invitation>> {
+        let page = invitations::page(db(ctx), &self.proof, &self.statuses, &self.args).await;
+        let page = page.map_err(|fault| error::read(ctx, fault))?;
+        Ok(page.map(|row| Invitation::new(self.proof.clone(), row)))
+    }
+
+    async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
+        let key = Scoped { proof: self.proof.clone(), what: self.statuses.clone() };
+        Ok(loaders::load(ctx, key).await?.unwrap_or(0))
+    }
+}
+
+connection! {
+    /// A list of a workspace's invitations.
+    InvitationConnection, InvitationEdge, Invitation, Invitations, "invitation",
+    |invitation| invitation.row.id.uuid()
+}
+
+pub(crate) struct ReceivedInvitations {
+    pub(crate) proof: OwnSession,
+    pub(crate) statuses: Vec<DomainStatus>,
+    pub(crate) args: PageArgs<Uuid>,
+}
+
+impl ReceivedInvitations {
+    async fn page(&self, ctx: &Context<'_>) -> Result<Page<ReceivedInvitation>> {
+        let page = invitations::received_page(db(ctx), &self.proof, &self.statuses, &self.args).await;
+        Ok(page.map_err(|fault| error::read(ctx, fault))?.map(ReceivedInvitation))
+    }
+
+    async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
+        let total = invitations::count_received(db(ctx), &self.proof, &self.statuses).await;
+        total.map_err(|fault| error::read(ctx, fault))
+    }
+}
+
+connection! {
+    /// A list of the invitations you received.
+    ReceivedInvitationConnection, ReceivedInvitationEdge, ReceivedInvitation, ReceivedInvitations,
+    "received", |invitation| invitation.0.id.uuid()
+}
+
+/// The invitation part of the query root.
+#[derive(Default)]
+pub struct InvitationQuery;
+
+#[Object]
+impl InvitationQuery {
+    /// The invitation that a link belongs to, for a page that shows it before anybody signs in; null when
+    /// the link is not valid, or not any more.
+    #[graphql(directive = anonymous::apply("the secret of the invitation's link is required".to_owned()))]
+    async fn invitation_by_token(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The secret of the link: the last part of its path.", secret)] token: String,
+    ) -> Option<Result<ReceivedInvitation>> {
+        if let Err(wait) = guard_token(ctx) {
+            return Some(Err(wait));
+        }
+        let proof = open("guarded by the secret of the invitation's link");
+        match invitations::by_token(db(ctx), &proof, &token).await {
+            Ok(found) => found.map(|received| Ok(ReceivedInvitation(received))),
+            Err(fault) => Some(Err(error::read(ctx, fault))),
+        }
+    }
+}
+
+/// Somebody to invite. Exactly one of `email` and `userId` is given.
+#[derive(InputObject)]
+pub struct InviteMemberInput {
+    /// The workspace.
+    workspace_id: ID,
+    /// The invitee's e-mail address.
+    email: Option<String>,
+    /// A person found by `searchUsers`. They are asked too; nobody is added silently.
+    user_id: Option<ID>,
+    /// The role they would have: its id, or VIEWER, EDITOR or ADMIN.
+    role: ID,
+    /// Your own words for the mail; at most 500 characters.
+    message: Option<String>,
+}
+
+/// One of several people to invite. Exactly one of `email` and `userId` is given.
+#[derive(InputObject)]
+pub struct InviteeInput {
+    /// The invitee's e-mail address.
+    email: Option<String>,
+    /// A person found by `searchUsers`. They are asked too; nobody is added silently.
+    user_id: Option<ID>,
+    /// The role they would have: its id, or VIEWER, EDITOR or ADMIN.
+    role: ID,
+}
+
+payload! {
+    /// Who was invited.
+    InviteMemberPayload, InviteMemberError = InviteMemberCode {
+        /// The invitation, pending.
+        invitation: Invitation,
+    }
+}
+
+/// Several people to invite to one workspace.
+#[derive(InputObject)]
+pub struct InviteMembersInput {
+    /// The workspace.
+    workspace_id: ID,
+    /// Whom; 1 to 100.
+    invitees: Vec<InviteeInput>,
+    /// Your own words for all the mails; at most 500 characters.
+    message: Option<String>,
+}
+
+/// What became of one of several invitees.
+#[derive(SimpleObject)]
+pub struct InviteResult {
+    /// The invitation, pending; null when this one was refused.
+    invitation: Option<Invitation>,
+    /// Why this one was not invited; empty after success.
+    user_errors: Vec<InviteMemberError>,
+}
+
+payload! {
+    /// What became of each invitee.
+    InviteMembersPayload, InviteMemberError = InviteMemberCode {
+        /// One result for each invitee, in the order of the input. Each stands for itself: the refusal of
+        /// one leaves the others invited.
+        results: Vec<InviteResult>,
+    }
+}
+
+/// Which invitation to send again.
+#[derive(InputObject)]
+pub struct ResendInvitationInput {
+    /// The workspace.
+    workspace_id: ID,
+    /// The invitation.
+    invitation_id: ID,
+    /// Another role: its id, or VIEWER, EDITOR or ADMIN. When absent, the role stays.
+    role: Option<ID>,
+}
+
+payload! {
+    /// What was sent again.
+    ResendInvitationPayload, ResendInvitationError = ResendInvitationCode {
+        /// The invitation, pending, with a new expiry. The link sent before is dead.
+        invitation: Invitation,
+    }
+}
+
+/// Which invitation to take back.
+#[derive(InputObject)]
+pub struct RevokeInvitationInput {
+    /// The workspace.
+    workspace_id: ID,
+    /// The invitation.
+    invitation_id: ID,
+}
+
+payload! {
+    /// What was taken back.
+    RevokeInvitationPayload, RevokeInvitationError = RevokeInvitationCode {
+        /// The invitation, revoked.
+        invitation: Invitation,
+    }
+}
+
+/// Which invitation to answer.
+#[derive(OneofObject)]
+pub enum AnswerInvitationInput {
+    /// The secret of the link: the last part of its path.
+    Token(String),
+    /// One of your own, as `viewer.invitations` lists them.
+    InvitationId(ID),
+}
+
+payload! {
+    /// What was accepted.
+    AcceptInvitationPayload, AcceptInvitationError = AcceptInvitationCode {
+        /// The invitation, accepted. You are a member of its workspaces.
+        invitation: ReceivedInvitation,
+    }
+}
+
+payload! {
+    /// What was declined.
+    DeclineInvitationPayload, DeclineInvitationError = DeclineInvitationCode {
+        /// The invitation, declined.
+        invitation: ReceivedInvitation,
+    }
+}
+
+/// Reads an invitee; the faults name fields below `prefix`.
+fn read_invitee(
+    email: Option<&str>,
+    user_id: Option<&ID>,
+    role: &ID,
+    message: Option<&Message>,
+) -> Result<Invitee, Refusals<InviteMemberCode>> {
+    let mut reader = InputReader::default();
+    let who = match (email, user_id) {
+        (Some(email), None) => reader.field("email", Email::parse(email)).map(Who::Email),
+        (None, Some(user)) => reader.field("userId", input::id::<UserId>(user)).map(Who::User),
+        _ => {
+            let message = "Give exactly one of `email` and `userId`.";
+            reader.refuse(Refusal::new(InviteMemberCode::InvalidInput, message).at("email"));
+            None
+        }
+    };
+    let role = reader.field("role", input::role(role));
+    let (who, role) = reader.all(who.zip(role))?;
+    Ok(Invitee { who, role, message: message.cloned() })
+}
+
+/// Counts an invitation against the limits.
+fn count(
+    ctx: &Context<'_>,
+    proof: &Granted<perm::MembersInvite>,
+    recipient: &str,
+) -> Result<(), Refusal<InviteMemberCode>> {
+    let access = proof.access();
+    throttle(ctx)
+        .invitation(&access.actor().user().to_string(), &access.workspace().to_string(), recipient)
+        .map_err(|wait| Refusal::new(InviteMemberCode::RateLimited, wait))
+}
+
+fn recipient(invitee: &Invitee) -> String {
+    match &invitee.who {
+        Who::Email(email) => email.as_str().to_owned(),
+        Who::User(user) => user.to_string(),
+    }
+}
+
+/// The invitation part of the mutation root.
+#[derive(Default)]
+pub struct InvitationMutation;
+
+#[Object]
+impl InvitationMutation {
+    /// Invites somebody to a workspace by mail. The mail is queued in the same transaction; `delivery` of
+    /// the invitation tells what became of it.
+    #[graphql(directive = authorize::apply("MEMBERS_INVITE".to_owned()))]
+    async fn invite_member(
+        &self,
+        ctx: &Context<'_>,
+        input: InviteMemberInput,
+    ) -> Result<InviteMemberPayload> {
+        let proof = authorize_in(ctx, &input.workspace_id).await?;
+        let outcome = async {
+            let mut reader = InputReader::default();
+            let message = input.message.as_deref().map(Message::parse_optional);
+            let message = reader.optional("message", message).map(Option::flatten);
+            let invitee = read_invitee(input.email.as_deref(), input.user_id.as_ref(), &input.role, None);
+            let invitee = match invitee {
+                Ok(invitee) => Some(invitee),
+                Err(Refusals(faults)) => {
+                    faults.into_iter().for_each(|fault| reader.refuse(fault));
+                    None
+                }
+            };
+            let (mut invitee, message) = reader.all(invitee.zip(message))?;
+            invitee.message = message;
+            count(ctx, &proof, &recipient(&invitee))?;
+            invitations::invite(db(ctx), &proof, &invitee).await
+        }
+        .await;
+        answer(ctx, outcome, |row| InviteMemberPayload {
+            invitation: Invitation::changed(proof.access(), row),
+            user_errors: Vec::new(),
+        })
+    }
+
+    /// Invites up to 100 people to a workspace, with a result for each.
+    #[graphql(directive = authorize::apply("MEMBERS_INVITE".to_owned()))]
+    async fn invite_members(
+        &self,
+        ctx: &Context<'_>,
+        input: InviteMembersInput,
+    ) -> Result<InviteMembersPayload> {
+        let proof = authorize_in(ctx, &input.workspace_id).await?;
+        let mut faults = Vec::with_capacity(input.invitees.len());
+        let outcome = async {
+            if !(1..=MAX_INVITEES).contains(&input.invitees.len()) {
+                let message =
+                    format!("`invitees` has {} entries: give 1 to {MAX_INVITEES}.", input.invitees.len());
+                return Err(Refusal::new(InviteMemberCode::InvalidInput, message).at("invitees").into());
+            }
+            let mut reader = InputReader::default();
+            let message = input.message.as_deref().map(Message::parse_optional);
+            let message = reader.optional("message", message).map(Option::flatten);
+            let message = reader.all(message)?;
+            let invitees = input.invitees.iter().map(|invitee| {
+                let read = read_invitee(
+                    invitee.email.as_deref(),
+                    invitee.user_id.as_ref(),
+                    &invitee.role,
+                    message.as_ref(),
+                );
+                // The first fault stands for the item in the operation; all of them stand in the answer.
+                let counted = read.and_then(|invitee| {
+                    count(ctx, &proof, &recipient(&invitee))?;
+                    Ok(invitee)
+                });
+                let (invitee, all) = match counted {
+                    Ok(invitee) => (Ok(invitee), Vec::new()),
+                    Err(Refusals(all)) => (Err(all.first().cloned()), all),
+                };
+                faults.push(all);
+                invitee.map_err(|fault| {
+                    fault
+                        .unwrap_or_else(|| Refusal::new(InviteMemberCode::InvalidInput, "It cannot be read."))
+                })
+            });
+            let invitees = invitees.collect();
+            invitations::invite_many(db(ctx), &proof, invitees).await
+        }
+        .await;
+        answer(ctx, outcome, |results| {
+            let results = results.into_iter().zip(faults).enumerate().map(|(index, (result, all))| {
+                let (invitation, refusals) = match result {
+                    Ok(row) => (Invitation::changed(proof.access(), row), Vec::new()),
+                    Err(refusal) if all.is_empty() => (None, vec![refusal]),
+                    Err(_) => (None, all),
+                };
+                let user_errors = refusals.into_iter().map(|refusal| below(index, refusal).into()).collect();
+                InviteResult { invitation, user_errors }
+            });
+            InviteMembersPayload { results: Some(results.collect()), user_errors: Vec::new() }
+        })
+    }
+
+    /// Sends a pending or expired invitation again, with a new link and a new expiry, and another role if
+    /// one is given. The link sent before is dead from then on.
+    #[graphql(directive = authorize::apply("MEMBERS_INVITE".to_owned()))]
+    async fn resend_invitation(
+        &self,
+        ctx: &Context<'_>,
+        input: ResendInvitationInput,
+    ) -> Result<ResendInvitationPayload> {
+        let proof = authorize_in(ctx, &input.workspace_id).await?;
+        let outcome = async {
+            let mut reader = InputReader::default();
+            let id = reader.field("invitationId", input::id::<InvitationId>(&input.invitation_id));
+            let role = reader.optional("role", input.role.as_ref().map(input::role));
+            let (id, role) = reader.all(id.zip(role))?;
+            count(ctx, &proof, &id.to_string())
+                .map_err(|refusal| Refusal::new(ResendInvitationCode::RateLimited, refusal.message))?;
+            invitations::resend(db(ctx), &proof, id, role).await
+        }
+        .await;
+        answer(ctx, outcome, |row| ResendInvitationPayload {
+            invitation: Invitation::changed(proof.access(), row),
+            user_errors: Vec::new(),
+        })
+    }
+
+    /// Takes a pending invitation back; its link is dead from then on.
+    #[graphql(directive = authorize::apply("MEMBERS_INVITE".to_owned()))]
+    async fn revoke_invitation(
+        &self,
+        ctx: &Context<'_>,
+        input: RevokeInvitationInput,
+    ) -> Result<RevokeInvitationPayload> {
+        let proof = authorize_in(ctx, &input.workspace_id).await?;
+        let outcome = async {
+            let mut reader = InputReader::default();
+            let id = reader.field("invitationId", input::id(&input.invitation_id));
+            invitations::revoke(db(ctx), &proof, reader.all(id)?).await
+        }
+        .await;
+        answer(ctx, outcome, |row| RevokeInvitationPayload {
+            invitation: Invitation::changed(proof.access(), row),
+            user_errors: Vec::new(),
+        })
+    }
+
+    /// Accepts an invitation to your own verified e-mail address. Whoever has no account yet registers
+    /// instead, which accepts as well.
+    #[graphql(directive = signed_in_directive::apply())]
+    async fn accept_invitation(
+        &self,
+        ctx: &Context<'_>,
+        input: AnswerInvitationInput,
+    ) -> Result<AcceptInvitationPayload> {
+        let proof = signed_in(ctx).await?;
+        guard_token(ctx)?;
+        let outcome = async {
+            let answer = match &input {
+                AnswerInvitationInput::Token(token) => Answer::Token(token),
+                AnswerInvitationInput::InvitationId(id) => Answer::Id(read_id(id)?),
+            };
+            invitations::accept(db(ctx), &proof, answer).await
+        }
+        .await;
+        answer(ctx, outcome, |received| AcceptInvitationPayload {
+            invitation: Some(ReceivedInvitation(received)),
+            user_errors: Vec::new(),
+        })
+    }
+
+    /// Declines an invitation. With the link's secret nobody needs to be signed in; with an id it must be
+    /// your own.
+    #[graphql(directive = anonymous::apply("holding the secret of the link is enough to say no; an id needs a signed-in caller".to_owned()))]
+    async fn decline_invitation(
+        &self,
+        ctx: &Context<'_>,
+        input: AnswerInvitationInput,
+    ) -> Result<DeclineInvitationPayload> {
+        guard_token(ctx)?;
+        let outcome = match &input {
+            AnswerInvitationInput::Token(token) => {
+                let proof = open("guarded by the secret of the invitation's link");
+                invitations::decline_by_token(db(ctx), &proof, token).await
+            }
+            AnswerInvitationInput::InvitationId(id) => {
+                let proof = signed_in(ctx).await?;
+                async { invitations::decline(db(ctx), &proof, read_id(id)?).await }.await
+            }
+        };
+        answer(ctx, outcome, |received| DeclineInvitationPayload {
+            invitation: Some(ReceivedInvitation(received)),
+            user_errors: Vec::new(),
+        })
+    }
+}
+
+fn read_id<C: RefusalCode>(id: &ID) -> Result<InvitationId, Refusals<C>> {
+    let mut reader = InputReader::default();
+    let id = reader.field("invitationId", input::id(id));
+    reader.all(id)
+}
+
+/// The same refusal, of the item at that place of the input.
+fn below(index: usize, mut refusal: Refusal<InviteMemberCode>) -> Refusal<InviteMemberCode> {
+    refusal.field.splice(0..0, ["invitees".into(), index.to_string().into()]);
+    refusal
+}
+
+/// A change of an invitation of the workspace.
+#[derive(SimpleObject)]
+pub struct InvitationStatusChange {
+    /// Where this change stands; give it as `after` to go on from here after a break.
+    cursor: String,
+    /// The status that the invitation took by this change; null when `resyncRequired`.
+    status: Option<InvitationStatus>,
+    /// The invitation as it is now; null when it is gone or `resyncRequired`.
+    invitation: Option<Invitation>,
+    /// Changes are missing that cannot be sent again: read `workspace.invitations` anew, then go on.
+    resync_required: bool,
+}
+
+/// A change of an invitation that you received.
+#[derive(SimpleObject)]
+pub struct ViewerInvitationChange {
+    /// Where this change stands; give it as `after` to go on from here after a break.
+    cursor: String,
+    /// The status that the invitation took by this change; null when `resyncRequired`.
+    status: Option<InvitationStatus>,
+    /// The invitation as it is now; null when it is gone or `resyncRequired`.
+    invitation: Option<ReceivedInvitation>,
+    /// Changes are missing that cannot be sent again: read `viewer.invitations` anew, then go on.
+    resync_required: bool,
+}
+
+/// The invitation part of the subscription root.
+#[derive(Default)]
+pub struct InvitationSubscription;
+
+fn status_of(event: &guildhall_domain::events::Recorded) -> Option<InvitationStatus> {
+    event.state.as_deref().and_then(DomainStatus::from_word).map(Into::into)
+}
+
+/// The subscriber's rights, as they are now.
+async fn recheck(
+    ctx: &Context<'_>,
+    actor: Actor,
+    workspace: WorkspaceId,
+) -> Result<Granted<perm::InvitationsView>> {
+    let access = ctx.data_unchecked::<Rechecks>().access(actor, workspace).await;
+    match access {
+        Ok(access) => grant(&access),
+        Err(fault) => Err(loaders::fault(ctx, &fault)),
+    }
+}
+
+#[Subscription]
+impl InvitationSubscription {
+    /// Every change of an invitation of the workspace, within a second: made, delivered, answered, revoked,
+    /// sent again. It ends with an error once you may not see the invitations any more.
+    #[graphql(directive = authorize::apply("INVITATIONS_VIEW".to_owned()))]
+    async fn invitation_status_changed(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The workspace.")] workspace_id: ID,
+        #[graphql(desc = "The cursor of the last change you know: those you missed since come first.")]
+        after: Option<String>,
+    ) -> Result<impl Stream<Item = Result<InvitationStatusChange>>> {
+        let proof: Granted<perm::InvitationsView> = authorize_in(ctx, &workspace_id).await?;
+        let session = signed_in(ctx).await?;
+        let after = after.as_deref().map(live::read_cursor).transpose()?;
+        let (actor, workspace) = (proof.access().actor(), proof.access().workspace());
+        let topics = (Topic::Workspace(workspace), Topic::User(actor.user()));
+        let followed = live::follow(db(ctx).clone(), session, topics.0, topics.1, after);
+        Ok(stream! {
+            futures_util::pin_mut!(followed);
+            while let Some(occurrence) = followed.next().await {
+                let event = match occurrence {
+                    Ok(Occurrence::Event(event)) => event,
+                    Ok(Occurrence::Resync(seq)) => {
+                        let cursor = live::cursor(seq);
+                        yield Ok(InvitationStatusChange { cursor, status: None, invitation: None, resync_required: true });
+                        continue;
+                    }
+                    Err(fault) => {
+                        yield Err(error::internal(ctx, &fault));
+                        return;
+                    }
+                };
+                // Somebody else's rights changed: none of this subscriber's business.
+                if event.kind != EventKind::Invitation && event.user != Some(actor.user()) {
+                    continue;
+                }
+                let proof: Granted<perm::InvitationsView> = match recheck(ctx, actor, workspace).await {
+                    Ok(proof) => proof,
+                    Err(fault) => {
+                        yield Err(fault);
+                        return;
+                    }
+                };
+                if event.kind != EventKind::Invitation {
+                    continue;
+                }
+                let Some(id) = event.subject.map(InvitationId::from) else { continue };
+                match loaders::load(ctx, Scoped { proof: proof.clone(), what: id }).await {
+                    Ok(row) => yield Ok(InvitationStatusChange {
+                        cursor: live::cursor(event.seq),
+                        status: status_of(&event),
+                        invitation: row.map(|row| Invitation::new(proof, row)),
+                        resync_required: false,
+                    }),
+                    Err(fault) => {
+                        yield Err(fault);
+                        return;
+                    }
+                }
+            }
+        })
+    }
+
+    /// Every change of an invitation to your own verified e-mail address, within a second.
+    #[graphql(directive = signed_in_directive::apply())]
+    async fn viewer_invitation_changed(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The cursor of the last change you know: those you missed since come first.")]
+        after: Option<String>,
+    ) -> Result<impl Stream<Item = Result<ViewerInvitationChange>>> {
+        let proof = signed_in(ctx).await?;
+        let after = after.as_deref().map(live::read_cursor).transpose()?;
+        let address =
+            invitations::own_address(db(ctx), &proof).await.map_err(|fault| error::read(ctx, fault))?;
+        let address = address.ok_or_else(|| {
+            error::coded(
+                "FORBIDDEN",
+                "Verify your e-mail address first: invitations are told to verified addresses.",
+            )
+        })?;
+        let actor = caller(ctx).actor.ok_or_else(error::unauthenticated)?;
+        let topics = (Topic::Email(address.into_string()), Topic::User(actor.user()));
+        let db = db(ctx);
+        let followed = live::follow(db.clone(), proof, topics.0, topics.1, after);
+        Ok(stream! {
+            futures_util::pin_mut!(followed);
+            while let Some(occurrence) = followed.next().await {
+                let event = match occurrence {
+                    Ok(Occurrence::Event(event)) => event,
+                    Ok(Occurrence::Resync(seq)) => {
+                        let cursor = live::cursor(seq);
+                        yield Ok(ViewerInvitationChange { cursor, status: None, invitation: None, resync_required: true });
+                        continue;
+                    }
+                    Err(fault) => {
+                        yield Err(error::internal(ctx, &fault));
+                        return;
+                    }
+                };
+                let proof = match db.own_session(actor).await {
+                    Ok(proof) => proof,
+                    Err(fault) => {
+                        yield Err(error::read(ctx, fault));
+                        return;
+                    }
+                };
+                if event.kind != EventKind::Invitation {
+                    continue;
+                }
+                let Some(id) = event.subject.map(InvitationId::from) else { continue };
+                match invitations::received(db, &proof, id).await {
+                    Ok(received) => yield Ok(ViewerInvitationChange {
+                        cursor: live::cursor(event.seq),
+                        status: status_of(&event),
+                        invitation: received.map(ReceivedInvitation),
+                        resync_required: false,
+                    }),
+                    Err(fault) => {
+                        yield Err(error::read(ctx, fault));
+                        return;
+                    }
+                }
+            }
+        })
+    }
+}

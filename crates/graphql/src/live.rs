@@ -1,0 +1,153 @@
+//! What subscriptions share: following a topic of the event log without gaps, and asking again, for each
+//! event, whether the subscriber may still see it.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_graphql::{
+    Result,
+    dataloader::{DataLoader, Loader, NoCache},
+    runtime::{TokioSpawner, TokioTimer},
+};
+use async_stream::stream;
+use futures_util::Stream;
+use guildhall_domain::{
+    access::{Actor, Denied, OwnSession, WorkspaceAccess},
+    events::{EventKind, Recorded},
+    ids::WorkspaceId,
+};
+use guildhall_persistence::{
+    Db, Fault, ReadError,
+    events::{self, Topic},
+};
+
+use crate::error;
+
+/// How many missed events are sent again before a subscriber is told to read everything anew.
+const REPLAY_LIMIT: u32 = 1000;
+
+/// Something to tell a subscriber.
+#[derive(Clone, Debug)]
+pub(crate) enum Occurrence {
+    /// It happened.
+    Event(Arc<Recorded>),
+    /// Events are missing that cannot be sent again; the cursor to go on from.
+    Resync(i64),
+}
+
+/// The cursor of an event, for `after`.
+pub(crate) fn cursor(seq: i64) -> String {
+    format!("e{seq:x}")
+}
+
+/// Reads a cursor.
+pub(crate) fn read_cursor(text: &str) -> Result<i64> {
+    text.strip_prefix('e')
+        .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .and_then(|digits| i64::from_str_radix(digits, 16).ok())
+        .ok_or_else(|| error::bad_input("`after` is not a cursor of this subscription."))
+}
+
+/// The events of `topic` from `after` on, each once and in order, together with those of `aside`, which tell
+/// that the subscriber's rights are to be asked again.
+pub(crate) fn follow(
+    db: Db,
+    proof: OwnSession,
+    topic: Topic,
+    aside: Topic,
+    after: Option<i64>,
+) -> impl Stream<Item = Result<Occurrence, Fault>> + Send + 'static {
+    stream! {
+        // Listening begins before reading, so that nothing falls between the two.
+        let mut feed = db.bus().subscribe(&[topic.clone(), aside]);
+        let mut last = match after {
+            Some(after) => after,
+            None => match events::extent(&db, &proof).await {
+                Ok(extent) => extent.newest,
+                Err(fault) => {
+                    yield Err(fault);
+                    return;
+                }
+            },
+        };
+        let mut behind = after.is_some();
+        loop {
+            if behind {
+                behind = false;
+                let read = async {
+                    let missed = events::since(&db, &proof, &topic, last, REPLAY_LIMIT).await?;
+                    Ok::<_, Fault>((missed, events::extent(&db, &proof).await?))
+                };
+                match read.await {
+                    Ok((missed, extent)) if extent.reaches(last) && missed.len() < REPLAY_LIMIT as usize => {
+                        for event in missed {
+                            last = event.seq;
+                            yield Ok(Occurrence::Event(Arc::new(event)));
+                        }
+                    }
+                    Ok((_, extent)) => {
+                        last = extent.newest;
+                        yield Ok(Occurrence::Resync(last));
+                    }
+                    Err(fault) => {
+                        yield Err(fault);
+                        return;
+                    }
+                }
+            }
+            match feed.next().await {
+                Ok(event) if event.kind == EventKind::Invitation => {
+                    if event.seq > last {
+                        last = event.seq;
+                        yield Ok(Occurrence::Event(event));
+                    }
+                }
+                Ok(event) => yield Ok(Occurrence::Event(event)),
+                Err(events::Lagged) => behind = true,
+            }
+        }
+    }
+}
+
+/// Asks for the rights of many subscribers at once.
+pub(crate) struct Rechecks(DataLoader<Accesses, NoCache>);
+
+impl Rechecks {
+    pub(crate) fn new(db: &Db) -> Self {
+        let loader = DataLoader::new(Accesses(db.clone()), TokioSpawner::current(), TokioTimer::default());
+        Self(loader.delay(Duration::ZERO))
+    }
+
+    /// The actor's rights in the workspace now. All subscribers that one event wakes share a statement.
+    pub(crate) async fn access(
+        &self,
+        actor: Actor,
+        workspace: WorkspaceId,
+    ) -> Result<Arc<WorkspaceAccess>, ReadFault> {
+        self.0.load_one((workspace, actor)).await?.ok_or_else(|| Arc::new(Denied::SignedOut.into()))
+    }
+}
+
+type ReadFault = Arc<ReadError>;
+
+struct Accesses(Db);
+
+impl Loader<(WorkspaceId, Actor)> for Accesses {
+    type Value = Arc<WorkspaceAccess>;
+    type Error = ReadFault;
+
+    async fn load(
+        &self,
+        keys: &[(WorkspaceId, Actor)],
+    ) -> Result<HashMap<(WorkspaceId, Actor), Arc<WorkspaceAccess>>, ReadFault> {
+        let mut by_workspace: HashMap<WorkspaceId, Vec<Actor>> = HashMap::new();
+        for (workspace, actor) in keys {
+            by_workspace.entry(*workspace).or_default().push(*actor);
+        }
+        let mut found = HashMap::with_capacity(keys.len());
+        for (workspace, actors) in by_workspace {
+            let accesses = self.0.accesses(workspace, &actors).await?;
+            found.extend(accesses.into_iter().map(|(actor, access)| ((workspace, actor), access)));
+        }
+        Ok(found)
+    }
+}

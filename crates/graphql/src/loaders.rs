@@ -1,0 +1,226 @@
+//! Batches of what many fields ask at once. A key carries the proof that its asker may read it, so a batch
+//! may serve several requests; nothing is cached, so an event or a mutation sees what is stored now.
+
+use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
+
+use async_graphql::{
+    Context, Error, Result,
+    dataloader::{DataLoader, Loader, NoCache},
+    runtime::{TokioSpawner, TokioTimer},
+};
+use guildhall_domain::{
+    access::{Granted, WorkspaceAccess, catalog::PermissionType, perm},
+    ids::{InvitationId, UserId, WorkspaceId},
+    invitations::InvitationStatus,
+    page::{Page, PageArgs},
+};
+use guildhall_persistence::{
+    Db, ReadError,
+    accounts::{self, User},
+    invitations,
+    members::{self, Member, MemberFilter},
+    workspaces::{self, Description},
+};
+use uuid::Uuid;
+
+use crate::error;
+
+/// The key of something in a workspace: the proof, and what exactly. Two askers with the same permission in
+/// the same workspace ask the same.
+pub(crate) struct Scoped<P: PermissionType<Access = WorkspaceAccess>, T = ()> {
+    pub(crate) proof: Granted<P>,
+    pub(crate) what: T,
+}
+
+impl<P: PermissionType<Access = WorkspaceAccess>, T> Scoped<P, T> {
+    fn workspace(&self) -> WorkspaceId {
+        self.proof.access().workspace()
+    }
+}
+
+impl<P: PermissionType<Access = WorkspaceAccess>, T: Clone> Clone for Scoped<P, T> {
+    fn clone(&self) -> Self {
+        Self { proof: self.proof.clone(), what: self.what.clone() }
+    }
+}
+
+impl<P: PermissionType<Access = WorkspaceAccess>, T: PartialEq> PartialEq for Scoped<P, T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.workspace() == other.workspace() && self.what == other.what
+    }
+}
+
+impl<P: PermissionType<Access = WorkspaceAccess>, T: Eq> Eq for Scoped<P, T> {}
+
+impl<P: PermissionType<Access = WorkspaceAccess>, T: Hash> Hash for Scoped<P, T> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.workspace().hash(state);
+        self.what.hash(state);
+    }
+}
+
+/// The home page of a workspace.
+pub(crate) type DescriptionKey = Scoped<perm::WorkspaceView>;
+/// A page of a workspace's members.
+pub(crate) type MembersKey = Scoped<perm::MembersView, (MemberFilter, PageArgs<Uuid>)>;
+/// The number of a workspace's members.
+pub(crate) type MemberCountKey = Scoped<perm::MembersView, MemberFilter>;
+/// The number of a workspace's invitations in those statuses.
+pub(crate) type InvitationCountKey = Scoped<perm::InvitationsView, Vec<InvitationStatus>>;
+/// The person who sent an invitation of a workspace.
+pub(crate) type InviterKey = Scoped<perm::InvitationsView, UserId>;
+/// An invitation of a workspace.
+pub(crate) type InvitationKey = Scoped<perm::InvitationsView, InvitationId>;
+
+/// Loads in batches.
+pub(crate) struct Batches(Db);
+
+/// The loader that every request shares.
+pub(crate) type Loaders = DataLoader<Batches, NoCache>;
+
+pub(crate) fn loaders(db: Db) -> Loaders {
+    DataLoader::new(Batches(db), TokioSpawner::current(), TokioTimer::default()).delay(Duration::ZERO)
+}
+
+/// Loads one key, with faults logged and masked.
+pub(crate) async fn load<K>(ctx: &Context<'_>, key: K) -> Result<Option<<Batches as Loader<K>>::Value>>
+where
+    K: Send + Sync + Hash + Eq + Clone + 'static,
+    Batches: Loader<K, Error = Arc<ReadError>>,
+{
+    ctx.data_unchecked::<Loaders>().load_one(key).await.map_err(|fault| self::fault(ctx, &fault))
+}
+
+/// The error of a batch, for one of those who asked.
+pub(crate) fn fault(ctx: &Context<'_>, fault: &ReadError) -> Error {
+    match fault {
+        ReadError::Denied(denied) => error::denied(*denied),
+        ReadError::Fault(fault) => error::internal(ctx, fault),
+    }
+}
+
+/// The keys in groups that one statement can serve.
+fn grouped<K, G: Eq + Hash>(keys: &[K], group: impl Fn(&K) -> G) -> HashMap<G, Vec<&K>> {
+    let mut groups: HashMap<G, Vec<&K>> = HashMap::new();
+    for key in keys {
+        groups.entry(group(key)).or_default().push(key);
+    }
+    groups
+}
+
+impl Loader<DescriptionKey> for Batches {
+    type Value = Description;
+    type Error = Arc<ReadError>;
+
+    async fn load(
+        &self,
+        keys: &[DescriptionKey],
+    ) -> Result<HashMap<DescriptionKey, Description>, Self::Error> {
+        let proofs: Vec<_> = keys.iter().map(|key| key.proof.clone()).collect();
+        let mut found: HashMap<_, _> =
+            workspaces::descriptions(&self.0, &proofs).await?.into_iter().collect();
+        Ok(keys.iter().filter_map(|key| Some((key.clone(), found.remove(&key.workspace())?))).collect())
+    }
+}
+
+impl Loader<MembersKey> for Batches {
+    type Value = Page<Member>;
+    type Error = Arc<ReadError>;
+
+    async fn load(&self, keys: &[MembersKey]) -> Result<HashMap<MembersKey, Page<Member>>, Self::Error> {
+        let mut pages = HashMap::with_capacity(keys.len());
+        for ((filter, args), group) in grouped(keys, |key| key.what.clone()) {
+            // A cursor is of one workspace, so only first pages come in numbers.
+            if group.len() == 1 || args.after.is_some() || args.before.is_some() {
+                for key in group {
+                    pages.insert(key.clone(), members::page(&self.0, &key.proof, &filter, &args).await?);
+                }
+                continue;
+            }
+            let proofs: Vec<_> = group.iter().map(|key| key.proof.clone()).collect();
+            let mut rows: HashMap<WorkspaceId, Vec<Member>> = HashMap::new();
+            for member in members::first_of_each(&self.0, &proofs, &filter, &args).await? {
+                rows.entry(member.workspace).or_default().push(member);
+            }
+            for key in group {
+                let rows = rows.remove(&key.workspace()).unwrap_or_default();
+                pages.insert(key.clone(), Page::cut(&args, rows));
+            }
+        }
+        Ok(pages)
+    }
+}
+
+impl Loader<MemberCountKey> for Batches {
+    type Value = u64;
+    type Error = Arc<ReadError>;
+
+    async fn load(&self, keys: &[MemberCountKey]) -> Result<HashMap<MemberCountKey, u64>, Self::Error> {
+        let mut counts = HashMap::with_capacity(keys.len());
+        for (filter, group) in grouped(keys, |key| key.what.clone()) {
+            let proofs: Vec<_> = group.iter().map(|key| key.proof.clone()).collect();
+            let found: HashMap<_, _> =
+                members::counts(&self.0, &proofs, &filter).await?.into_iter().collect();
+            counts.extend(
+                group.into_iter().filter_map(|key| Some((key.clone(), *found.get(&key.workspace())?))),
+            );
+        }
+        Ok(counts)
+    }
+}
+
+impl Loader<InvitationCountKey> for Batches {
+    type Value = u64;
+    type Error = Arc<ReadError>;
+
+    async fn load(
+        &self,
+        keys: &[InvitationCountKey],
+    ) -> Result<HashMap<InvitationCountKey, u64>, Self::Error> {
+        let mut counts = HashMap::with_capacity(keys.len());
+        for (statuses, group) in grouped(keys, |key| key.what.clone()) {
+            let proofs: Vec<_> = group.iter().map(|key| key.proof.clone()).collect();
+            let found: HashMap<_, _> =
+                invitations::counts(&self.0, &proofs, &statuses).await?.into_iter().collect();
+            counts.extend(
+                group.into_iter().filter_map(|key| Some((key.clone(), *found.get(&key.workspace())?))),
+            );
+        }
+        Ok(counts)
+    }
+}
+
+impl Loader<InviterKey> for Batches {
+    type Value = User;
+    type Error = Arc<ReadError>;
+
+    async fn load(&self, keys: &[InviterKey]) -> Result<HashMap<InviterKey, User>, Self::Error> {
+        let Some(first) = keys.first() else { return Ok(HashMap::new()) };
+        let ids: Vec<_> = keys.iter().map(|key| key.what).collect();
+        let users = accounts::by_ids(&self.0, &first.proof, &ids).await?;
+        let users: HashMap<_, _> = users.into_iter().map(|user| (user.id, user)).collect();
+        Ok(keys.iter().filter_map(|key| Some((key.clone(), users.get(&key.what)?.clone()))).collect())
+    }
+}
+
+impl Loader<InvitationKey> for Batches {
+    type Value = invitations::Invitation;
+    type Error = Arc<ReadError>;
+
+    async fn load(
+        &self,
+        keys: &[InvitationKey],
+    ) -> Result<HashMap<InvitationKey, invitations::Invitation>, Self::Error> {
+        let mut found = HashMap::with_capacity(keys.len());
+        for group in grouped(keys, Scoped::workspace).into_values() {
+            let Some(first) = group.first() else { continue };
+            let ids: Vec<_> = group.iter().map(|key| key.what).collect();
+            let rows = invitations::by_ids(&self.0, &first.proof, &ids).await?;
+            let rows: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row)).collect();
+            found.extend(
+                group.into_iter().filter_map(|key| Some((key.clone(), rows.get(&key.what)?.clone()))),
+            );
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,131 @@
+//! Objects by their global ids. What does not exist and what may not be seen are both null.
+
+use async_graphql::{Context, Error, ID, Interface, Object, Result};
+use guildhall_domain::ids::AnyId;
+use guildhall_persistence::{invitations, members};
+
+use crate::{
+    access::Role,
+    accounts::User,
+    authz::{caller, db, grant, signed_in, signed_in_directive},
+    error,
+    invitations::Invitation,
+    members::Member,
+    sessions::Session,
+    workspaces::Workspace,
+};
+
+/// Anything with a global id.
+#[derive(Interface)]
+#[graphql(field(name = "id", ty = "ID", desc = "The global id: opaque, and unique among all objects."))]
+pub enum Node {
+    /// A workspace.
+    Workspace(Workspace),
+    /// A person.
+    User(User),
+    /// A role.
+    Role(Role),
+    /// A membership.
+    Member(Member),
+    /// An invitation, as the workspace's admins see it.
+    Invitation(Invitation),
+    /// A signed-in device of your own.
+    Session(Session),
+}
+
+/// How many ids `nodes` takes.
+const MAX_IDS: usize = 100;
+
+/// The node part of the query root.
+#[derive(Default)]
+pub struct NodeQuery;
+
+#[Object]
+impl NodeQuery {
+    /// The object of that id; null when there is none or you may not see it.
+    #[graphql(directive = signed_in_directive::apply())]
+    async fn node(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "A global id, as any object gives it.")] id: ID,
+    ) -> Option<Result<Node>> {
+        find(ctx, &id).await.transpose()
+    }
+
+    /// The objects of those ids, in the same order; null for each that does not exist or that you may not
+    /// see.
+    #[graphql(
+        directive = signed_in_directive::apply(),
+        complexity = "1 + child_complexity * ids.len().min(100)"
+    )]
+    async fn nodes(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Global ids, at most 100.")] ids: Vec<ID>,
+    ) -> Result<Vec<Option<Node>>> {
+        if ids.len() > MAX_IDS {
+            return Err(error::bad_input(format!(
+                "`ids` has {} entries: give at most {MAX_IDS}.",
+                ids.len()
+            )));
+        }
+        let mut found = Vec::with_capacity(ids.len());
+        for id in &ids {
+            found.push(find(ctx, id).await?);
+        }
+        Ok(found)
+    }
+}
+
+/// What a guard answers for what may not be seen is null here.
+fn if_seen<T>(found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(fault) if error::is_not_found(&fault) || error::is_forbidden(&fault) => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+async fn find(ctx: &Context<'_>, id: &ID) -> Result<Option<Node>> {
+    let own = signed_in(ctx).await?;
+    let read = |fault| -> Error { error::read(ctx, fault) };
+    let standing = async |workspace| {
+        let actor = caller(ctx).actor.ok_or_else(error::unauthenticated)?;
+        if_seen(db(ctx).standing(actor, workspace).await.map_err(read))
+    };
+    Ok(match id.parse() {
+        Ok(AnyId::WorkspaceId(id)) => match standing(id).await? {
+            Some(standing) => Some(Node::Workspace(Workspace::new(standing)?)),
+            None => None,
+        },
+        Ok(AnyId::UserId(id)) => {
+            members::visible_user(db(ctx), &own, id).await.map_err(read)?.map(|user| Node::User(User(user)))
+        }
+        Ok(AnyId::RoleId(id)) => {
+            guildhall_domain::access::SystemRole::from_id(id).map(|role| Node::Role(Role(role.into())))
+        }
+        Ok(AnyId::MembershipId(id)) => {
+            let Some(workspace) = members::workspace_of(db(ctx), &own, id).await.map_err(read)? else {
+                return Ok(None);
+            };
+            let Some(standing) = standing(workspace).await? else { return Ok(None) };
+            let Some(proof) = if_seen(grant(&standing.access))? else { return Ok(None) };
+            members::by_id(db(ctx), &proof, id).await.map_err(read)?.map(|row| Node::Member(Member(row)))
+        }
+        Ok(AnyId::InvitationId(id)) => {
+            for workspace in invitations::workspaces_of(db(ctx), &own, id).await.map_err(read)? {
+                let Some(standing) = standing(workspace).await? else { continue };
+                let Some(proof) = if_seen(grant(&standing.access))? else { continue };
+                if let Some(row) = invitations::by_id(db(ctx), &proof, id).await.map_err(read)? {
+                    return Ok(Some(Node::Invitation(Invitation::new(proof, row))));
+                }
+            }
+            None
+        }
+        Ok(AnyId::SessionId(id)) => guildhall_persistence::sessions::by_id(db(ctx), &own, id)
+            .await
+            .map_err(read)?
+            .map(|row| Node::Session(Session::new(row, &own))),
+        Ok(AnyId::OrganizationId(_) | AnyId::MailId(_)) | Err(_) => None,
+    })
+}

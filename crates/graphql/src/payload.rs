@@ -1,0 +1,210 @@
+//! Payloads of mutations: typed user errors made from the domain's refusals.
+
+use async_graphql::{Context, Interface, Result};
+use guildhall_domain::{passwords, refusal};
+use guildhall_persistence::OpError;
+
+use crate::{error, schema::mirror};
+
+mirror! {
+    /// Why a workspace name cannot be had.
+    enum NameUnavailableReason = refusal::NameUnavailable {
+        /// Another workspace of the instance has it.
+        Taken,
+        /// The service keeps it for itself.
+        Reserved,
+        /// It does not have the form of a name.
+        Invalid,
+    }
+}
+
+/// A password rule that is not met.
+#[derive(async_graphql::SimpleObject)]
+pub struct UnmetPasswordRule {
+    /// Which rule.
+    rule: PasswordRule,
+    /// What to do, as a sentence.
+    message: String,
+}
+
+/// The rules for passwords.
+#[derive(async_graphql::Enum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PasswordRule {
+    /// At least 8 characters.
+    TooShort,
+    /// At most 128 characters.
+    TooLong,
+    /// No control characters.
+    ControlCharacters,
+    /// Hard to guess, also for somebody who knows your name and e-mail address: zxcvbn's score 3 of 4.
+    Guessable,
+}
+
+impl From<passwords::PasswordRule> for UnmetPasswordRule {
+    fn from(rule: passwords::PasswordRule) -> Self {
+        let message = rule.to_string();
+        let rule = match rule {
+            passwords::PasswordRule::TooShort => PasswordRule::TooShort,
+            passwords::PasswordRule::TooLong => PasswordRule::TooLong,
+            passwords::PasswordRule::ControlCharacters => PasswordRule::ControlCharacters,
+            passwords::PasswordRule::Guessable { .. } => PasswordRule::Guessable,
+        };
+        Self { rule, message }
+    }
+}
+
+/// The user errors of one mutation: the enum of its codes and the object that carries one.
+macro_rules! user_errors {
+    ($($error:ident, $code:ident = $remote:path { $($variant:ident),* $(,)? };)*) => {
+        $(
+            #[doc = concat!("The codes of `", stringify!($error), "`.")]
+            #[derive(async_graphql::Enum, Clone, Copy, Debug, PartialEq, Eq)]
+            pub enum $code {
+                #[doc = guildhall_domain::refusal_doc!(InvalidInput)]
+                InvalidInput,
+                $(#[doc = guildhall_domain::refusal_doc!($variant)] $variant,)*
+            }
+
+            impl From<$remote> for $code {
+                fn from(code: $remote) -> Self {
+                    use $remote as Remote;
+                    match code {
+                        Remote::InvalidInput => Self::InvalidInput,
+                        $(Remote::$variant => Self::$variant,)*
+                    }
+                }
+            }
+
+            #[doc = "Why the mutation changed nothing."]
+            #[derive(async_graphql::SimpleObject)]
+            pub struct $error {
+                #[doc = "Which rule refuses; for a program to branch on."]
+                code: $code,
+                #[doc = "The path in `input` to the field at fault; null when it is about the whole."]
+                field: Option<Vec<String>>,
+                #[doc = "What was wrong and what to do, in English."]
+                message: String,
+                #[doc = "Why the name cannot be had; only with `NAME_UNAVAILABLE`."]
+                reason: Option<NameUnavailableReason>,
+                #[doc = "The password rules that are not met; only with `WEAK_PASSWORD`."]
+                unmet: Option<Vec<UnmetPasswordRule>>,
+            }
+
+            impl From<refusal::Refusal<$remote>> for $error {
+                fn from(refusal: refusal::Refusal<$remote>) -> Self {
+                    let (mut reason, mut unmet) = (None, None);
+                    match refusal.detail {
+                        Some(refusal::Detail::NameUnavailable(why)) => reason = Some(why.into()),
+                        Some(refusal::Detail::WeakPassword(rules)) => {
+                            unmet = Some(rules.into_iter().map(Into::into).collect());
+                        }
+                        None => {}
+                    }
+                    let field = refusal.field.into_iter().map(Into::into).collect::<Vec<String>>();
+                    Self {
+                        code: refusal.code.into(),
+                        field: (!field.is_empty()).then_some(field),
+                        message: refusal.message,
+                        reason,
+                        unmet,
+                    }
+                }
+            }
+        )*
+
+        /// Why a mutation changed nothing. Each mutation has its own type with its own codes.
+        #[derive(Interface)]
+        #[graphql(
+            field(name = "message", ty = "&String", desc = "What was wrong and what to do, in English."),
+            field(name = "field", ty = "&Option<Vec<String>>", desc = "The path in `input` to the field at fault; null when it is about the whole.")
+        )]
+        pub enum UserError { $($error($error),)* }
+    };
+}
+
+use guildhall_domain::{accounts as a, invitations as i, members as m, sessions as s, workspaces as w};
+
+user_errors! {
+    SetUpError, SetUpErrorCode = a::SetUpCode { SetupDone, LinkInvalid, WeakPassword, NameUnavailable };
+    SignInError, SignInErrorCode = a::SignInCode { InvalidCredentials, UserDisabled, RateLimited };
+    RegisterError, RegisterErrorCode = a::RegisterCode {
+        LinkInvalid, InvitationNotPending, InvitationExpired, InviterLostPermission, AccountExists, WeakPassword
+    };
+    UpdateProfileError, UpdateProfileErrorCode = a::UpdateProfileCode {};
+    ChangePasswordError, ChangePasswordErrorCode = a::ChangePasswordCode { InvalidCredentials, WeakPassword, RateLimited };
+    RefreshSessionError, RefreshSessionErrorCode = s::RefreshSessionCode { SessionInvalid };
+    RevokeSessionError, RevokeSessionErrorCode = s::RevokeSessionCode { NotFound };
+    SignOutError, SignOutErrorCode = s::SignOutCode {};
+    CreateWorkspaceError, CreateWorkspaceErrorCode = w::CreateWorkspaceCode { NameUnavailable };
+    UpdateWorkspaceError, UpdateWorkspaceErrorCode = w::UpdateWorkspaceCode { WorkspaceArchived };
+    DescribeWorkspaceError, DescribeWorkspaceErrorCode = w::DescribeWorkspaceCode { WorkspaceArchived };
+    SwitchWorkspaceError, SwitchWorkspaceErrorCode = w::SwitchWorkspaceCode {};
+    SetDefaultWorkspaceError, SetDefaultWorkspaceErrorCode = w::SetDefaultWorkspaceCode { NotFound };
+    UpdateMemberRoleError, UpdateMemberRoleErrorCode = m::UpdateMemberRoleCode {
+        NotFound, LastAdmin, PrivilegeEscalation, OwnerProtected
+    };
+    RemoveMemberError, RemoveMemberErrorCode = m::RemoveMemberCode { NotFound, LastAdmin, OwnerProtected };
+    LeaveWorkspaceError, LeaveWorkspaceErrorCode = m::LeaveWorkspaceCode { NotFound, LastAdmin };
+    InviteMemberError, InviteMemberErrorCode = i::InviteMemberCode {
+        AlreadyMember, AlreadyInvited, PrivilegeEscalation, WorkspaceArchived, RateLimited
+    };
+    ResendInvitationError, ResendInvitationErrorCode = i::ResendInvitationCode {
+        NotFound, InvitationNotPending, PrivilegeEscalation, WorkspaceArchived, RateLimited
+    };
+    RevokeInvitationError, RevokeInvitationErrorCode = i::RevokeInvitationCode { NotFound, InvitationNotPending };
+    AcceptInvitationError, AcceptInvitationErrorCode = i::AcceptInvitationCode {
+        NotFound, LinkInvalid, EmailMismatch, EmailUnverified, InvitationNotPending, InvitationExpired,
+        InviterLostPermission, WorkspaceArchived
+    };
+    DeclineInvitationError, DeclineInvitationErrorCode = i::DeclineInvitationCode {
+        NotFound, LinkInvalid, EmailMismatch, InvitationNotPending, InvitationExpired
+    };
+}
+
+/// A payload that can say why nothing was changed.
+pub(crate) trait Refusable: Sized {
+    /// The mutation's codes.
+    type Code;
+    /// The payload of a refusal.
+    fn refused(refusals: refusal::Refusals<Self::Code>) -> Self;
+}
+
+/// Declares a payload: the changed objects, null when refused, and the user errors.
+macro_rules! payload {
+    ($(#[$doc:meta])* $name:ident, $error:ident = $code:path { $($(#[$field_doc:meta])* $field:ident: $ty:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(async_graphql::SimpleObject)]
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: Option<$ty>,)*
+            /// Why nothing was changed; empty after success.
+            pub user_errors: Vec<$crate::payload::$error>,
+        }
+
+        impl $crate::payload::Refusable for $name {
+            type Code = $code;
+
+            fn refused(refusals: guildhall_domain::refusal::Refusals<$code>) -> Self {
+                Self {
+                    $($field: None,)*
+                    user_errors: refusals.0.into_iter().map(Into::into).collect(),
+                }
+            }
+        }
+    };
+}
+pub(crate) use payload;
+
+/// The payload of an operation: of its success by `payload`, of a refusal by itself. The rest is a top-level
+/// error.
+pub(crate) fn answer<T, P: Refusable>(
+    ctx: &Context<'_>,
+    outcome: Result<T, OpError<P::Code>>,
+    payload: impl FnOnce(T) -> P,
+) -> Result<P> {
+    match outcome {
+        Ok(value) => Ok(payload(value)),
+        Err(OpError::Refused(refusals)) => Ok(P::refused(refusals)),
+        Err(OpError::Denied(denied)) => Err(error::denied(denied)),
+        Err(OpError::Fault(fault)) => Err(error::internal(ctx, &fault)),
+    }
+}

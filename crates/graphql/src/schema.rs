@@ -1,0 +1,120 @@
+//! The schema put together: merged roots, limits, and what every document may cost.
+
+use std::sync::Arc;
+
+use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
+use guildhall_persistence::Db;
+
+use crate::{
+    accounts, invitations, live::Rechecks, loaders, members, node, sessions, throttle::Throttle, workspaces,
+};
+
+/// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value
+/// missing on either side does not compile.
+macro_rules! mirror {
+    ($(#[$doc:meta])* enum $name:ident = $remote:path { $($(#[$variant_doc:meta])* $variant:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(async_graphql::Enum, Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)* }
+
+        impl From<$remote> for $name {
+            fn from(value: $remote) -> Self {
+                use $remote as Remote;
+                match value { $(Remote::$variant => Self::$variant,)* }
+            }
+        }
+
+        impl From<$name> for $remote {
+            fn from(value: $name) -> Self {
+                match value { $($name::$variant => Self::$variant,)* }
+            }
+        }
+    };
+}
+pub(crate) use mirror;
+
+/// Everything that can be asked.
+#[derive(MergedObject, Default)]
+pub struct Query(
+    node::NodeQuery,
+    accounts::AccountQuery,
+    workspaces::WorkspaceQuery,
+    members::MemberQuery,
+    invitations::InvitationQuery,
+);
+
+/// Everything that can be changed. Each field takes one `input` and answers the changed objects together
+/// with `userErrors`; when `userErrors` is not empty, nothing was changed.
+#[derive(MergedObject, Default)]
+pub struct Mutation(
+    accounts::AccountMutation,
+    sessions::SessionMutation,
+    workspaces::WorkspaceMutation,
+    members::MemberMutation,
+    invitations::InvitationMutation,
+);
+
+/// Everything that can be watched.
+#[derive(MergedSubscription, Default)]
+pub struct Subscription(invitations::InvitationSubscription);
+
+/// The schema.
+pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
+
+/// What a document may ask for, checked before it runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// How deep selections nest. Standard introspection needs 15.
+    pub depth: usize,
+    /// The sum of the fields' costs; a list counts its page size times. Standard introspection needs 250.
+    pub complexity: usize,
+    /// How many aliases it has.
+    pub aliases: usize,
+    /// How many directives a field has.
+    pub directives: usize,
+    /// Whether the schema can be asked for; when not, error messages make no suggestions either.
+    pub introspection: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { depth: 16, complexity: 2000, aliases: 50, directives: 50, introspection: true }
+    }
+}
+
+fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
+    Schema::build(Query::default(), Mutation::default(), Subscription::default())
+        .register_output_type::<node::Node>()
+        .register_output_type::<crate::payload::UserError>()
+}
+
+/// The schema over that database.
+pub fn build(db: Db, limits: Limits, throttle: Arc<Throttle>) -> Schema {
+    let rechecks = Rechecks::new(&db);
+    let mut builder = builder()
+        .data(loaders::loaders(db.clone()))
+        .data(db)
+        .data(throttle)
+        .data(rechecks)
+        .limit_depth(limits.depth)
+        .limit_complexity(limits.complexity)
+        .limit_aliases(limits.aliases)
+        .limit_directives(limits.directives);
+    if !limits.introspection {
+        builder = builder.disable_introspection().disable_suggestions();
+    }
+    builder.finish()
+}
+
+/// The schema in its definition language, sorted: the content of `schema.graphql`.
+pub fn sdl() -> String {
+    let sdl = builder().finish().sdl_with_options(
+        SDLExportOptions::new()
+            .sorted_fields()
+            .sorted_arguments()
+            .sorted_enum_items()
+            .include_specified_by()
+            .prefer_single_line_descriptions(),
+    );
+    format!("{}\n", sdl.trim_end())
+}

@@ -1,0 +1,81 @@
+//! Limits on what is tried often: passwords, links, invitations. Kept in memory by each process; what they
+//! protect holds without them.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use governor::{
+    DefaultKeyedRateLimiter, Quota,
+    clock::{Clock, DefaultClock},
+};
+
+/// How often something may be tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    /// Sign-ins per minute, for one account from one address.
+    pub sign_in_per_minute: NonZeroU32,
+    /// Tries of link and refresh tokens per minute from one address.
+    pub tokens_per_minute: NonZeroU32,
+    /// Invitations per hour by one inviter.
+    pub invitations_per_hour: NonZeroU32,
+    /// Invitations per hour to one workspace.
+    pub invitations_per_hour_per_workspace: NonZeroU32,
+    /// Invitations per hour to one address.
+    pub invitations_per_hour_per_recipient: NonZeroU32,
+}
+
+/// The counters.
+pub struct Throttle {
+    sign_in: DefaultKeyedRateLimiter<String>,
+    tokens: DefaultKeyedRateLimiter<String>,
+    inviter: DefaultKeyedRateLimiter<String>,
+    workspace: DefaultKeyedRateLimiter<String>,
+    recipient: DefaultKeyedRateLimiter<String>,
+}
+
+impl Throttle {
+    /// Fresh counters.
+    pub fn new(rates: &Rates) -> Self {
+        let per_minute = |rate| DefaultKeyedRateLimiter::keyed(Quota::per_minute(rate));
+        let per_hour = |rate| DefaultKeyedRateLimiter::keyed(Quota::per_hour(rate));
+        Self {
+            sign_in: per_minute(rates.sign_in_per_minute),
+            tokens: per_minute(rates.tokens_per_minute),
+            inviter: per_hour(rates.invitations_per_hour),
+            workspace: per_hour(rates.invitations_per_hour_per_workspace),
+            recipient: per_hour(rates.invitations_per_hour_per_recipient),
+        }
+    }
+
+    /// Forgets who has not tried for long: called by housekeeping, so that the counters stay bounded.
+    pub fn forget_idle(&self) {
+        for counters in [&self.sign_in, &self.tokens, &self.inviter, &self.workspace, &self.recipient] {
+            counters.retain_recent();
+            counters.shrink_to_fit();
+        }
+    }
+
+    /// Counts a try of a password.
+    pub fn sign_in(&self, ip: Option<&str>, account: &str) -> Result<(), String> {
+        check(&self.sign_in, format!("{} {account}", ip.unwrap_or_default()))
+    }
+
+    /// Counts a try of a link's or a session's secret.
+    pub fn token(&self, ip: Option<&str>) -> Result<(), String> {
+        check(&self.tokens, ip.unwrap_or_default().to_owned())
+    }
+
+    /// Counts an invitation.
+    pub fn invitation(&self, inviter: &str, workspace: &str, recipient: &str) -> Result<(), String> {
+        check(&self.inviter, inviter.to_owned())?;
+        check(&self.workspace, workspace.to_owned())?;
+        check(&self.recipient, recipient.to_owned())
+    }
+}
+
+/// The refusal says how long to wait.
+fn check(counters: &DefaultKeyedRateLimiter<String>, key: String) -> Result<(), String> {
+    counters.check_key(&key).map_err(|not_until| {
+        let wait = not_until.wait_time_from(DefaultClock::default().now()).max(Duration::from_secs(1));
+        format!("Too many tries. Wait {} seconds and try again.", wait.as_secs())
+    })
+}

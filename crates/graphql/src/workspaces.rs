@@ -1,0 +1,584 @@
+//! Workspaces in the schema. A `Workspace` can be made only of a standing that grants `workspace.view`, and
+//! keeps it: what needs more derives a second proof without asking the database.
+
+use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
+use chrono::{DateTime, Utc};
+use guildhall_domain::{
+    access::{Actor, Granted, OrganizationRole, SystemRole, WorkspaceAccess, catalog::PermissionType, perm},
+    ids::WorkspaceId,
+    page::{Page, PageArgs},
+    refusal::{FieldFault, InputReader, NameUnavailable},
+    text::{CountryCode, DisplayName, Markdown, SearchTerm, Slug, TextFault, parse_countries},
+    workspaces::{
+        CreateWorkspaceCode, DescribeWorkspaceCode, SetDefaultWorkspaceCode, SwitchWorkspaceCode,
+        UpdateWorkspaceCode, WorkspaceStatus as DomainStatus, name_unavailable, name_unavailable_message,
+    },
+};
+use guildhall_persistence::{Standing, members::MemberFilter, workspaces};
+use uuid::Uuid;
+
+use crate::{
+    access::{AccessSource, Permission, Role, ViewerAccess, permissions},
+    accounts::Viewer,
+    authz::{
+        self, authorize, authorize_in, authorize_in_organization, db, grant, signed_in, signed_in_directive,
+        standing_by_name,
+    },
+    connection::{Window, connection},
+    error, input,
+    invitations::{InvitationConnection, InvitationStatus, Invitations},
+    loaders::{self, Scoped},
+    members::{MemberConnection, Members},
+    payload::{NameUnavailableReason, answer, payload},
+    schema::mirror,
+};
+
+mirror! {
+    /// Whether a workspace is in use.
+    enum WorkspaceStatus = DomainStatus {
+        /// In use.
+        Active,
+        /// Kept, read-only and out of the way.
+        Archived,
+    }
+}
+
+/// A country.
+pub struct Country(CountryCode);
+
+#[Object]
+impl Country {
+    /// The ISO 3166-1 alpha-2 code, such as `KE`.
+    async fn code(&self) -> &str {
+        self.0.as_str()
+    }
+    /// The English short name of ISO 3166-1.
+    async fn name(&self) -> &str {
+        self.0.name()
+    }
+    /// The flag as an emoji.
+    async fn flag(&self) -> String {
+        self.0.flag()
+    }
+}
+
+/// A workspace: the room that isolates what an organization keeps in it. To whoever may not see it, it does
+/// not exist.
+pub struct Workspace {
+    view: Granted<perm::WorkspaceView>,
+    row: workspaces::Workspace,
+}
+
+impl Workspace {
+    pub(crate) fn new(standing: Standing) -> Result<Self> {
+        Ok(Self { view: grant(&standing.access)?, row: standing.workspace })
+    }
+
+    fn key(&self) -> WorkspaceId {
+        self.row.id
+    }
+}
+
+#[Object]
+impl Workspace {
+    /// The workspace's global id.
+    pub(crate) async fn id(&self) -> ID {
+        self.row.id.into()
+    }
+    /// The name in addresses: unique in the instance, never changed; lower-case letters, digits and single
+    /// dashes, at most 63 characters.
+    async fn name(&self) -> &str {
+        &self.row.name
+    }
+    /// The name people read.
+    async fn display_name(&self) -> &str {
+        &self.row.display_name
+    }
+    /// The home page in Markdown; null when there is none.
+    async fn description(&self, ctx: &Context<'_>) -> Option<Result<String>> {
+        let key = Scoped { proof: self.view.clone(), what: () };
+        loaders::load(ctx, key).await.map(|found| found.map(|page| page.text)).transpose()
+    }
+    /// The countries the workspace is about.
+    async fn countries(&self) -> Vec<Country> {
+        self.row.countries.iter().filter_map(|code| CountryCode::parse(code).ok()).map(Country).collect()
+    }
+    /// Whether it is the organization's default workspace, which can be neither deleted nor archived.
+    async fn is_default(&self) -> bool {
+        self.row.is_default
+    }
+    /// Whether it is in use.
+    async fn status(&self) -> WorkspaceStatus {
+        self.row.status.into()
+    }
+    /// When it was made.
+    async fn created_at(&self) -> DateTime<Utc> {
+        self.row.created_at
+    }
+    /// When its settings changed last.
+    async fn updated_at(&self) -> DateTime<Utc> {
+        self.row.updated_at
+    }
+
+    /// Your role here: that of your membership, or Admin where you are an admin of the organization.
+    async fn viewer_role(&self) -> Role {
+        self.effective().role
+    }
+    /// Your role here and where it comes from.
+    async fn viewer_access(&self) -> ViewerAccess {
+        self.effective()
+    }
+    /// Everything you may do here, by the same function that guards every operation.
+    async fn viewer_permissions(&self) -> Vec<Permission> {
+        permissions(self.view.access().permissions())
+    }
+    /// Whether you may do this here.
+    async fn can(&self, #[graphql(desc = "What you would like to do.")] permission: Permission) -> bool {
+        self.view.access().permissions().holds(permission.0)
+    }
+
+    /// The members, by when they joined. Needs `MEMBERS_VIEW`; null with a `FORBIDDEN` error without it.
+    #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
+    #[expect(clippy::too_many_arguments, reason = "the arguments of a GraphQL field")]
+    async fn members(
+        &self,
+        #[graphql(desc = "Part of a name or e-mail address, in any case; at most 100 characters.")]
+        search: Option<String>,
+        #[graphql(desc = "Only members with this role: its id, or VIEWER, EDITOR or ADMIN.")] role: Option<
+            ID,
+        >,
+        #[graphql(
+            desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
+        )]
+        first: Option<i32>,
+        #[graphql(desc = "Only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many items from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
+    ) -> Option<Result<MemberConnection>> {
+        let window = Window { first, after, last, before };
+        Some(self.members_of(search.as_deref(), role.as_ref(), &window))
+    }
+
+    /// The invitations, by when they were made. Needs `INVITATIONS_VIEW`; null with a `FORBIDDEN` error
+    /// without it.
+    #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
+    #[expect(clippy::too_many_arguments, reason = "the arguments of a GraphQL field")]
+    async fn invitations(
+        &self,
+        #[graphql(desc = "Only invitations in one of these statuses.")] status: Option<Vec<InvitationStatus>>,
+        #[graphql(
+            desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
+        )]
+        first: Option<i32>,
+        #[graphql(desc = "Only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many items from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
+    ) -> Option<Result<InvitationConnection>> {
+        let window = Window { first, after, last, before };
+        Some(self.invitations_of(status.unwrap_or_default(), &window))
+    }
+}
+
+impl Workspace {
+    fn effective(&self) -> ViewerAccess {
+        let access = self.view.access();
+        // The implicit Admin of an organization's admins decides wherever it gives more than the membership.
+        match access.role() {
+            Some(role) if role.permissions.grantable() == access.permissions().grantable() => {
+                ViewerAccess { role: Role(role.clone()), source: AccessSource::Membership }
+            }
+            Some(role) if access.organization_role().is_none_or(|role| role == OrganizationRole::Member) => {
+                ViewerAccess { role: Role(role.clone()), source: AccessSource::Membership }
+            }
+            _ => ViewerAccess { role: Role(SystemRole::Admin.into()), source: AccessSource::Organization },
+        }
+    }
+
+    fn members_of(
+        &self,
+        search: Option<&str>,
+        role: Option<&ID>,
+        window: &Window,
+    ) -> Result<MemberConnection> {
+        let proof = grant(self.view.access())?;
+        let search = search
+            .map(SearchTerm::parse_optional)
+            .transpose()
+            .map_err(|fault| error::bad_input(format!("`search` {}.", fault.message())))?
+            .flatten();
+        let role = role
+            .map(input::role)
+            .transpose()
+            .map_err(|FieldFault(message)| error::bad_input(format!("`role` {message}.")))?;
+        let args = window.read(MemberConnection::LIST)?;
+        Ok(MemberConnection::new(Members { proof, filter: MemberFilter { search, role }, args }))
+    }
+
+    fn invitations_of(&self, status: Vec<InvitationStatus>, window: &Window) -> Result<InvitationConnection> {
+        let proof = grant(self.view.access())?;
+        let args = window.read(InvitationConnection::LIST)?;
+        let mut statuses: Vec<_> = status.into_iter().map(Into::into).collect();
+        statuses.sort_unstable();
+        statuses.dedup();
+        Ok(InvitationConnection::new(Invitations { proof, statuses, args }))
+    }
+}
+
+pub(crate) struct Workspaces {
+    pub(crate) actor: Actor,
+    pub(crate) args: PageArgs<Uuid>,
+}
+
+impl Workspaces {
+    async fn page(&self, ctx: &Context<'_>) -> Result<Page<Workspace>> {
+        let page =
+            db(ctx).standings(self.actor, &self.args).await.map_err(|fault| error::read(ctx, fault))?;
+        let (has_previous, has_next) = (page.has_previous, page.has_next);
+        let items = page.items.into_iter().map(Workspace::new).collect::<Result<_>>()?;
+        Ok(Page { items, has_previous, has_next })
+    }
+
+    async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
+        db(ctx).count_standings(self.actor).await.map_err(|fault| error::read(ctx, fault))
+    }
+}
+
+connection! {
+    /// A list of workspaces.
+    WorkspaceConnection, WorkspaceEdge, Workspace, Workspaces, "workspace", |workspace| workspace.key().uuid()
+}
+
+/// Whether a workspace name can be had.
+#[derive(SimpleObject)]
+pub struct NameAvailability {
+    /// Whether it can.
+    is_available: bool,
+    /// Why not.
+    reason: Option<NameUnavailableReason>,
+    /// Why not, as a sentence.
+    message: Option<String>,
+    /// A free name close to it; null when it can be had as it is.
+    suggestion: Option<String>,
+}
+
+/// The workspace part of the query root.
+#[derive(Default)]
+pub struct WorkspaceQuery;
+
+#[Object]
+impl WorkspaceQuery {
+    /// The workspace of that name; null when there is none or you may not see it.
+    #[graphql(directive = authorize::apply("WORKSPACE_VIEW".to_owned()))]
+    async fn workspace(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The name in addresses.")] name: String,
+    ) -> Option<Result<Workspace>> {
+        match standing_by_name(ctx, &name).await {
+            Ok(standing) => Some(Workspace::new(standing)),
+            Err(fault) if error::is_not_found(&fault) => None,
+            Err(fault) => Some(Err(fault)),
+        }
+    }
+
+    /// Whether a workspace of that name can be made, and why not. Names are unique in the instance, so a
+    /// taken one says nothing about who has it.
+    #[graphql(directive = signed_in_directive::apply())]
+    async fn workspace_name_availability(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The wanted name.")] name: String,
+    ) -> Result<NameAvailability> {
+        let proof = signed_in(ctx).await?;
+        let unavailable = |reason: NameUnavailable, suggestion: Option<Slug>| NameAvailability {
+            is_available: false,
+            reason: Some(reason.into()),
+            message: Some(name_unavailable_message(&name, reason)),
+            suggestion: suggestion.map(Slug::into_string),
+        };
+        let parsed = Slug::parse(&name);
+        let taken = async |slug: &Slug| {
+            workspaces::is_name_taken(db(ctx), &proof, slug).await.map_err(|fault| error::read(ctx, fault))
+        };
+        let reason = match &parsed {
+            Ok(slug) if !taken(slug).await? => {
+                return Ok(NameAvailability {
+                    is_available: true,
+                    reason: None,
+                    message: None,
+                    suggestion: None,
+                });
+            }
+            Ok(_) => NameUnavailable::Taken,
+            Err(TextFault::Reserved(_)) => NameUnavailable::Reserved,
+            Err(_) => NameUnavailable::Invalid,
+        };
+        let derived = parsed.unwrap_or_else(|_| Slug::derive(&name));
+        for candidate in guildhall_domain::workspaces::candidate_names(&derived).take(20) {
+            if !taken(&candidate).await? {
+                return Ok(unavailable(reason, Some(candidate)));
+            }
+        }
+        Ok(unavailable(reason, None))
+    }
+}
+
+/// What making a workspace takes.
+#[derive(InputObject)]
+pub struct CreateWorkspaceInput {
+    /// The organization; when absent, the one you joined first.
+    organization_id: Option<ID>,
+    /// The name in addresses, which never changes: 1 to 63 lower-case letters, digits and single dashes.
+    /// When absent, it is made of the display name.
+    name: Option<String>,
+    /// The name people read; 1 to 80 characters.
+    display_name: String,
+    /// The home page in Markdown; at most 64 KiB.
+    description: Option<String>,
+    /// ISO 3166-1 alpha-2 codes.
+    countries: Option<Vec<String>>,
+}
+
+payload! {
+    /// What was made.
+    CreateWorkspacePayload, CreateWorkspaceError = CreateWorkspaceCode {
+        /// The workspace; you are its Admin.
+        workspace: Workspace,
+    }
+}
+
+/// What of a workspace changes. An absent field stays as it is.
+#[derive(InputObject)]
+pub struct UpdateWorkspaceInput {
+    /// The workspace.
+    workspace_id: ID,
+    /// The name people read; 1 to 80 characters.
+    display_name: MaybeUndefined<String>,
+    /// All the countries it is about, as ISO 3166-1 alpha-2 codes; null or empty for none.
+    countries: MaybeUndefined<Vec<String>>,
+}
+
+payload! {
+    /// What was changed.
+    UpdateWorkspacePayload, UpdateWorkspaceError = UpdateWorkspaceCode {
+        /// The workspace.
+        workspace: Workspace,
+    }
+}
+
+/// The new home page of a workspace.
+#[derive(InputObject)]
+pub struct DescribeWorkspaceInput {
+    /// The workspace.
+    workspace_id: ID,
+    /// The home page in Markdown, at most 64 KiB; null or blank clears it.
+    description: Option<String>,
+}
+
+payload! {
+    /// What was changed.
+    DescribeWorkspacePayload, DescribeWorkspaceError = DescribeWorkspaceCode {
+        /// The workspace.
+        workspace: Workspace,
+    }
+}
+
+/// Which workspace you are in.
+#[derive(InputObject)]
+pub struct SwitchWorkspaceInput {
+    /// The workspace.
+    workspace_id: ID,
+}
+
+payload! {
+    /// Where you are.
+    SwitchWorkspacePayload, SwitchWorkspaceError = SwitchWorkspaceCode {
+        /// The workspace.
+        workspace: Workspace,
+        /// Your own view, with `lastWorkspace` changed.
+        viewer: Viewer,
+    }
+}
+
+/// Which workspace you land in.
+#[derive(InputObject)]
+pub struct SetDefaultWorkspaceInput {
+    /// A workspace you are a member of.
+    workspace_id: ID,
+}
+
+payload! {
+    /// Where you land.
+    SetDefaultWorkspacePayload, SetDefaultWorkspaceError = SetDefaultWorkspaceCode {
+        /// The workspace.
+        workspace: Workspace,
+        /// Your own view, with `defaultWorkspace` changed.
+        viewer: Viewer,
+    }
+}
+
+/// The workspace part of the mutation root.
+#[derive(Default)]
+pub struct WorkspaceMutation;
+
+fn countries(codes: &[String]) -> std::result::Result<Vec<CountryCode>, FieldFault> {
+    parse_countries(codes)
+        .map_err(|(index, fault)| FieldFault(format!("at position {index} {}", fault.message())))
+}
+
+/// A workspace as it is after a change, seen with the rights that the change was made with.
+fn changed<P: PermissionType<Access = WorkspaceAccess>>(
+    proof: &Granted<P>,
+    row: workspaces::Workspace,
+) -> Option<Workspace> {
+    Some(Workspace { view: grant(proof.access()).ok()?, row })
+}
+
+/// The workspace as it is seen with these rights now.
+async fn seen(ctx: &Context<'_>, view: &Granted<perm::WorkspaceView>) -> Result<Workspace> {
+    Workspace::new(authz::standing(ctx, view.access().workspace()).await?)
+}
+
+#[Object]
+impl WorkspaceMutation {
+    /// Makes a workspace, with you as its Admin. Who may is the organization's policy.
+    #[graphql(directive = authorize::apply("WORKSPACE_CREATE".to_owned()))]
+    async fn create_workspace(
+        &self,
+        ctx: &Context<'_>,
+        input: CreateWorkspaceInput,
+    ) -> Result<CreateWorkspacePayload> {
+        let proof =
+            authorize_in_organization::<perm::WorkspaceCreate>(ctx, input.organization_id.as_ref()).await?;
+        let outcome = async {
+            let mut reader = InputReader::default();
+            let name = match input.name.as_deref().map(Slug::parse).transpose() {
+                Ok(name) => Some(name),
+                Err(fault) => {
+                    let reason = match fault {
+                        TextFault::Reserved(_) => NameUnavailable::Reserved,
+                        _ => NameUnavailable::Invalid,
+                    };
+                    let text = input.name.as_deref().unwrap_or_default();
+                    reader.refuse(name_unavailable(
+                        CreateWorkspaceCode::NameUnavailable,
+                        "name",
+                        text,
+                        reason,
+                    ));
+                    None
+                }
+            };
+            let display_name = reader.field("displayName", DisplayName::parse(&input.display_name));
+            let description = input.description.as_deref().map(Markdown::parse_or_clear);
+            let description = reader.optional("description", description);
+            let countries = reader.field("countries", countries(&input.countries.unwrap_or_default()));
+            let new = (|| {
+                Some(workspaces::NewWorkspace {
+                    name: name?,
+                    display_name: display_name?,
+                    description: description?.flatten(),
+                    countries: countries?,
+                })
+            })();
+            workspaces::create(db(ctx), &proof, reader.all(new)?).await
+        }
+        .await;
+        let made = match outcome {
+            Ok(made) => made,
+            Err(error) => return answer(ctx, Err::<CreateWorkspacePayload, _>(error), |payload| payload),
+        };
+        let standing = authz::standing(ctx, made.id).await?;
+        Ok(CreateWorkspacePayload { workspace: Some(Workspace::new(standing)?), user_errors: Vec::new() })
+    }
+
+    /// Changes a workspace's settings.
+    #[graphql(directive = authorize::apply("WORKSPACE_UPDATE".to_owned()))]
+    async fn update_workspace(
+        &self,
+        ctx: &Context<'_>,
+        input: UpdateWorkspaceInput,
+    ) -> Result<UpdateWorkspacePayload> {
+        let proof = authorize_in::<perm::WorkspaceUpdate>(ctx, &input.workspace_id).await?;
+        let outcome = async {
+            let mut reader = InputReader::default();
+            let display_name = match &input.display_name {
+                MaybeUndefined::Undefined => None,
+                MaybeUndefined::Null => {
+                    let fault =
+                        FieldFault("cannot be cleared: a workspace has a name that people read".into());
+                    reader.field::<DisplayName, _>("displayName", Err(fault))
+                }
+                MaybeUndefined::Value(name) => reader.field("displayName", DisplayName::parse(name)),
+            };
+            let countries = match &input.countries {
+                MaybeUndefined::Undefined => None,
+                MaybeUndefined::Null => Some(Vec::new()),
+                MaybeUndefined::Value(codes) => reader.field("countries", countries(codes)),
+            };
+            reader.finish()?;
+            workspaces::update(db(ctx), &proof, workspaces::WorkspaceChange { display_name, countries }).await
+        }
+        .await;
+        answer(ctx, outcome, |row| UpdateWorkspacePayload {
+            workspace: changed(&proof, row),
+            user_errors: Vec::new(),
+        })
+    }
+
+    /// Replaces a workspace's home page, or clears it.
+    #[graphql(directive = authorize::apply("WORKSPACE_DESCRIBE".to_owned()))]
+    async fn describe_workspace(
+        &self,
+        ctx: &Context<'_>,
+        input: DescribeWorkspaceInput,
+    ) -> Result<DescribeWorkspacePayload> {
+        let proof = authorize_in::<perm::WorkspaceDescribe>(ctx, &input.workspace_id).await?;
+        let outcome = async {
+            let mut reader = InputReader::default();
+            let text = input.description.as_deref().map(Markdown::parse_or_clear);
+            let text = reader.optional("description", text);
+            workspaces::describe(db(ctx), &proof, reader.all(text)?.flatten()).await
+        }
+        .await;
+        answer(ctx, outcome, |row| DescribeWorkspacePayload {
+            workspace: changed(&proof, row),
+            user_errors: Vec::new(),
+        })
+    }
+
+    /// Remembers the workspace as the one you were in last. It changes no right: each operation says itself
+    /// which workspace it is about.
+    #[graphql(directive = authorize::apply("WORKSPACE_VIEW".to_owned()))]
+    async fn switch_workspace(
+        &self,
+        ctx: &Context<'_>,
+        input: SwitchWorkspaceInput,
+    ) -> Result<SwitchWorkspacePayload> {
+        let proof = authorize_in::<perm::WorkspaceView>(ctx, &input.workspace_id).await?;
+        let outcome = workspaces::switch(db(ctx), &proof).await;
+        let (workspace, viewer) = (seen(ctx, &proof).await?, Viewer::new(signed_in(ctx).await?));
+        answer(ctx, outcome, |()| SwitchWorkspacePayload {
+            workspace: Some(workspace),
+            viewer: Some(viewer),
+            user_errors: Vec::new(),
+        })
+    }
+
+    /// Makes the workspace the one you land in after signing in.
+    #[graphql(directive = authorize::apply("WORKSPACE_VIEW".to_owned()))]
+    async fn set_default_workspace(
+        &self,
+        ctx: &Context<'_>,
+        input: SetDefaultWorkspaceInput,
+    ) -> Result<SetDefaultWorkspacePayload> {
+        let proof = authorize_in::<perm::WorkspaceView>(ctx, &input.workspace_id).await?;
+        let outcome = workspaces::set_default(db(ctx), &proof).await;
+        let (workspace, viewer) = (seen(ctx, &proof).await?, Viewer::new(signed_in(ctx).await?));
+        answer(ctx, outcome, |()| SetDefaultWorkspacePayload {
+            workspace: Some(workspace),
+            viewer: Some(viewer),
+            user_errors: Vec::new(),
+        })
+    }
+}

@@ -1,0 +1,391 @@
+//! Reads an actor's place in a workspace or organization, each in one statement that also checks that the
+//! session is alive. The verdict is the domain's.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use chrono::{DateTime, Utc};
+use guildhall_domain::{
+    access::{
+        Actor, Denied, MemberListVisibility, OrganizationAccess, OrganizationPolicy, OrganizationRole,
+        OwnSession, Permission, PermissionSet, ShareAcceptance, SystemRole, WorkspaceAccess,
+        WorkspaceCreation, WorkspaceDeletion,
+        proof::{OrganizationFacts, WorkspaceFacts},
+        role::Role,
+    },
+    ids::{OrganizationId, RoleId, UserId, WorkspaceId},
+    page::{Page, PageArgs},
+};
+use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, QueryResult};
+use uuid::Uuid;
+
+use crate::{
+    db::{Db, Read, Tx},
+    error::{Fault, ReadError},
+    sql::{self, Sql},
+    workspaces::{WORKSPACE_COLUMNS, Workspace},
+};
+
+/// The columns of an organization's policy, of the table alias `o`.
+const POLICY_COLUMNS: &str = "o.workspace_creation, o.workspace_deletion, o.member_list_visibility, \
+     o.share_acceptance, o.allow_reveal, o.invitation_lifetime_hours";
+
+/// The columns of a membership (alias `m`) and its role (alias `r`), and the organization role (alias `om`).
+const STANDING_COLUMNS: &str = "om.role AS organization_role, m.id AS membership_id, r.id AS role_id, \
+     r.key AS role_key, r.name AS role_name, r.permissions AS role_permissions";
+
+/// The actor's live session (`$1`), user (`$2`), at the moment `$3`.
+const LIVE_SESSION: &str = "sessions s JOIN users u ON u.id = s.user_id AND u.status <> 'DISABLED'";
+const IS_LIVE: &str = "s.id = $1 AND s.user_id = $2 AND s.ended_at IS NULL AND s.expires_at > $3";
+
+/// The membership of the workspace `w`, and its role. It hangs on the active membership of the organization
+/// (alias `om`): without that one it gives nothing.
+const MEMBERSHIP_JOINS: &str = "LEFT JOIN memberships m ON m.workspace_id = w.id AND m.user_id = om.user_id \
+     AND (m.expires_at IS NULL OR m.expires_at > $3) \
+     LEFT JOIN roles r ON r.id = m.role_id";
+
+/// What the actor knows of a workspace by looking at it: its rights and the workspace itself.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// The actor's rights.
+    pub access: Arc<WorkspaceAccess>,
+    /// The workspace.
+    pub workspace: Workspace,
+}
+
+impl Db {
+    /// The proof that the actor is signed in, at the price of one statement.
+    pub async fn own_session(&self, actor: Actor) -> Result<OwnSession, ReadError> {
+        let row = self.reader().one::<sql::Single<i32>>(session_sql(actor, self.now())).await?;
+        Ok(OwnSession::assess(actor, row.is_some())?)
+    }
+
+    /// The actor's standing in the workspace of that id, at the price of one statement.
+    pub async fn standing(&self, actor: Actor, workspace: WorkspaceId) -> Result<Standing, ReadError> {
+        let row = self.reader().one(workspace_sql(actor, "w.id = $4", workspace.uuid(), self.now())).await?;
+        judge(actor, row)
+    }
+
+    /// The actor's standing in the workspace of that name, at the price of one statement.
+    pub async fn standing_by_name(&self, actor: Actor, name: &str) -> Result<Standing, ReadError> {
+        let row = self.reader().one(workspace_sql(actor, "w.name = $4", name, self.now())).await?;
+        judge(actor, row)
+    }
+
+    /// The actor's standing in each of their workspaces that is not archived, by age: those they are a
+    /// member of, and all of an organization where they are an admin of it.
+    pub async fn standings(&self, actor: Actor, page: &PageArgs<Uuid>) -> Result<Page<Standing>, ReadError> {
+        let sql = standings_sql(
+            actor,
+            &format!("{WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}"),
+            self.now(),
+        );
+        let rows: Vec<StandingRow> = self.reader().all(page_by(sql, page, "w.id")).await?;
+        let standings = rows.into_iter().map(|row| judge(actor, Some(row))).collect::<Result<_, _>>()?;
+        Ok(Page::cut(page, standings))
+    }
+
+    /// How many workspaces [`Db::standings`] lists in all.
+    pub async fn count_standings(&self, actor: Actor) -> Result<u64, ReadError> {
+        let sql = standings_sql(actor, "count(*)", self.now());
+        count(self.reader().one(sql).await?)
+    }
+
+    /// The rights of several actors in one workspace, at the price of one statement. Who is left out has
+    /// none: the session ended, or the workspace is out of sight.
+    pub async fn accesses(
+        &self,
+        workspace: WorkspaceId,
+        actors: &[Actor],
+    ) -> Result<HashMap<Actor, Arc<WorkspaceAccess>>, ReadError> {
+        let sql = Sql::new(format!(
+            "SELECT s.id AS session_id, s.user_id AS session_user, {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS} \
+             FROM {LIVE_SESSION} JOIN workspaces w ON w.id = $1 JOIN organizations o ON o.id = w.organization_id \
+             LEFT JOIN organization_members om ON om.user_id = u.id AND om.organization_id = w.organization_id \
+                 AND om.status = $2 \
+             {MEMBERSHIP_JOINS} WHERE s.ended_at IS NULL AND s.expires_at > $3 AND s.id IN "
+        ))
+        .values([workspace.uuid().into(), "ACTIVE".into(), self.now().into()])
+        .bind_list(actors.iter().map(|actor| actor.session().uuid()));
+        let rows: Vec<SessionStanding> = self.reader().all(sql).await?;
+        let alive: HashSet<Actor> = actors.iter().copied().collect();
+        Ok(rows
+            .into_iter()
+            .filter(|row| alive.contains(&row.actor))
+            .filter_map(|row| Some((row.actor, judge(row.actor, Some(row.standing)).ok()?.access)))
+            .collect())
+    }
+
+    /// The actor's rights in an organization: the one named, or the earliest they joined.
+    pub async fn organization_access(
+        &self,
+        actor: Actor,
+        organization: Option<OrganizationId>,
+    ) -> Result<Arc<OrganizationAccess>, ReadError> {
+        let row = self.reader().one(organization_sql(actor, organization, self.now())).await?;
+        judge_organization(actor, row)
+    }
+
+    /// Reads of this module need no proof: what they read *is* how a proof is come by.
+    fn reader(&self) -> Read<'_> {
+        #[expect(clippy::disallowed_methods, reason = "loading the facts of which a proof is made")]
+        self.read(&guildhall_domain::access::System::named("access"))
+    }
+}
+
+/// Denies unless the actor's session is alive.
+pub(crate) async fn session(
+    conn: &impl ConnectionTrait,
+    actor: Actor,
+    now: DateTime<Utc>,
+) -> Result<OwnSession, ReadError> {
+    let row: Option<sql::Single<i32>> = sql::one(conn, session_sql(actor, now)).await?;
+    Ok(OwnSession::assess(actor, row.is_some())?)
+}
+
+/// The actor's rights in a workspace, within a transaction.
+pub(crate) async fn workspace_by_id(
+    conn: &impl ConnectionTrait,
+    actor: Actor,
+    workspace: WorkspaceId,
+    now: DateTime<Utc>,
+) -> Result<Arc<WorkspaceAccess>, ReadError> {
+    let row = sql::one(conn, workspace_sql(actor, "w.id = $4", workspace.uuid(), now)).await?;
+    Ok(judge(actor, row)?.access)
+}
+
+/// The actor's rights in an organization, within a transaction.
+pub(crate) async fn organization(
+    conn: &impl ConnectionTrait,
+    actor: Actor,
+    organization: Option<OrganizationId>,
+    now: DateTime<Utc>,
+) -> Result<Arc<OrganizationAccess>, ReadError> {
+    let row = sql::one(conn, organization_sql(actor, organization, now)).await?;
+    judge_organization(actor, row)
+}
+
+/// What somebody holds in a workspace, whether or not they are signed in: nothing while they are disabled.
+pub(crate) async fn held_by(
+    tx: &Tx<'_>,
+    user: UserId,
+    workspace: WorkspaceId,
+) -> Result<PermissionSet, Fault> {
+    let sql = Sql::new(format!(
+        "SELECT {POLICY_COLUMNS}, {STANDING_COLUMNS} FROM workspaces w \
+         JOIN organizations o ON o.id = w.organization_id \
+         JOIN users u ON u.id = $1 AND u.status <> 'DISABLED' \
+         JOIN organization_members om ON om.user_id = u.id AND om.organization_id = w.organization_id \
+             AND om.status = 'ACTIVE' \
+         {MEMBERSHIP_JOINS} WHERE w.id = $2"
+    ))
+    .values([user.uuid().into(), workspace.uuid().into(), tx.now().into()]);
+    Ok(tx.one::<Held>(sql).await?.map_or(PermissionSet::EMPTY, |Held(held)| held))
+}
+
+#[derive(Debug)]
+struct Held(PermissionSet);
+
+impl FromQueryResult for Held {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        let member = row.try_get::<Option<Uuid>>(prefix, "membership_id")?.is_some();
+        let role = if member { Some(role(row, prefix)?.permissions) } else { None };
+        Ok(Self(policy(row, prefix)?.in_workspace(role, organization_role(row, prefix)?)))
+    }
+}
+
+fn session_sql(actor: Actor, now: DateTime<Utc>) -> Sql {
+    Sql::new(format!("SELECT 1 FROM {LIVE_SESSION} WHERE {IS_LIVE}")).values([
+        actor.session().uuid().into(),
+        actor.user().uuid().into(),
+        now.into(),
+    ])
+}
+
+fn workspace_sql(actor: Actor, found_by: &str, value: impl Into<sea_orm::Value>, now: DateTime<Utc>) -> Sql {
+    // Left joins throughout, so that one statement tells a dead session (no row) from an unknown workspace
+    // (a row of nulls), and an unknown workspace costs what a foreign one costs.
+    Sql::new(format!(
+        "SELECT {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS} FROM {LIVE_SESSION} \
+         LEFT JOIN workspaces w ON {found_by} \
+         LEFT JOIN organizations o ON o.id = w.organization_id \
+         LEFT JOIN organization_members om ON om.user_id = u.id AND om.organization_id = w.organization_id \
+             AND om.status = 'ACTIVE' \
+         {MEMBERSHIP_JOINS} WHERE {IS_LIVE}"
+    ))
+    .values([actor.session().uuid().into(), actor.user().uuid().into(), now.into(), value.into()])
+}
+
+fn standings_sql(actor: Actor, columns: &str, now: DateTime<Utc>) -> Sql {
+    Sql::new(format!(
+        "SELECT {columns} FROM {LIVE_SESSION} \
+         JOIN organization_members om ON om.user_id = u.id AND om.status = 'ACTIVE' \
+         JOIN organizations o ON o.id = om.organization_id \
+         JOIN workspaces w ON w.organization_id = o.id AND w.status = 'ACTIVE' \
+         {MEMBERSHIP_JOINS} WHERE {IS_LIVE} AND (m.id IS NOT NULL OR om.role <> 'MEMBER')"
+    ))
+    .values([actor.session().uuid().into(), actor.user().uuid().into(), now.into()])
+}
+
+fn organization_sql(actor: Actor, organization: Option<OrganizationId>, now: DateTime<Utc>) -> Sql {
+    let which = if organization.is_some() { "AND o.id = $4" } else { "" };
+    let mut sql = Sql::new(format!(
+        "SELECT o.id AS organization_id, {POLICY_COLUMNS}, om.role AS organization_role, EXISTS (\
+             SELECT 1 FROM memberships am JOIN workspaces aw ON aw.id = am.workspace_id JOIN roles ar ON ar.id = am.role_id \
+             WHERE am.user_id = u.id AND aw.organization_id = o.id AND (am.expires_at IS NULL OR am.expires_at > $3) \
+             AND (ar.key = 'ADMIN' AND ar.organization_id IS NULL OR ar.permissions LIKE '%\"members.manage\"%')\
+         ) AS administers \
+         FROM {LIVE_SESSION} \
+         LEFT JOIN (organization_members om JOIN organizations o ON o.id = om.organization_id) \
+             ON om.user_id = u.id AND om.status = 'ACTIVE' {which} \
+         WHERE {IS_LIVE} ORDER BY om.created_at, o.id LIMIT 1"
+    ))
+    .values([actor.session().uuid().into(), actor.user().uuid().into(), now.into()]);
+    if let Some(organization) = organization {
+        sql = sql.values([organization.uuid().into()]);
+    }
+    sql
+}
+
+/// A row of [`workspace_sql`] and [`standings_sql`].
+#[derive(Debug)]
+struct StandingRow {
+    workspace: Option<Workspace>,
+    facts: Option<WorkspaceFacts>,
+}
+
+impl FromQueryResult for StandingRow {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        if row.try_get::<Option<Uuid>>(prefix, "id")?.is_none() {
+            return Ok(Self { workspace: None, facts: None });
+        }
+        let workspace = Workspace::from_query_result(row, prefix)?;
+        let membership = row
+            .try_get::<Option<Uuid>>(prefix, "membership_id")?
+            .map(|id| Ok::<_, DbErr>((id.into(), role(row, prefix)?)))
+            .transpose()?;
+        let facts = WorkspaceFacts {
+            workspace: workspace.id,
+            organization: workspace.organization,
+            policy: policy(row, prefix)?,
+            organization_role: organization_role(row, prefix)?,
+            membership,
+        };
+        Ok(Self { workspace: Some(workspace), facts: Some(facts) })
+    }
+}
+
+/// A row of [`Db::accesses`].
+#[derive(Debug)]
+struct SessionStanding {
+    actor: Actor,
+    standing: StandingRow,
+}
+
+impl FromQueryResult for SessionStanding {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        let user = row.try_get::<Uuid>(prefix, "session_user")?.into();
+        let session = row.try_get::<Uuid>(prefix, "session_id")?.into();
+        Ok(Self {
+            actor: Actor::User { user, session },
+            standing: StandingRow::from_query_result(row, prefix)?,
+        })
+    }
+}
+
+fn judge(actor: Actor, row: Option<StandingRow>) -> Result<Standing, ReadError> {
+    let row = row.ok_or(Denied::SignedOut)?;
+    match (row.workspace, row.facts) {
+        (Some(workspace), Some(facts)) => {
+            Ok(Standing { access: WorkspaceAccess::assess(actor, facts)?, workspace })
+        }
+        _ => Err(Denied::NotFound.into()),
+    }
+}
+
+/// A row of [`organization_sql`].
+#[derive(Debug)]
+struct OrganizationRow(Option<OrganizationFacts>);
+
+impl FromQueryResult for OrganizationRow {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        let Some(organization) = row.try_get::<Option<Uuid>>(prefix, "organization_id")? else {
+            return Ok(Self(None));
+        };
+        Ok(Self(Some(OrganizationFacts {
+            organization: organization.into(),
+            policy: policy(row, prefix)?,
+            role: organization_role(row, prefix)?,
+            administers_a_workspace: row.try_get(prefix, "administers")?,
+        })))
+    }
+}
+
+fn judge_organization(
+    actor: Actor,
+    row: Option<OrganizationRow>,
+) -> Result<Arc<OrganizationAccess>, ReadError> {
+    let OrganizationRow(facts) = row.ok_or(Denied::SignedOut)?;
+    Ok(OrganizationAccess::assess(actor, facts.ok_or(Denied::NotFound)?)?)
+}
+
+/// Reads one of a fixed set of words.
+pub(crate) fn word<T>(word: &str, read: impl Fn(&str) -> Option<T>) -> Result<T, DbErr> {
+    read(word).ok_or_else(|| DbErr::Type(format!("{word:?} is not a value this version knows")))
+}
+
+fn policy(row: &QueryResult, prefix: &str) -> Result<OrganizationPolicy, DbErr> {
+    let text = |column: &str| row.try_get::<String>(prefix, column);
+    Ok(OrganizationPolicy {
+        workspace_creation: word(&text("workspace_creation")?, WorkspaceCreation::from_word)?,
+        workspace_deletion: word(&text("workspace_deletion")?, WorkspaceDeletion::from_word)?,
+        member_list_visibility: word(&text("member_list_visibility")?, MemberListVisibility::from_word)?,
+        share_acceptance: word(&text("share_acceptance")?, ShareAcceptance::from_word)?,
+        allow_reveal: row.try_get(prefix, "allow_reveal")?,
+        invitation_lifetime_hours: row
+            .try_get::<Option<i32>>(prefix, "invitation_lifetime_hours")?
+            .and_then(|hours| u16::try_from(hours).ok()),
+    })
+}
+
+fn organization_role(row: &QueryResult, prefix: &str) -> Result<Option<OrganizationRole>, DbErr> {
+    row.try_get::<Option<String>>(prefix, "organization_role")?
+        .map(|role| word(&role, OrganizationRole::from_word))
+        .transpose()
+}
+
+/// The role of a row that has the columns `role_id`, `role_key`, `role_name` and `role_permissions`.
+pub(crate) fn role(row: &QueryResult, prefix: &str) -> Result<Role, DbErr> {
+    let id: RoleId = row.try_get::<Uuid>(prefix, "role_id")?.into();
+    if let Some(system) = SystemRole::from_id(id) {
+        return Ok(system.into());
+    }
+    let names: Vec<String> = serde_json::from_str(&row.try_get::<String>(prefix, "role_permissions")?)
+        .map_err(|error| DbErr::Json(error.to_string()))?;
+    Ok(Role {
+        id,
+        key: row.try_get(prefix, "role_key")?,
+        name: row.try_get(prefix, "role_name")?,
+        // A permission that this version does not know gives nothing.
+        permissions: names.iter().filter_map(|name| Permission::from_name(name)).collect(),
+    })
+}
+
+/// Adds the keyset of a page to a statement that ends in its `WHERE`; `key` is a unique column that sorts.
+pub(crate) fn page_by(mut sql: Sql, page: &PageArgs<Uuid>, key: &str) -> Sql {
+    if let Some(after) = page.after {
+        sql = sql.push(&format!(" AND {key} > ")).bind(after);
+    }
+    if let Some(before) = page.before {
+        sql = sql.push(&format!(" AND {key} < ")).bind(before);
+    }
+    let order = if page.backward { "DESC" } else { "ASC" };
+    sql.push(&format!(" ORDER BY {key} {order} LIMIT ")).bind(i64::from(page.size) + 1)
+}
+
+/// The answer to a `count(*)`.
+pub(crate) fn count(row: Option<sql::Single<i64>>) -> Result<u64, ReadError> {
+    Ok(row.map_or(0, |sql::Single(count)| u64::try_from(count).unwrap_or(0)))
+}

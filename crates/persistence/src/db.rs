@@ -1,0 +1,477 @@
+//! The only doors to the database: [`Db::read`] and [`Db::write`], each behind a proof. Knows connections,
+//! transactions and what is checked again inside one; refuses to know any feature.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use guildhall_domain::{
+    access::{Denied, OrganizationAccess, Proof, Recheck, WorkspaceAccess},
+    events::Event,
+    ids::WorkspaceId,
+    seams::{Clock, IdGen},
+};
+use guildhall_migrations::Migrator;
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
+    FromQueryResult, SqliteTransactionMode, SqlxPostgresConnector, TransactionOptions, TransactionTrait,
+};
+use sea_orm_migration::MigratorTrait;
+use sqlx::Connection as _;
+use uuid::Uuid;
+
+use crate::{
+    access,
+    error::{Fault, OpError, ReadError, lost_connection},
+    events::{self, Bus},
+    hasher::Hasher,
+    keys::Keys,
+    sql::{self, Sql},
+};
+
+/// Which database it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// One file, one process.
+    Sqlite,
+    /// A server; several processes may share it.
+    Postgres,
+}
+
+/// How to reach the database and how many connections to hold.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `sqlite://path` or `postgres://…`.
+    pub url: String,
+    /// The most connections to PostgreSQL.
+    pub max_connections: u32,
+    /// The fewest connections to PostgreSQL.
+    pub min_connections: u32,
+    /// The connections of SQLite that only read; writing has one of its own.
+    pub read_connections: u32,
+    /// How long a request waits for a connection.
+    pub acquire_timeout: Duration,
+    /// `FULL` keeps every acknowledged change through a power loss; `NORMAL` may lose the last ones.
+    pub sqlite_full_sync: bool,
+}
+
+impl Options {
+    /// The defaults for a database at `url`.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            max_connections: 16,
+            min_connections: 1,
+            read_connections: 4,
+            acquire_timeout: Duration::from_secs(10),
+            sqlite_full_sync: true,
+        }
+    }
+
+    /// Which database the URL names.
+    pub fn engine(&self) -> Engine {
+        if self.url.starts_with("postgres") { Engine::Postgres } else { Engine::Sqlite }
+    }
+}
+
+/// What an instance decides about invitations and links.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where links in mails point, without a trailing slash.
+    pub app_url: String,
+    /// How long an invitation can be answered where the organization's policy does not say, in hours.
+    pub invitation_hours: u16,
+    /// How long the previous refresh token still answers, so that tabs which refresh at once all go on.
+    pub refresh_grace: chrono::TimeDelta,
+}
+
+/// What a database is opened with.
+pub struct Seams {
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Makes ids.
+    pub ids: Arc<dyn IdGen>,
+}
+
+/// A handle to the database; cheap to clone.
+#[derive(Clone)]
+pub struct Db(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    options: Options,
+    write: DatabaseConnection,
+    read: DatabaseConnection,
+    seams: Seams,
+    keys: Keys,
+    hasher: Hasher,
+    settings: Settings,
+    bus: Bus,
+    statements: Arc<AtomicU64>,
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Db").field("engine", &self.0.engine).finish_non_exhaustive()
+    }
+}
+
+impl Db {
+    /// Connects. Neither creates tables nor checks them: see [`migrate`].
+    pub async fn connect(
+        options: Options,
+        seams: Seams,
+        keys: Keys,
+        hasher: Hasher,
+        settings: Settings,
+    ) -> Result<Self, Fault> {
+        let engine = options.engine();
+        let statements = Arc::new(AtomicU64::new(0));
+        let (write, read) = match engine {
+            Engine::Postgres => {
+                let pool = counted(Database::connect(postgres(&options)).await?, &statements);
+                (pool.clone(), pool)
+            }
+            Engine::Sqlite => {
+                let write = Database::connect(sqlite(&options, 1, false)).await?;
+                let read = Database::connect(sqlite(&options, options.read_connections, true)).await?;
+                (counted(write, &statements), counted(read, &statements))
+            }
+        };
+        Ok(Self(Arc::new(Inner {
+            engine,
+            options,
+            write,
+            read,
+            seams,
+            keys,
+            hasher,
+            settings,
+            bus: Bus::default(),
+            statements,
+        })))
+    }
+
+    /// Which database it is.
+    pub fn engine(&self) -> Engine {
+        self.0.engine
+    }
+
+    /// The present moment.
+    pub fn now(&self) -> DateTime<Utc> {
+        self.0.seams.clock.now()
+    }
+
+    /// How many SQL statements ran since the start, `BEGIN` and `COMMIT` apart.
+    pub fn statements(&self) -> u64 {
+        self.0.statements.load(Ordering::Relaxed)
+    }
+
+    /// The instance's keys.
+    pub fn keys(&self) -> &Keys {
+        &self.0.keys
+    }
+
+    /// Hashes passwords.
+    pub(crate) fn hasher(&self) -> &Hasher {
+        &self.0.hasher
+    }
+
+    /// What the instance decides.
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// Where events arrive.
+    pub fn bus(&self) -> &Bus {
+        &self.0.bus
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    pub(crate) fn fresh_id(&self) -> Uuid {
+        self.0.seams.ids.fresh()
+    }
+
+    /// Whether the database answers: for readiness probes.
+    pub async fn ping(&self) -> Result<(), Fault> {
+        sql::one::<sql::Single<i32>>(&self.0.read, Sql::new("SELECT 1")).await?;
+        Ok(())
+    }
+
+    /// Opens a session that reads.
+    pub fn read(&self, _proof: &impl Proof) -> Read<'_> {
+        Read { db: self }
+    }
+
+    /// Runs `work` in one transaction, after checking again what `proof` proved when the request began:
+    /// whoever lost the right since then is denied. Commits when `work` succeeds, else leaves no trace.
+    ///
+    /// A change in a workspace locks the workspace's row first. That serialises changes of one workspace,
+    /// which the rules that count (the last admin, seats, pending invitations) need under READ COMMITTED,
+    /// and it makes the events of one workspace commit in the order of their numbers.
+    pub async fn write<T, C>(
+        &self,
+        proof: &impl Proof,
+        work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, OpError<C>>,
+    ) -> Result<T, OpError<C>> {
+        let mut tx = self.begin().await?;
+        tx.recheck(proof.recheck()).await?;
+        match work(&mut tx).await {
+            Ok(value) => {
+                let told = tx.appended;
+                tx.conn.commit().await?;
+                if told {
+                    self.0.bus.announce();
+                }
+                Ok(value)
+            }
+            Err(error) => {
+                // A failed roll-back means a broken connection, which rolls back as well.
+                if let Err(error) = tx.conn.rollback().await {
+                    tracing::debug!(%error, "roll-back");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn begin(&self) -> Result<Tx<'_>, Fault> {
+        let options = TransactionOptions {
+            sqlite_transaction_mode: (self.0.engine == Engine::Sqlite)
+                .then_some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let conn = retrying(|| self.0.write.begin_with_options(options)).await?;
+        Ok(Tx { db: self, now: self.now(), conn, access: None, organization: None, appended: false })
+    }
+
+    /// Closes every connection, after those in use come back.
+    pub async fn close(&self) {
+        for conn in [&self.0.read, &self.0.write] {
+            if let Err(error) = conn.clone().close().await {
+                tracing::warn!(%error, "closing the database");
+            }
+        }
+    }
+}
+
+/// Tries again while the connection is what fails: nothing of `attempt` can have been carried out, since it
+/// reads or only begins. Dead connections of a pool are found one by one, so there is no delay at first.
+async fn retrying<T, F: Future<Output = Result<T, DbErr>>>(
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, Fault> {
+    const ATTEMPTS: u32 = 24;
+    for tried in 0..ATTEMPTS {
+        match attempt().await {
+            Err(error) if lost_connection(&error) => {
+                tracing::debug!(%error, tried, "database connection lost");
+                if tried > 8 {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+            other => return Ok(other?),
+        }
+    }
+    Ok(attempt().await?)
+}
+
+fn counted(mut conn: DatabaseConnection, statements: &Arc<AtomicU64>) -> DatabaseConnection {
+    let statements = Arc::clone(statements);
+    conn.set_metric_callback(move |_| {
+        statements.fetch_add(1, Ordering::Relaxed);
+    });
+    conn
+}
+
+fn postgres(options: &Options) -> ConnectOptions {
+    let mut connect = ConnectOptions::new(&options.url);
+    connect
+        .max_connections(options.max_connections)
+        .min_connections(options.min_connections)
+        .acquire_timeout(options.acquire_timeout)
+        .test_before_acquire_if_idle_for(Duration::from_secs(15))
+        .set_application_name("guildhall")
+        .sqlx_logging(false);
+    connect
+}
+
+fn sqlite(options: &Options, connections: u32, only_reads: bool) -> ConnectOptions {
+    let mut connect = ConnectOptions::new(&options.url);
+    let full = options.sqlite_full_sync;
+    connect
+        .max_connections(connections)
+        .min_connections(1)
+        .acquire_timeout(options.acquire_timeout)
+        .idle_timeout(None::<Duration>)
+        .max_lifetime(None::<Duration>)
+        .test_before_acquire(false)
+        .sqlx_logging(false)
+        .map_sqlx_sqlite_opts(move |sqlite| {
+            use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+            let sqlite = sqlite
+                .create_if_missing(!only_reads)
+                .busy_timeout(Duration::from_secs(5))
+                .foreign_keys(true)
+                .synchronous(if full { SqliteSynchronous::Full } else { SqliteSynchronous::Normal });
+            if only_reads {
+                sqlite.pragma("query_only", "ON")
+            } else {
+                sqlite.journal_mode(SqliteJournalMode::Wal)
+            }
+        });
+    connect
+}
+
+/// Brings the tables up to date. Two processes that start at once take turns, by a lock of the database.
+pub async fn migrate(options: &Options) -> Result<(), Fault> {
+    // "guildhall" as eight bytes of ASCII: any number does, as long as nobody else's lock has it.
+    const LOCK: i64 = 0x6775_696c_6468_616c;
+    match options.engine() {
+        Engine::Postgres => {
+            // The lock belongs to a connection of its own, so that it is released whatever happens to
+            // those that migrate.
+            let mut holder = sqlx::PgConnection::connect(&options.url).await?;
+            sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut holder).await?;
+            let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect(&options.url).await?;
+            let migrated = Migrator::up(&SqlxPostgresConnector::from_sqlx_postgres_pool(pool), None).await;
+            holder.close().await?;
+            Ok(migrated?)
+        }
+        Engine::Sqlite => {
+            if let Some(directory) = sqlite_path(&options.url).and_then(|path| path.parent()) {
+                std::fs::create_dir_all(directory)
+                    .map_err(|error| Fault::Stored(format!("{}: {error}", directory.display())))?;
+            }
+            let conn = Database::connect(sqlite(options, 1, false)).await?;
+            let txn = conn
+                .begin_with_options(TransactionOptions {
+                    sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                    ..TransactionOptions::default()
+                })
+                .await?;
+            Migrator::up(&txn, None).await?;
+            txn.commit().await?;
+            conn.close().await?;
+            Ok(())
+        }
+    }
+}
+
+/// The file of a SQLite URL.
+fn sqlite_path(url: &str) -> Option<&std::path::Path> {
+    let path = url.strip_prefix("sqlite:")?;
+    let path = path.strip_prefix("//").unwrap_or(path);
+    Some(std::path::Path::new(path.split('?').next()?))
+}
+
+/// A session that reads, outside a transaction: each statement sees what is committed. A lost connection is
+/// tried again.
+pub struct Read<'a> {
+    db: &'a Db,
+}
+
+impl Read<'_> {
+    pub(crate) async fn all<T: FromQueryResult>(&self, sql: Sql) -> Result<Vec<T>, Fault> {
+        retrying(|| sql::all(&self.db.0.read, sql.clone())).await
+    }
+
+    pub(crate) async fn one<T: FromQueryResult>(&self, sql: Sql) -> Result<Option<T>, Fault> {
+        retrying(|| sql::one(&self.db.0.read, sql.clone())).await
+    }
+}
+
+/// A transaction. Its time is fixed when it begins.
+pub struct Tx<'a> {
+    db: &'a Db,
+    now: DateTime<Utc>,
+    conn: DatabaseTransaction,
+    access: Option<Arc<WorkspaceAccess>>,
+    organization: Option<Arc<OrganizationAccess>>,
+    appended: bool,
+}
+
+impl Tx<'_> {
+    pub(crate) fn conn(&self) -> &DatabaseTransaction {
+        &self.conn
+    }
+
+    pub(crate) fn db(&self) -> &Db {
+        self.db
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.now
+    }
+
+    pub(crate) fn fresh_id<T: From<Uuid>>(&self) -> T {
+        self.db.fresh_id().into()
+    }
+
+    /// The actor's rights in the workspace, as they are in this transaction.
+    pub(crate) fn access(&self) -> Result<&Arc<WorkspaceAccess>, Fault> {
+        self.access.as_ref().ok_or(Fault::Crypto("no workspace was proven for this transaction"))
+    }
+
+    pub(crate) async fn all<T: FromQueryResult>(&self, sql: Sql) -> Result<Vec<T>, Fault> {
+        Ok(sql::all(&self.conn, sql).await?)
+    }
+
+    pub(crate) async fn one<T: FromQueryResult>(&self, sql: Sql) -> Result<Option<T>, Fault> {
+        Ok(sql::one(&self.conn, sql).await?)
+    }
+
+    pub(crate) async fn run(&self, sql: Sql) -> Result<u64, Fault> {
+        Ok(sql::run(&self.conn, sql).await?)
+    }
+
+    /// Writes down what happened; those who watch are told after the commit.
+    pub(crate) async fn append(&mut self, event: &Event) -> Result<(), Fault> {
+        events::append(self, event).await?;
+        self.appended = true;
+        Ok(())
+    }
+
+    /// Serialises changes of that workspace until the end of the transaction. SQLite has one writer anyway.
+    pub(crate) async fn lock_workspace(&self, workspace: WorkspaceId) -> Result<(), Fault> {
+        if self.conn.get_database_backend() == DbBackend::Postgres {
+            let sql =
+                Sql::new("SELECT 1 FROM workspaces WHERE id = ").bind(workspace.uuid()).push(" FOR UPDATE");
+            self.one::<sql::Single<i32>>(sql).await?;
+        }
+        Ok(())
+    }
+
+    async fn recheck(&mut self, recheck: Recheck) -> Result<(), ReadError> {
+        match recheck {
+            Recheck::Nothing => {}
+            Recheck::Session(actor) => {
+                access::session(&self.conn, actor, self.now).await?;
+            }
+            Recheck::Workspace(actor, workspace, permission) => {
+                // Lock first, read second: what is read then cannot change before the commit.
+                self.lock_workspace(workspace).await?;
+                let access = access::workspace_by_id(&self.conn, actor, workspace, self.now).await?;
+                if !access.permissions().holds(permission) {
+                    return Err(Denied::Forbidden(permission).into());
+                }
+                self.access = Some(access);
+            }
+            Recheck::Organization(actor, organization, permission) => {
+                let access = access::organization(&self.conn, actor, Some(organization), self.now).await?;
+                if !access.permissions().holds(permission) {
+                    return Err(Denied::Forbidden(permission).into());
+                }
+                self.organization = Some(access);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,213 @@
+//! One entity per table. Private to this crate: what others see are the records that operations return.
+
+macro_rules! table {
+    ($name:ident = $table:literal { $($(#[$attr:meta])* $column:ident: $type:ty,)* }) => {
+        pub mod $name {
+            #![doc = concat!("The table `", $table, "`.")]
+            use sea_orm::entity::prelude::*;
+
+            #[derive(Clone, Debug, PartialEq, DeriveEntityModel)]
+            #[sea_orm(table_name = $table)]
+            pub struct Model {
+                $($(#[$attr])* pub $column: $type,)*
+            }
+
+            #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+            pub enum Relation {}
+
+            impl ActiveModelBehavior for ActiveModel {}
+        }
+    };
+}
+
+table!(instance = "instance" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    key: String,
+    value: String,
+    updated_at: DateTimeUtc,
+});
+
+table!(organizations = "organizations" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    slug: String,
+    name: String,
+    workspace_creation: String,
+    workspace_deletion: String,
+    member_list_visibility: String,
+    share_acceptance: String,
+    allow_reveal: bool,
+    invitation_lifetime_hours: Option<i32>,
+    created_at: DateTimeUtc,
+    updated_at: DateTimeUtc,
+});
+
+table!(users = "users" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    email: String,
+    display_name: String,
+    search_text: String,
+    status: String,
+    password_hash: String,
+    email_verified_at: Option<DateTimeUtc>,
+    last_sign_in_at: Option<DateTimeUtc>,
+    created_at: DateTimeUtc,
+    updated_at: DateTimeUtc,
+    default_workspace_id: Option<Uuid>,
+    last_workspace_id: Option<Uuid>,
+});
+
+table!(organization_members = "organization_members" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    user_id: Uuid,
+    #[sea_orm(primary_key, auto_increment = false)]
+    organization_id: Uuid,
+    role: String,
+    status: String,
+    created_at: DateTimeUtc,
+});
+
+table!(sessions = "sessions" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    user_id: Uuid,
+    nonce: Vec<u8>,
+    generation: i32,
+    rotated_at: DateTimeUtc,
+    device: Option<String>,
+    ip: Option<String>,
+    created_at: DateTimeUtc,
+    last_seen_at: DateTimeUtc,
+    expires_at: DateTimeUtc,
+    ended_at: Option<DateTimeUtc>,
+});
+
+table!(workspaces = "workspaces" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    organization_id: Uuid,
+    name: String,
+    display_name: String,
+    countries: String,
+    docker_image: Option<String>,
+    region: Option<String>,
+    labels: String,
+    is_default: bool,
+    status: String,
+    created_by: Option<Uuid>,
+    created_at: DateTimeUtc,
+    updated_at: DateTimeUtc,
+});
+
+table!(workspace_descriptions = "workspace_descriptions" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    workspace_id: Uuid,
+    text: String,
+    updated_by: Option<Uuid>,
+    updated_at: DateTimeUtc,
+});
+
+table!(roles = "roles" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    organization_id: Option<Uuid>,
+    key: String,
+    name: String,
+    description: String,
+    permissions: String,
+    created_at: DateTimeUtc,
+    updated_at: DateTimeUtc,
+});
+
+table!(memberships = "memberships" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    workspace_id: Uuid,
+    user_id: Uuid,
+    role_id: Uuid,
+    source: String,
+    invitation_id: Option<Uuid>,
+    expires_at: Option<DateTimeUtc>,
+    created_at: DateTimeUtc,
+    updated_at: DateTimeUtc,
+});
+
+table!(invitations = "invitations" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    organization_id: Uuid,
+    email: String,
+    inviter_id: Uuid,
+    status: String,
+    message: Option<String>,
+    token_hash: Vec<u8>,
+    expires_at: DateTimeUtc,
+    delivery: String,
+    delivery_error: Option<String>,
+    sent_at: Option<DateTimeUtc>,
+    responded_at: Option<DateTimeUtc>,
+    created_at: DateTimeUtc,
+    updated_at: DateTimeUtc,
+});
+
+table!(invitation_grants = "invitation_grants" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    invitation_id: Uuid,
+    #[sea_orm(primary_key, auto_increment = false)]
+    workspace_id: Uuid,
+    role_id: Uuid,
+    email: String,
+    pending: bool,
+});
+
+table!(events = "events" {
+    #[sea_orm(primary_key)]
+    seq: i64,
+    kind: String,
+    workspace_id: Option<Uuid>,
+    user_id: Option<Uuid>,
+    email: Option<String>,
+    subject_id: Option<Uuid>,
+    state: Option<String>,
+    created_at: DateTimeUtc,
+});
+
+table!(mails = "mails" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    status: String,
+    recipient: String,
+    sealed: Option<Vec<u8>>,
+    invitation_id: Option<Uuid>,
+    attempts: i32,
+    due_at: DateTimeUtc,
+    last_error: Option<String>,
+    created_at: DateTimeUtc,
+    updated_at: DateTimeUtc,
+});
+
+/// Reads a row of every table with every column that this version knows: fails where a migration is missing.
+pub(crate) async fn select_each(conn: &impl sea_orm::ConnectionTrait) -> Result<(), sea_orm::DbErr> {
+    use sea_orm::EntityTrait;
+
+    macro_rules! select {
+        ($($table:ident),*) => { $($table::Entity::find().one(conn).await?;)* };
+    }
+    select!(
+        instance,
+        organizations,
+        users,
+        organization_members,
+        sessions,
+        workspaces,
+        workspace_descriptions,
+        roles,
+        memberships,
+        invitations,
+        invitation_grants,
+        events,
+        mails
+    );
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! What can go wrong in an operation, and how a broken constraint becomes a refusal.
+
+use guildhall_domain::{
+    access::Denied,
+    refusal::{Refusal, Refusals},
+};
+use sea_orm::{DbErr, RuntimeErr, SqlErr};
+
+/// Something failed that no input explains: for the log, never for the caller.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    /// The database failed or cannot be reached.
+    #[error("database: {0}")]
+    Database(#[from] DbErr),
+    /// A stored value does not have the form that this version writes.
+    #[error("stored value: {0}")]
+    Stored(String),
+    /// A secret could not be opened, or randomness could not be had.
+    #[error("cryptography: {0}")]
+    Crypto(&'static str),
+    /// A background thread went away.
+    #[error("worker: {0}")]
+    Worker(String),
+}
+
+impl From<sqlx::Error> for Fault {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(DbErr::Query(RuntimeErr::SqlxError(error.into())))
+    }
+}
+
+impl Fault {
+    /// Whether trying again on another connection may help: the statement cannot have been carried out.
+    pub fn lost_connection(&self) -> bool {
+        matches!(self, Self::Database(error) if lost_connection(error))
+    }
+}
+
+/// Whether the connection broke, rather than the statement.
+pub(crate) fn lost_connection(error: &DbErr) -> bool {
+    use sqlx::Error;
+    match error {
+        DbErr::ConnectionAcquire(_) => true,
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => match &**error {
+            Error::Io(_) | Error::Protocol(_) | Error::PoolTimedOut | Error::WorkerCrashed => true,
+            // Class 57: the operator ended the connection or the server is starting or stopping; class 08:
+            // connection exceptions (PostgreSQL, appendix A).
+            Error::Database(error) => {
+                error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Why an operation gave no result.
+#[derive(Debug)]
+pub enum OpError<C> {
+    /// The operation's own rules refuse; nothing was changed.
+    Refused(Refusals<C>),
+    /// The actor may not do this, or not any more.
+    Denied(Denied),
+    /// Something failed.
+    Fault(Fault),
+}
+
+impl<C> From<Fault> for OpError<C> {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl<C> From<DbErr> for OpError<C> {
+    fn from(error: DbErr) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+impl<C> From<Denied> for OpError<C> {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
+impl<C> From<Refusal<C>> for OpError<C> {
+    fn from(refusal: Refusal<C>) -> Self {
+        Self::Refused(refusal.into())
+    }
+}
+
+impl<C> From<Refusals<C>> for OpError<C> {
+    fn from(refusals: Refusals<C>) -> Self {
+        Self::Refused(refusals)
+    }
+}
+
+/// Why something could not be read.
+#[derive(Debug)]
+pub enum ReadError {
+    /// The actor may not, or not any more.
+    Denied(Denied),
+    /// Something failed.
+    Fault(Fault),
+}
+
+impl From<Fault> for ReadError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<DbErr> for ReadError {
+    fn from(error: DbErr) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+impl From<Denied> for ReadError {
+    fn from(denied: Denied) -> Self {
+        Self::Denied(denied)
+    }
+}
+
+impl<C> From<ReadError> for OpError<C> {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Denied(denied) => Self::Denied(denied),
+            ReadError::Fault(fault) => Self::Fault(fault),
+        }
+    }
+}
+
+/// Whether `error` is a second row where `table.column` allows one. Both databases name the columns in
+/// their own way; the index is named `table_column`.
+pub(crate) fn is_duplicate(error: &DbErr, table: &str, column: &str) -> bool {
+    match error.sql_err() {
+        Some(SqlErr::UniqueConstraintViolation(message)) => {
+            message.contains(&format!("{table}_{column}")) || message.contains(&format!("{table}.{column}"))
+        }
+        _ => false,
+    }
+}

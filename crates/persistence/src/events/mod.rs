@@ -1,0 +1,103 @@
+//! The event log: what happened, written down in the transaction in which it did, and told to those who
+//! watch. Knows the order of the log and how it reaches every process; refuses to know who may see what.
+
+mod append;
+mod bus;
+mod tail;
+
+use guildhall_domain::{
+    access::Proof,
+    events::{EventKind, Recorded},
+};
+use sea_orm::{DbErr, FromQueryResult, QueryResult};
+use uuid::Uuid;
+
+pub(crate) use append::append;
+pub use bus::{Bus, Feed, Lagged, Topic};
+pub use tail::tail;
+
+use crate::{db::Db, error::Fault, sql::Sql};
+
+/// The key in the table `instance` under which the highest number stands that retention has deleted.
+pub(crate) const PRUNED_TO: &str = "events.pruned_to";
+
+/// The columns of a [`Row`].
+const COLUMNS: &str = "seq, kind, workspace_id, user_id, email, subject_id, state, created_at";
+
+/// What the log holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromQueryResult)]
+pub struct Extent {
+    /// Events up to this number may be deleted; 0 while none is.
+    pub pruned_to: i64,
+    /// The number of the newest event; 0 before the first.
+    pub newest: i64,
+}
+
+impl Extent {
+    /// Whether the log still holds everything later than `after`, and `after` itself comes from this log: a
+    /// number ahead of it is from before a backup was restored.
+    pub fn reaches(&self, after: i64) -> bool {
+        (self.pruned_to..=self.newest).contains(&after)
+    }
+}
+
+/// What the log holds at present. To be asked after [`since`], so that what was deleted in between is noticed.
+pub async fn extent(db: &Db, proof: &impl Proof) -> Result<Extent, Fault> {
+    let sql = Sql::new(
+        "SELECT pruned_to, CASE WHEN newest > pruned_to THEN newest ELSE pruned_to END AS newest FROM (",
+    )
+    .push("SELECT COALESCE((SELECT CAST(value AS bigint) FROM instance WHERE key = ")
+    .bind(PRUNED_TO)
+    .push("), 0) AS pruned_to, COALESCE((SELECT max(seq) FROM events), 0) AS newest) AS bounds");
+    let extent = db.read(proof).one(sql).await?;
+    extent.ok_or_else(|| Fault::Stored("the extent of the event log is one row".into()))
+}
+
+/// The events of a topic later than `after`, in order, at most `limit` of them. For a subscriber that comes
+/// back or was told [`Lagged`]: subscribe first, then read, then leave out of the feed what was read already.
+pub async fn since(
+    db: &Db,
+    proof: &impl Proof,
+    topic: &Topic,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<Recorded>, Fault> {
+    let sql = Sql::new(format!("SELECT {COLUMNS} FROM events WHERE "));
+    let sql = match topic {
+        Topic::Workspace(workspace) => sql.push("workspace_id = ").bind(workspace.uuid()),
+        Topic::Email(email) => sql.push("email = ").bind(email.as_str()),
+        Topic::User(user) => sql.push("user_id = ").bind(user.uuid()),
+    };
+    let sql = sql.push(" AND seq > ").bind(after).push(" AND kind IN ");
+    let sql = sql.bind_list(EventKind::ALL.iter().map(|kind| kind.word()));
+    let rows: Vec<Row> = db.read(proof).all(sql.push(" ORDER BY seq LIMIT ").bind(i64::from(limit))).await?;
+    Ok(rows.into_iter().filter_map(|row| row.event).collect())
+}
+
+/// A row of the log.
+#[derive(Debug)]
+struct Row {
+    seq: i64,
+    /// `None`: of a kind that only a newer version of this service knows, which runs beside this one.
+    event: Option<Recorded>,
+}
+
+impl FromQueryResult for Row {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        let seq = row.try_get(prefix, "seq")?;
+        let Some(kind) = EventKind::from_word(&row.try_get::<String>(prefix, "kind")?) else {
+            return Ok(Self { seq, event: None });
+        };
+        let event = Recorded {
+            seq,
+            kind,
+            workspace: row.try_get::<Option<Uuid>>(prefix, "workspace_id")?.map(Into::into),
+            user: row.try_get::<Option<Uuid>>(prefix, "user_id")?.map(Into::into),
+            email: row.try_get(prefix, "email")?,
+            subject: row.try_get(prefix, "subject_id")?,
+            state: row.try_get(prefix, "state")?,
+            at: row.try_get(prefix, "created_at")?,
+        };
+        Ok(Self { seq, event: Some(event) })
+    }
+}

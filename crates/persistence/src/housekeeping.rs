@@ -1,0 +1,103 @@
+//! Forgetting: what is kept for a while and then deleted. Knows how long each is kept; refuses to know when
+//! the sweeper comes. Several may sweep at once.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use guildhall_domain::access::System;
+
+use crate::{
+    db::{Db, Tx},
+    error::Fault,
+    events::PRUNED_TO,
+    mails::{fault, skip_locked},
+    sql::{Single, Sql},
+};
+
+/// How long an event can be read again.
+pub const EVENTS_LAST: TimeDelta = TimeDelta::days(7);
+/// How long it is known what became of a mail.
+pub const MAILS_LAST: TimeDelta = TimeDelta::days(30);
+/// How long a session is known after its end: a stolen refresh token that comes back meanwhile is noticed.
+pub const SESSIONS_LAST: TimeDelta = TimeDelta::days(30);
+
+/// The most rows of one transaction, so that nobody waits long for a sweep.
+const BATCH: usize = 500;
+
+/// How many rows a sweep deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Events.
+    pub events: usize,
+    /// Mails.
+    pub mails: usize,
+    /// Sessions.
+    pub sessions: usize,
+}
+
+/// Deletes everything that was kept long enough, in small transactions.
+pub async fn sweep(db: &Db) -> Result<Swept, Fault> {
+    let mut swept = Swept::default();
+    loop {
+        let batch = sweep_events(db).await?;
+        swept.events += batch;
+        if batch < BATCH {
+            break;
+        }
+    }
+    let mail_is_old = "status <> 'QUEUED' AND updated_at < $1";
+    swept.mails = sweep_table(db, "mails", mail_is_old, db.now() - MAILS_LAST).await?;
+    let session_is_old = "(ended_at < $1 OR expires_at < $1)";
+    swept.sessions = sweep_table(db, "sessions", session_is_old, db.now() - SESSIONS_LAST).await?;
+    Ok(swept)
+}
+
+/// Deletes one batch of events, and notes how far the log is gone, so that a cursor from before that is
+/// told from one that merely missed nothing.
+#[expect(clippy::disallowed_methods, reason = "deletes what nobody asked to keep")]
+async fn sweep_events(db: &Db) -> Result<usize, Fault> {
+    let proof = System::named("housekeeping");
+    let swept = db.write(&proof, async |tx| {
+        let deleted = delete(tx, "events", "seq", "created_at < $1", tx.now() - EVENTS_LAST);
+        let deleted: Vec<Single<i64>> = tx.all(deleted).await?;
+        if let Some(last) = deleted.iter().map(|Single(seq)| *seq).max() {
+            let sql = Sql::new("INSERT INTO instance (key, value, updated_at) VALUES (")
+                .bind(PRUNED_TO)
+                .push(", ")
+                .bind(last.to_string())
+                .push(", ")
+                .bind(tx.now())
+                .push(
+                    ") ON CONFLICT (key) DO UPDATE SET value = excluded.value, updated_at = excluded.updated_at \
+                     WHERE CAST(instance.value AS bigint) < CAST(excluded.value AS bigint)",
+                );
+            tx.run(sql).await?;
+        }
+        Ok(deleted.len())
+    });
+    swept.await.map_err(fault)
+}
+
+#[expect(clippy::disallowed_methods, reason = "deletes what nobody asked to keep")]
+async fn sweep_table(db: &Db, table: &str, is_old: &str, before: DateTime<Utc>) -> Result<usize, Fault> {
+    let proof = System::named("housekeeping");
+    let mut swept = 0;
+    loop {
+        let batch = db.write(&proof, async |tx| {
+            Ok(tx.all::<Single<uuid::Uuid>>(delete(tx, table, "id", is_old, before)).await?.len())
+        });
+        let batch = batch.await.map_err(fault)?;
+        swept += batch;
+        if batch < BATCH {
+            return Ok(swept);
+        }
+    }
+}
+
+/// Deletes a batch of the rows that are old by `is_old`, where `$1` is `before`, and answers their keys.
+fn delete(tx: &Tx<'_>, table: &str, key: &str, is_old: &str, before: DateTime<Utc>) -> Sql {
+    let skip_locked = skip_locked(tx.db());
+    Sql::new(format!(
+        "WITH old AS MATERIALIZED (SELECT {key} FROM {table} WHERE {is_old} ORDER BY {key} LIMIT {BATCH}{skip_locked}) \
+         DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM old) RETURNING {key}"
+    ))
+    .values([before.into()])
+}

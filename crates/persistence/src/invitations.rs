@@ -1,0 +1,999 @@
+//! Invitations: sending, resending, revoking, answering, listing.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use guildhall_domain::{
+    access::{
+        Granted, Open, OrganizationRole, OwnSession, Permission, PermissionSet, Proof, perm, role::Role,
+    },
+    events::Event,
+    ids::{InvitationId, OrganizationId, RoleId, UserId, WorkspaceId},
+    invitations::{
+        AcceptInvitationCode, AnswerFacts, AnswerFault, AnswersInvitation, DeclineInvitationCode,
+        DeliveryState, InvitationStatus, InviteMemberCode, InviteeFacts, ResendInvitationCode,
+        RevokeInvitationCode, effective_status, expiry, judge_accept, judge_decline, judge_invite,
+    },
+    mail::{InvitationLetter, InvitedWorkspace, Letter},
+    members::{MembershipSource, may_grant},
+    page::{Page, PageArgs},
+    refusal::{Refusal, RefusalCode},
+    text::{Email, Message},
+};
+use sea_orm::{ActiveValue::Set, DbErr, EntityTrait, FromQueryResult, QueryResult};
+use uuid::Uuid;
+
+use crate::{
+    access::{self, count, page_by, role, word},
+    accounts::join_organization,
+    db::{Db, Tx},
+    entities::{invitation_grants, invitations},
+    error::{Fault, OpError, ReadError},
+    keys::fresh_token,
+    mails,
+    members::{Counted, grantable_role},
+    sql::{Single, Sql},
+    workspaces::join,
+};
+
+/// An invitation as the admins of one of its workspaces see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invitation {
+    /// Its id.
+    pub id: InvitationId,
+    /// The workspace it is seen from.
+    pub workspace: WorkspaceId,
+    /// The invitee's address.
+    pub email: String,
+    /// The role it gives in this workspace.
+    pub role: Role,
+    /// The person who sent it.
+    pub inviter: UserId,
+    /// Where it stands now; an expired one says so.
+    pub status: InvitationStatus,
+    /// The inviter's own words.
+    pub message: Option<String>,
+    /// When it expires.
+    pub expires_at: DateTime<Utc>,
+    /// Where its mail stands.
+    pub delivery: DeliveryState,
+    /// What the mail server said last, if it refused.
+    pub delivery_error: Option<String>,
+    /// When the mail server took the last mail.
+    pub sent_at: Option<DateTime<Utc>>,
+    /// When it was answered or taken back.
+    pub responded_at: Option<DateTime<Utc>>,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+const INVITATION_COLUMNS: &str = "i.id, g.workspace_id, i.email, i.inviter_id, i.status, i.message, i.expires_at, \
+     i.delivery, i.delivery_error, i.sent_at, i.responded_at, i.created_at, r.id AS role_id, r.key AS role_key, \
+     r.name AS role_name, r.permissions AS role_permissions";
+const INVITATION_TABLES: &str = "invitation_grants g JOIN invitations i ON i.id = g.invitation_id \
+     JOIN roles r ON r.id = g.role_id";
+
+impl FromQueryResult for Invitation {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        Ok(Self {
+            id: row.try_get::<Uuid>(prefix, "id")?.into(),
+            workspace: row.try_get::<Uuid>(prefix, "workspace_id")?.into(),
+            email: row.try_get(prefix, "email")?,
+            role: role(row, prefix)?,
+            inviter: row.try_get::<Uuid>(prefix, "inviter_id")?.into(),
+            status: word(&row.try_get::<String>(prefix, "status")?, InvitationStatus::from_word)?,
+            message: row.try_get(prefix, "message")?,
+            expires_at: row.try_get(prefix, "expires_at")?,
+            delivery: word(&row.try_get::<String>(prefix, "delivery")?, DeliveryState::from_word)?,
+            delivery_error: row.try_get(prefix, "delivery_error")?,
+            sent_at: row.try_get(prefix, "sent_at")?,
+            responded_at: row.try_get(prefix, "responded_at")?,
+            created_at: row.try_get(prefix, "created_at")?,
+        })
+    }
+}
+
+impl Invitation {
+    /// The same with the status people see at that moment.
+    fn at(mut self, now: DateTime<Utc>) -> Self {
+        self.status = effective_status(self.status, self.expires_at, now);
+        self
+    }
+}
+
+/// Somebody to invite.
+#[derive(Clone, Debug)]
+pub struct Invitee {
+    /// Whom: by address, or a person found by search.
+    pub who: Who,
+    /// To which role.
+    pub role: RoleId,
+    /// The inviter's own words.
+    pub message: Option<Message>,
+}
+
+/// Whom to invite.
+#[derive(Clone, Debug)]
+pub enum Who {
+    /// Whoever reads the mail of that address.
+    Email(Email),
+    /// A person of the inviter's organization.
+    User(UserId),
+}
+
+/// Invites somebody to a workspace.
+pub async fn invite(
+    db: &Db,
+    proof: &Granted<perm::MembersInvite>,
+    invitee: &Invitee,
+) -> Result<Invitation, OpError<InviteMemberCode>> {
+    db.write(proof, async |tx| Ok(plan_and_write(tx, invitee).await??)).await
+}
+
+/// Invites several people, each for itself: a refusal of one leaves the others invited.
+pub async fn invite_many(
+    db: &Db,
+    proof: &Granted<perm::MembersInvite>,
+    invitees: Vec<Result<Invitee, Refusal<InviteMemberCode>>>,
+) -> Result<Vec<Result<Invitation, Refusal<InviteMemberCode>>>, OpError<InviteMemberCode>> {
+    db.write(proof, async |tx| {
+        let mut results = Vec::with_capacity(invitees.len());
+        for invitee in invitees {
+            results.push(match invitee {
+                Ok(invitee) => plan_and_write(tx, &invitee).await?,
+                Err(refusal) => Err(refusal),
+            });
+        }
+        Ok(results)
+    })
+    .await
+}
+
+/// What the letter and the rules ask, in one statement.
+#[derive(Debug, FromQueryResult)]
+struct InviteFacts {
+    workspace_name: String,
+    organization_name: String,
+    inviter_name: String,
+    inviter_email: String,
+    is_member: bool,
+    pending_id: Option<Uuid>,
+    pending_until: Option<DateTime<Utc>>,
+}
+
+async fn plan_and_write(
+    tx: &mut Tx<'_>,
+    invitee: &Invitee,
+) -> Result<Result<Invitation, Refusal<InviteMemberCode>>, Fault> {
+    let access = tx.access()?.clone();
+    let workspace = access.workspace();
+    let Some(role) = grantable_role(tx, workspace, invitee.role).await? else {
+        return Ok(Err(Refusal::new(InviteMemberCode::InvalidInput, "There is no such role.").at("role")));
+    };
+    let email = match &invitee.who {
+        Who::Email(email) => email.clone(),
+        Who::User(user) => match email_of(tx, access.organization(), *user).await? {
+            Some(email) => email,
+            None => {
+                return Ok(Err(Refusal::new(
+                    InviteMemberCode::InvalidInput,
+                    "There is no such person in your organization. Invite by e-mail address instead.",
+                )
+                .at("userId")));
+            }
+        },
+    };
+    let facts = invite_facts(tx, workspace, access.actor().user(), &email).await?;
+    let invitee_facts = InviteeFacts {
+        is_member: facts.is_member,
+        is_invited: facts.pending_until.is_some_and(|until| tx.now() < until),
+    };
+    if let Err(refusal) = judge_invite(invitee_facts, &email, &role, access.permissions()) {
+        return Ok(Err(refusal));
+    }
+    if let Some(stale) = facts.pending_id {
+        set_status(tx, stale.into(), InvitationStatus::Superseded).await?;
+    }
+
+    let now = tx.now();
+    let settings = tx.db().settings();
+    let expires_at = expiry(now, access.policy().invitation_lifetime_hours, settings.invitation_hours);
+    let token = fresh_token()?;
+    let id: InvitationId = tx.fresh_id();
+    let message = invitee.message.as_ref().map(|message| message.as_str().to_owned());
+    let row = invitations::ActiveModel {
+        id: Set(id.uuid()),
+        organization_id: Set(access.organization().uuid()),
+        email: Set(email.as_str().to_owned()),
+        inviter_id: Set(access.actor().user().uuid()),
+        status: Set(InvitationStatus::Pending.word().to_owned()),
+        message: Set(message.clone()),
+        token_hash: Set(tx.db().keys().hash_token(&token)),
+        expires_at: Set(expires_at),
+        delivery: Set(DeliveryState::Queued.word().to_owned()),
+        delivery_error: Set(None),
+        sent_at: Set(None),
+        responded_at: Set(None),
+        created_at: Set(now),
+        updated_at: Set(now),
+    };
+    invitations::Entity::insert(row).exec_without_returning(tx.conn()).await?;
+    let grant = invitation_grants::ActiveModel {
+        invitation_id: Set(id.uuid()),
+        workspace_id: Set(workspace.uuid()),
+        role_id: Set(role.id.uuid()),
+        email: Set(email.as_str().to_owned()),
+        pending: Set(true),
+    };
+    invitation_grants::Entity::insert(grant).exec_without_returning(tx.conn()).await?;
+    let letter = Letter::Invitation(InvitationLetter {
+        recipient_email: email.as_str().to_owned(),
+        inviter_name: facts.inviter_name,
+        inviter_email: facts.inviter_email,
+        organization_name: facts.organization_name,
+        workspaces: vec![InvitedWorkspace {
+            display_name: facts.workspace_name,
+            role_name: role.name.clone(),
+        }],
+        link: link(&settings.app_url, &token),
+        expires_at,
+        message: message.clone(),
+    });
+    mails::enqueue(tx, Some(id), &letter).await?;
+    let status = InvitationStatus::Pending;
+    tx.append(&Event::Invitation { invitation: id, workspace, email: email.clone(), status }).await?;
+    Ok(Ok(Invitation {
+        id,
+        workspace,
+        email: email.into_string(),
+        role,
+        inviter: access.actor().user(),
+        status,
+        message,
+        expires_at,
+        delivery: DeliveryState::Queued,
+        delivery_error: None,
+        sent_at: None,
+        responded_at: None,
+        created_at: now,
+    }))
+}
+
+/// The link of an invitation.
+fn link(app_url: &str, token: &str) -> String {
+    format!("{app_url}/invitations/{token}")
+}
+
+async fn invite_facts(
+    tx: &Tx<'_>,
+    workspace: WorkspaceId,
+    inviter: UserId,
+    email: &Email,
+) -> Result<InviteFacts, Fault> {
+    let sql = Sql::new(
+        "SELECT w.display_name AS workspace_name, o.name AS organization_name, u.display_name AS inviter_name, \
+         u.email AS inviter_email, EXISTS (SELECT 1 FROM users mu JOIN memberships m ON m.user_id = mu.id \
+             WHERE mu.email = $3 AND m.workspace_id = $1) AS is_member, \
+         i.id AS pending_id, i.expires_at AS pending_until \
+         FROM workspaces w JOIN organizations o ON o.id = w.organization_id JOIN users u ON u.id = $2 \
+         LEFT JOIN invitation_grants g ON g.workspace_id = w.id AND g.email = $3 AND g.pending \
+         LEFT JOIN invitations i ON i.id = g.invitation_id WHERE w.id = $1",
+    )
+    .values([workspace.uuid().into(), inviter.uuid().into(), email.as_str().into()]);
+    tx.one(sql).await?.ok_or_else(|| Fault::Stored(format!("{workspace} went away")))
+}
+
+async fn email_of(tx: &Tx<'_>, organization: OrganizationId, user: UserId) -> Result<Option<Email>, Fault> {
+    let sql = Sql::new(
+        "SELECT u.email FROM users u JOIN organization_members om ON om.user_id = u.id AND om.status = 'ACTIVE' \
+         WHERE om.organization_id = ",
+    )
+    .bind(organization.uuid())
+    .push(" AND u.id = ")
+    .bind(user.uuid());
+    Ok(tx.one::<Single<String>>(sql).await?.map(|Single(email)| Email::from_stored(email)))
+}
+
+/// Moves a pending invitation to another status; `false` when it was not pending.
+async fn set_status(tx: &Tx<'_>, id: InvitationId, status: InvitationStatus) -> Result<bool, Fault> {
+    let changed = tx
+        .run(
+            Sql::new("UPDATE invitations SET status = ")
+                .bind(status.word())
+                .push(", responded_at = ")
+                .bind(tx.now())
+                .push(", updated_at = ")
+                .bind(tx.now())
+                .push(" WHERE status = 'PENDING' AND id = ")
+                .bind(id.uuid()),
+        )
+        .await?;
+    if changed > 0 {
+        let done =
+            Sql::new("UPDATE invitation_grants SET pending = ").bind(false).push(" WHERE invitation_id = ");
+        tx.run(done.bind(id.uuid())).await?;
+        mails::cancel(tx, id).await?;
+    }
+    Ok(changed > 0)
+}
+
+/// The invitation of that id as it is seen from the workspace.
+async fn find(tx: &Tx<'_>, workspace: WorkspaceId, id: InvitationId) -> Result<Option<Invitation>, Fault> {
+    let sql =
+        Sql::new(format!("SELECT {INVITATION_COLUMNS} FROM {INVITATION_TABLES} WHERE g.workspace_id = "))
+            .bind(workspace.uuid())
+            .push(" AND i.id = ")
+            .bind(id.uuid());
+    Ok(tx.one::<Invitation>(sql).await?.map(|invitation| invitation.at(tx.now())))
+}
+
+/// Sends an invitation again with a new link and a new expiry, and another role if one is given. The link
+/// sent before is dead from then on.
+pub async fn resend(
+    db: &Db,
+    proof: &Granted<perm::MembersInvite>,
+    id: InvitationId,
+    new_role: Option<RoleId>,
+) -> Result<Invitation, OpError<ResendInvitationCode>> {
+    use ResendInvitationCode as Code;
+    db.write(proof, async |tx| {
+        let access = tx.access()?.clone();
+        let workspace = access.workspace();
+        let Some(mut invitation) = find(tx, workspace, id).await? else {
+            return Err(no_such_invitation(Code::NotFound).into());
+        };
+        if !matches!(invitation.status, InvitationStatus::Pending | InvitationStatus::Expired) {
+            return Err(Refusal::new(
+                Code::InvitationNotPending,
+                "This invitation was answered or taken back. Invite the person anew.",
+            )
+            .into());
+        }
+        if let Some(new_role) = new_role {
+            let Some(role) = grantable_role(tx, workspace, new_role).await? else {
+                return Err(Refusal::new(Code::InvalidInput, "There is no such role.").at("role").into());
+            };
+            invitation.role = role;
+        }
+        if !may_grant(access.permissions(), &invitation.role) {
+            return Err(Refusal::new(
+                Code::PrivilegeEscalation,
+                format!("The role {} holds permissions that you do not have yourself.", invitation.role.name),
+            )
+            .at("role")
+            .into());
+        }
+        let email = Email::from_stored(invitation.email.clone());
+        let facts = invite_facts(tx, workspace, access.actor().user(), &email).await?;
+        let settings = tx.db().settings();
+        let token = fresh_token()?;
+        invitation.inviter = access.actor().user();
+        invitation.status = InvitationStatus::Pending;
+        invitation.delivery = DeliveryState::Queued;
+        invitation.delivery_error = None;
+        invitation.expires_at =
+            expiry(tx.now(), access.policy().invitation_lifetime_hours, settings.invitation_hours);
+        tx.run(
+            Sql::new("UPDATE invitations SET inviter_id = ")
+                .bind(invitation.inviter.uuid())
+                .push(", token_hash = ")
+                .bind(tx.db().keys().hash_token(&token))
+                .push(", expires_at = ")
+                .bind(invitation.expires_at)
+                .push(", delivery = 'QUEUED', delivery_error = NULL, updated_at = ")
+                .bind(tx.now())
+                .push(" WHERE id = ")
+                .bind(id.uuid()),
+        )
+        .await?;
+        tx.run(
+            Sql::new("UPDATE invitation_grants SET role_id = ")
+                .bind(invitation.role.id.uuid())
+                .push(" WHERE invitation_id = ")
+                .bind(id.uuid())
+                .push(" AND workspace_id = ")
+                .bind(workspace.uuid()),
+        )
+        .await?;
+        mails::cancel(tx, id).await?;
+        let letter = Letter::Invitation(InvitationLetter {
+            recipient_email: invitation.email.clone(),
+            inviter_name: facts.inviter_name,
+            inviter_email: facts.inviter_email,
+            organization_name: facts.organization_name,
+            workspaces: vec![InvitedWorkspace {
+                display_name: facts.workspace_name,
+                role_name: invitation.role.name.clone(),
+            }],
+            link: link(&settings.app_url, &token),
+            expires_at: invitation.expires_at,
+            message: invitation.message.clone(),
+        });
+        mails::enqueue(tx, Some(id), &letter).await?;
+        let status = InvitationStatus::Pending;
+        tx.append(&Event::Invitation { invitation: id, workspace, email, status }).await?;
+        Ok(invitation)
+    })
+    .await
+}
+
+fn no_such_invitation<C>(code: C) -> Refusal<C> {
+    Refusal::new(code, "This workspace has no such invitation.").at("invitationId")
+}
+
+/// Takes a pending invitation back.
+pub async fn revoke(
+    db: &Db,
+    proof: &Granted<perm::MembersInvite>,
+    id: InvitationId,
+) -> Result<Invitation, OpError<RevokeInvitationCode>> {
+    db.write(proof, async |tx| {
+        let workspace = tx.access()?.workspace();
+        let Some(mut invitation) = find(tx, workspace, id).await? else {
+            return Err(no_such_invitation(RevokeInvitationCode::NotFound).into());
+        };
+        if invitation.status != InvitationStatus::Pending
+            || !set_status(tx, id, InvitationStatus::Revoked).await?
+        {
+            return Err(Refusal::new(
+                RevokeInvitationCode::InvitationNotPending,
+                "This invitation is not pending: it was answered, taken back or has expired.",
+            )
+            .into());
+        }
+        invitation.status = InvitationStatus::Revoked;
+        invitation.responded_at = Some(tx.now());
+        let email = Email::from_stored(invitation.email.clone());
+        tx.append(&Event::Invitation { invitation: id, workspace, email, status: invitation.status }).await?;
+        Ok(invitation)
+    })
+    .await
+}
+
+/// Revokes the pending invitations to the workspace that a person sent who is no longer in it.
+pub(crate) async fn revoke_sent_by(
+    tx: &mut Tx<'_>,
+    workspace: WorkspaceId,
+    inviter: UserId,
+) -> Result<(), Fault> {
+    let sql = Sql::new(
+        "SELECT i.id, i.email FROM invitations i JOIN invitation_grants g ON g.invitation_id = i.id AND g.pending \
+         WHERE i.status = 'PENDING' AND i.inviter_id = ",
+    )
+    .bind(inviter.uuid())
+    .push(" AND g.workspace_id = ")
+    .bind(workspace.uuid())
+    .push(" ORDER BY i.id");
+    for Sent { id, email } in tx.all(sql).await? {
+        let invitation = id.into();
+        if set_status(tx, invitation, InvitationStatus::Revoked).await? {
+            let (email, status) = (Email::from_stored(email), InvitationStatus::Revoked);
+            tx.append(&Event::Invitation { invitation, workspace, email, status }).await?;
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, FromQueryResult)]
+struct Sent {
+    id: Uuid,
+    email: String,
+}
+
+/// An invitation as the invitee sees it before answering: names only, nothing of what is inside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Its id.
+    pub id: InvitationId,
+    /// The invitee's address.
+    pub email: String,
+    /// The organization's name.
+    pub organization: String,
+    /// The name of the person who sent it.
+    pub inviter: String,
+    /// The inviter's own words.
+    pub message: Option<String>,
+    /// Where it stands.
+    pub status: InvitationStatus,
+    /// When it expires.
+    pub expires_at: DateTime<Utc>,
+    /// When it was answered or taken back.
+    pub responded_at: Option<DateTime<Utc>>,
+    /// What it opens.
+    pub grants: Vec<ReceivedGrant>,
+}
+
+/// A workspace that an invitation opens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedGrant {
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// Its name in addresses.
+    pub workspace_name: String,
+    /// The name people read.
+    pub workspace_display_name: String,
+    /// The role the invitee would have.
+    pub role: Role,
+}
+
+#[derive(Debug, FromQueryResult)]
+struct ReceivedRow {
+    id: Uuid,
+    email: String,
+    organization_name: String,
+    inviter_name: String,
+    message: Option<String>,
+    status: String,
+    expires_at: DateTime<Utc>,
+    responded_at: Option<DateTime<Utc>>,
+}
+
+const RECEIVED: &str = "SELECT i.id, i.email, o.name AS organization_name, u.display_name AS inviter_name, i.message, \
+     i.status, i.expires_at, i.responded_at FROM invitations i JOIN organizations o ON o.id = i.organization_id \
+     JOIN users u ON u.id = i.inviter_id WHERE ";
+
+#[derive(Debug)]
+struct GrantRow {
+    invitation: InvitationId,
+    grant: ReceivedGrant,
+}
+
+impl FromQueryResult for GrantRow {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        Ok(Self {
+            invitation: row.try_get::<Uuid>(prefix, "invitation_id")?.into(),
+            grant: ReceivedGrant {
+                workspace: row.try_get::<Uuid>(prefix, "workspace_id")?.into(),
+                workspace_name: row.try_get(prefix, "workspace_name")?,
+                workspace_display_name: row.try_get(prefix, "workspace_display_name")?,
+                role: role(row, prefix)?,
+            },
+        })
+    }
+}
+
+fn grants_sql(ids: impl IntoIterator<Item = Uuid>) -> Sql {
+    Sql::new(
+        "SELECT g.invitation_id, g.workspace_id, w.name AS workspace_name, w.display_name AS workspace_display_name, \
+         r.id AS role_id, r.key AS role_key, r.name AS role_name, r.permissions AS role_permissions \
+         FROM invitation_grants g JOIN workspaces w ON w.id = g.workspace_id JOIN roles r ON r.id = g.role_id \
+         WHERE g.invitation_id IN ",
+    )
+    .bind_list(ids)
+    .push(" ORDER BY g.invitation_id, g.workspace_id")
+}
+
+fn assemble(
+    rows: Vec<ReceivedRow>,
+    grants: Vec<GrantRow>,
+    now: DateTime<Utc>,
+) -> Result<Vec<Received>, DbErr> {
+    let mut by_invitation: HashMap<InvitationId, Vec<ReceivedGrant>> = HashMap::new();
+    for GrantRow { invitation, grant } in grants {
+        by_invitation.entry(invitation).or_default().push(grant);
+    }
+    rows.into_iter()
+        .map(|row| {
+            let id: InvitationId = row.id.into();
+            let stored = word(&row.status, InvitationStatus::from_word)?;
+            Ok(Received {
+                id,
+                email: row.email,
+                organization: row.organization_name,
+                inviter: row.inviter_name,
+                message: row.message,
+                status: effective_status(stored, row.expires_at, now),
+                expires_at: row.expires_at,
+                responded_at: row.responded_at,
+                grants: by_invitation.remove(&id).unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+/// The invitation that a link belongs to.
+pub async fn by_token(db: &Db, proof: &Open, token: &str) -> Result<Option<Received>, ReadError> {
+    let found = Sql::new(format!("{RECEIVED} i.token_hash = ")).bind(db.keys().hash_token(token));
+    let rows: Vec<ReceivedRow> = db.read(proof).all(found).await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let grants = db.read(proof).all(grants_sql(rows.iter().map(|row| row.id))).await?;
+    Ok(assemble(rows, grants, db.now())?.pop())
+}
+
+/// The actor's own invitations, the newest last: those to the verified address of the account.
+pub async fn received_page(
+    db: &Db,
+    proof: &OwnSession,
+    statuses: &[InvitationStatus],
+    args: &PageArgs<Uuid>,
+) -> Result<Page<Received>, ReadError> {
+    let sql = with_status(to_own_address(Sql::new(RECEIVED), proof), statuses, db.now());
+    let rows: Vec<ReceivedRow> = db.read(proof).all(page_by(sql, args, "i.id")).await?;
+    let page = Page::cut(args, rows);
+    let grants = if page.items.is_empty() {
+        Vec::new()
+    } else {
+        db.read(proof).all(grants_sql(page.items.iter().map(|row| row.id))).await?
+    };
+    let (has_previous, has_next) = (page.has_previous, page.has_next);
+    Ok(Page { items: assemble(page.items, grants, db.now())?, has_previous, has_next })
+}
+
+/// How many invitations [`received_page`] lists in all.
+pub async fn count_received(
+    db: &Db,
+    proof: &OwnSession,
+    statuses: &[InvitationStatus],
+) -> Result<u64, ReadError> {
+    let sql = to_own_address(Sql::new("SELECT count(*) FROM invitations i WHERE "), proof);
+    count(db.read(proof).one::<Single<i64>>(with_status(sql, statuses, db.now())).await?)
+}
+
+/// One of the actor's own invitations.
+pub async fn received(db: &Db, proof: &OwnSession, id: InvitationId) -> Result<Option<Received>, ReadError> {
+    let sql = to_own_address(Sql::new(RECEIVED), proof).push(" AND i.id = ").bind(id.uuid());
+    let rows: Vec<ReceivedRow> = db.read(proof).all(sql).await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let grants = db.read(proof).all(grants_sql([id.uuid()])).await?;
+    Ok(assemble(rows, grants, db.now())?.pop())
+}
+
+fn to_own_address(sql: Sql, proof: &OwnSession) -> Sql {
+    sql.push("i.email = (SELECT me.email FROM users me WHERE me.email_verified_at IS NOT NULL AND me.id = ")
+        .bind(proof.actor().user().uuid())
+        .push(")")
+}
+
+/// The verified address of the actor, under which their invitations are announced.
+pub async fn own_address(db: &Db, proof: &OwnSession) -> Result<Option<Email>, ReadError> {
+    let sql = Sql::new("SELECT email FROM users WHERE email_verified_at IS NOT NULL AND id = ")
+        .bind(proof.actor().user().uuid());
+    Ok(db.read(proof).one::<Single<String>>(sql).await?.map(|Single(email)| Email::from_stored(email)))
+}
+
+/// Adds the statuses people see to a `WHERE`: `PENDING` and `EXPIRED` differ by the clock.
+fn with_status(mut sql: Sql, statuses: &[InvitationStatus], now: DateTime<Utc>) -> Sql {
+    if statuses.is_empty() {
+        return sql;
+    }
+    let mut or = " AND (";
+    for status in statuses {
+        sql = sql.push(or);
+        or = " OR ";
+        sql = match status {
+            InvitationStatus::Pending => sql.push("i.status = 'PENDING' AND i.expires_at > ").bind(now),
+            InvitationStatus::Expired => sql.push("i.status = 'PENDING' AND i.expires_at <= ").bind(now),
+            other => sql.push("i.status = ").bind(other.word()),
+        };
+    }
+    sql.push(")")
+}
+
+/// A page of a workspace's invitations, the newest last.
+pub async fn page(
+    db: &Db,
+    proof: &Granted<perm::InvitationsView>,
+    statuses: &[InvitationStatus],
+    args: &PageArgs<Uuid>,
+) -> Result<Page<Invitation>, ReadError> {
+    let sql =
+        Sql::new(format!("SELECT {INVITATION_COLUMNS} FROM {INVITATION_TABLES} WHERE g.workspace_id = "))
+            .bind(proof.access().workspace().uuid());
+    let now = db.now();
+    let rows: Vec<Invitation> =
+        db.read(proof).all(page_by(with_status(sql, statuses, now), args, "g.invitation_id")).await?;
+    Ok(Page::cut(args, rows).map(|invitation| invitation.at(now)))
+}
+
+/// How many invitations in those statuses each of several workspaces has; one without any is left out.
+pub async fn counts(
+    db: &Db,
+    proofs: &[Granted<perm::InvitationsView>],
+    statuses: &[InvitationStatus],
+) -> Result<Vec<(WorkspaceId, u64)>, ReadError> {
+    let Some(proof) = proofs.first() else { return Ok(Vec::new()) };
+    let sql = Sql::new(
+        "SELECT g.workspace_id AS id, count(*) AS number FROM invitation_grants g \
+         JOIN invitations i ON i.id = g.invitation_id WHERE g.workspace_id IN ",
+    )
+    .bind_list(proofs.iter().map(|proof| proof.access().workspace().uuid()));
+    // The partial index on what is pending serves the common question; a superset by itself.
+    let pending_only = statuses == [InvitationStatus::Pending];
+    let sql = if pending_only { sql.push(" AND g.pending") } else { sql };
+    let sql = with_status(sql, statuses, db.now()).push(" GROUP BY g.workspace_id");
+    let rows: Vec<Counted> = db.read(proof).all(sql).await?;
+    Ok(rows.into_iter().map(Counted::pair).collect())
+}
+
+/// One of a workspace's invitations.
+pub async fn by_id(
+    db: &Db,
+    proof: &Granted<perm::InvitationsView>,
+    id: InvitationId,
+) -> Result<Option<Invitation>, ReadError> {
+    Ok(by_ids(db, proof, &[id]).await?.pop())
+}
+
+/// Several of a workspace's invitations.
+pub async fn by_ids(
+    db: &Db,
+    proof: &Granted<perm::InvitationsView>,
+    ids: &[InvitationId],
+) -> Result<Vec<Invitation>, ReadError> {
+    let sql =
+        Sql::new(format!("SELECT {INVITATION_COLUMNS} FROM {INVITATION_TABLES} WHERE g.workspace_id = "))
+            .bind(proof.access().workspace().uuid())
+            .push(" AND i.id IN ")
+            .bind_list(ids.iter().map(|id| id.uuid()));
+    let now = db.now();
+    let rows: Vec<Invitation> = db.read(proof).all(sql).await?;
+    Ok(rows.into_iter().map(|invitation| invitation.at(now)).collect())
+}
+
+/// The workspaces that an invitation opens: where an admin has to look for it.
+pub async fn workspaces_of(
+    db: &Db,
+    proof: &impl Proof,
+    id: InvitationId,
+) -> Result<Vec<WorkspaceId>, ReadError> {
+    let sql = Sql::new("SELECT workspace_id FROM invitation_grants WHERE invitation_id = ").bind(id.uuid());
+    let rows: Vec<Single<Uuid>> = db.read(proof).all(sql).await?;
+    Ok(rows.into_iter().map(|Single(id)| id.into()).collect())
+}
+
+/// Which invitation is answered.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer<'a> {
+    /// The one that the link's secret belongs to.
+    Token(&'a str),
+    /// One of the actor's own.
+    Id(InvitationId),
+}
+
+/// An invitation that is being answered, with its workspaces locked.
+pub(crate) struct Answered {
+    received: Received,
+    organization: OrganizationId,
+    inviter: UserId,
+    stored: InvitationStatus,
+}
+
+#[derive(Debug, FromQueryResult)]
+struct AnsweredRow {
+    organization_id: Uuid,
+    inviter_id: Uuid,
+    status: String,
+}
+
+pub(crate) fn link_invalid<C>(code: C) -> Refusal<C> {
+    Refusal::new(
+        code,
+        "This link is not valid, or not any more. If the invitation was sent again, use the newest mail.",
+    )
+    .at("token")
+}
+
+/// Loads an invitation to be answered and locks its workspaces, so that of two answers at once one wins.
+pub(crate) async fn load_answerable<C: RefusalCode>(
+    tx: &Tx<'_>,
+    answer: &Answer<'_>,
+    missing: C,
+) -> Result<Result<Answered, Refusal<C>>, Fault> {
+    let (key, value): (_, sea_orm::Value) = match answer {
+        Answer::Token(token) => ("i.token_hash = ", tx.db().keys().hash_token(token).into()),
+        Answer::Id(id) => ("i.id = ", id.uuid().into()),
+    };
+    let refusal = || match answer {
+        Answer::Token(_) => link_invalid(missing),
+        Answer::Id(_) => Refusal::new(missing, "You have no such invitation.").at("invitationId"),
+    };
+    let locked = Sql::new(
+        "SELECT g.workspace_id FROM invitation_grants g JOIN invitations i ON i.id = g.invitation_id WHERE ",
+    )
+    .push(key)
+    .bind(value.clone())
+    .push(" ORDER BY g.workspace_id");
+    for Single(workspace) in tx.all::<Single<Uuid>>(locked).await? {
+        tx.lock_workspace(workspace.into()).await?;
+    }
+    // Read again under the lock: another answer may have come first.
+    let rows: Vec<ReceivedRow> = tx.all(Sql::new(RECEIVED).push(key).bind(value)).await?;
+    let Some(id) = rows.first().map(|row| row.id) else { return Ok(Err(refusal())) };
+    let grants = tx.all(grants_sql([id])).await?;
+    let Some(received) = assemble(rows, grants, tx.now())?.pop() else { return Ok(Err(refusal())) };
+    let sql = Sql::new("SELECT organization_id, inviter_id, status FROM invitations WHERE id = ").bind(id);
+    let Some(row) = tx.one::<AnsweredRow>(sql).await? else { return Ok(Err(refusal())) };
+    Ok(Ok(Answered {
+        received,
+        organization: row.organization_id.into(),
+        inviter: row.inviter_id.into(),
+        stored: word(&row.status, InvitationStatus::from_word)?,
+    }))
+}
+
+/// Asks whether an invitation can be accepted. One whose inviter lost the right is revoked on the way: the
+/// caller commits that although it refuses.
+pub(crate) async fn check_acceptable<C: AnswersInvitation>(
+    tx: &mut Tx<'_>,
+    answered: &Answered,
+) -> Result<Result<(), Refusal<C>>, Fault> {
+    let mut inviter_may_invite = true;
+    for grant in &answered.received.grants {
+        let held = access::held_by(tx, answered.inviter, grant.workspace).await?;
+        inviter_may_invite &= may_invite_to(held, &grant.role);
+    }
+    let facts =
+        AnswerFacts { status: answered.stored, expires_at: answered.received.expires_at, inviter_may_invite };
+    let Err(fault) = judge_accept(&facts, tx.now()) else { return Ok(Ok(())) };
+    if fault == AnswerFault::InviterLostPermission {
+        finish(tx, &answered.received, InvitationStatus::Revoked).await?;
+    }
+    Ok(Err(fault.refusal()))
+}
+
+fn may_invite_to(held: PermissionSet, role: &Role) -> bool {
+    held.holds(Permission::MembersInvite) && may_grant(held, role)
+}
+
+/// Gives the invitation its final status and tells every workspace of it.
+async fn finish(tx: &mut Tx<'_>, received: &Received, status: InvitationStatus) -> Result<(), Fault> {
+    if set_status(tx, received.id, status).await? {
+        for grant in &received.grants {
+            let email = Email::from_stored(received.email.clone());
+            let (invitation, workspace) = (received.id, grant.workspace);
+            tx.append(&Event::Invitation { invitation, workspace, email, status }).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the person a member of everything the invitation opens. Where they are a member already, they keep
+/// the role they have.
+pub(crate) async fn admit(tx: &mut Tx<'_>, answered: Answered, user: UserId) -> Result<Received, Fault> {
+    let mut received = answered.received;
+    join_organization(tx, answered.organization, user, OrganizationRole::Member).await?;
+    for grant in &received.grants {
+        let sql = Sql::new("SELECT 1 FROM memberships WHERE workspace_id = ")
+            .bind(grant.workspace.uuid())
+            .push(" AND user_id = ")
+            .bind(user.uuid());
+        if tx.one::<Single<i32>>(sql).await?.is_none() {
+            let (role, invitation) = (grant.role.id.uuid(), Some(received.id.uuid()));
+            join(tx, grant.workspace, user, role, MembershipSource::Invitation, invitation).await?;
+            tx.append(&Event::Access { workspace: grant.workspace, user }).await?;
+        }
+    }
+    finish(tx, &received, InvitationStatus::Accepted).await?;
+    received.status = InvitationStatus::Accepted;
+    received.responded_at = Some(tx.now());
+    Ok(received)
+}
+
+/// Accepts an invitation as the person who is signed in.
+pub async fn accept(
+    db: &Db,
+    proof: &OwnSession,
+    answer: Answer<'_>,
+) -> Result<Received, OpError<AcceptInvitationCode>> {
+    use AcceptInvitationCode as Code;
+    let missing = match answer {
+        Answer::Token(_) => Code::LinkInvalid,
+        Answer::Id(_) => Code::NotFound,
+    };
+    let outcome = db
+        .write(proof, async |tx| {
+            let user = proof.actor().user();
+            let answered = match load_answerable(tx, &answer, missing).await? {
+                Ok(answered) => answered,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            if let Err(refusal) =
+                check_address(tx, &answered, user, &answer, Code::EmailMismatch, missing).await?
+            {
+                return Ok(Err(refusal));
+            }
+            if let Err(refusal) = check_acceptable(tx, &answered).await? {
+                return Ok(Err(refusal));
+            }
+            Ok(Ok(admit(tx, answered, user).await?))
+        })
+        .await?;
+    outcome.map_err(Into::into)
+}
+
+#[derive(Debug, FromQueryResult)]
+struct Address {
+    email: String,
+    verified: bool,
+}
+
+/// Refuses an answer by somebody else than the invitee. Who holds the link is told that the address is
+/// another one; who only has the id learns nothing.
+async fn check_address<C: RefusalCode>(
+    tx: &Tx<'_>,
+    answered: &Answered,
+    user: UserId,
+    answer: &Answer<'_>,
+    mismatch: C,
+    missing: C,
+) -> Result<Result<(), Refusal<C>>, Fault> {
+    let sql = Sql::new("SELECT email, email_verified_at IS NOT NULL AS verified FROM users WHERE id = ")
+        .bind(user.uuid());
+    let address: Option<Address> = tx.one(sql).await?;
+    if address.is_some_and(|address| address.verified && address.email == answered.received.email) {
+        return Ok(Ok(()));
+    }
+    Ok(Err(match answer {
+        Answer::Token(_) => Refusal::new(
+            mismatch,
+            format!(
+                "This invitation is for {}. Sign in with that address, or ask for an invitation to yours.",
+                Email::from_stored(answered.received.email.clone()).masked()
+            ),
+        )
+        .at("token"),
+        Answer::Id(_) => Refusal::new(missing, "You have no such invitation.").at("invitationId"),
+    }))
+}
+
+/// Declines an invitation of one's own, as the person who is signed in.
+pub async fn decline(
+    db: &Db,
+    proof: &OwnSession,
+    id: InvitationId,
+) -> Result<Received, OpError<DeclineInvitationCode>> {
+    use DeclineInvitationCode as Code;
+    let answer = Answer::Id(id);
+    let outcome = db
+        .write(proof, async |tx| {
+            let answered = match load_answerable(tx, &answer, Code::NotFound).await? {
+                Ok(answered) => answered,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            let user = proof.actor().user();
+            if let Err(refusal) =
+                check_address(tx, &answered, user, &answer, Code::EmailMismatch, Code::NotFound).await?
+            {
+                return Ok(Err(refusal));
+            }
+            turn_down(tx, answered).await
+        })
+        .await?;
+    outcome.map_err(Into::into)
+}
+
+/// Declines the invitation that a link belongs to; holding the link is enough.
+pub async fn decline_by_token(
+    db: &Db,
+    proof: &Open,
+    token: &str,
+) -> Result<Received, OpError<DeclineInvitationCode>> {
+    let outcome = db
+        .write(proof, async |tx| {
+            match load_answerable(tx, &Answer::Token(token), DeclineInvitationCode::LinkInvalid).await? {
+                Ok(answered) => turn_down(tx, answered).await,
+                Err(refusal) => Ok(Err(refusal)),
+            }
+        })
+        .await?;
+    outcome.map_err(Into::into)
+}
+
+async fn turn_down(
+    tx: &mut Tx<'_>,
+    answered: Answered,
+) -> Result<Result<Received, Refusal<DeclineInvitationCode>>, OpError<DeclineInvitationCode>> {
+    let Answered { mut received, stored, .. } = answered;
+    let facts = AnswerFacts { status: stored, expires_at: received.expires_at, inviter_may_invite: true };
+    if let Err(fault) = judge_decline(&facts, tx.now()) {
+        return Ok(Err(fault.refusal()));
+    }
+    finish(tx, &received, InvitationStatus::Declined).await?;
+    received.status = InvitationStatus::Declined;
+    received.responded_at = Some(tx.now());
+    Ok(Ok(received))
+}

@@ -1,0 +1,25 @@
+//! What Guildhall remembers. The only crate that names sea-orm. One operation is one function and one
+//! transaction: recheck the right, load the facts, ask the domain, write, and return what was read there.
+
+mod access;
+pub mod accounts;
+mod db;
+mod entities;
+mod error;
+pub mod events;
+mod hasher;
+pub mod housekeeping;
+pub mod instance;
+pub mod invitations;
+mod keys;
+pub mod mails;
+pub mod members;
+pub mod sessions;
+mod sql;
+pub mod workspaces;
+
+pub use access::Standing;
+pub use db::{Db, Engine, Options, Read, Seams, Settings, Tx, migrate};
+pub use error::{Fault, OpError, ReadError};
+pub use hasher::Hasher;
+pub use keys::{AccessToken, KeyMaterial, Keys, TokenFault};

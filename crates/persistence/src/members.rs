@@ -1,0 +1,429 @@
+//! Members of a workspace: listing, changing a role, removing, leaving.
+
+use chrono::{DateTime, Utc};
+use guildhall_domain::{
+    access::{Granted, OrganizationRole, OwnSession, perm, role::Role},
+    events::Event,
+    ids::{MembershipId, RoleId, UserId, WorkspaceId},
+    members::{
+        LeaveWorkspaceCode, MemberFacts, MembershipSource, RemoveMemberCode, UpdateMemberRoleCode,
+        judge_leaving, judge_removal, judge_role_change,
+    },
+    page::{Page, PageArgs},
+    refusal::Refusal,
+    text::SearchTerm,
+};
+use sea_orm::{DbErr, FromQueryResult, QueryResult};
+use uuid::Uuid;
+
+use crate::{
+    access::{page_by, role, word},
+    accounts::User,
+    db::{Db, Tx},
+    error::{Fault, OpError, ReadError},
+    invitations,
+    sql::{Single, Sql},
+    workspaces::fall_back,
+};
+
+/// A membership with the person it is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The membership.
+    pub id: MembershipId,
+    /// The workspace.
+    pub workspace: WorkspaceId,
+    /// The person.
+    pub user: User,
+    /// The role held in the workspace.
+    pub role: Role,
+    /// How the membership came about.
+    pub source: MembershipSource,
+    /// When it ends by itself.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// Since when.
+    pub joined_at: DateTime<Utc>,
+}
+
+const MEMBER_COLUMNS: &str = "m.id AS membership_id, m.workspace_id, m.source, m.expires_at, m.created_at AS joined_at, \
+     u.id AS user_id, u.email, u.display_name, u.status, r.id AS role_id, r.key AS role_key, r.name AS role_name, \
+     r.permissions AS role_permissions";
+const MEMBER_TABLES: &str = "memberships m JOIN users u ON u.id = m.user_id JOIN roles r ON r.id = m.role_id";
+
+impl FromQueryResult for Member {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        Ok(Self {
+            id: row.try_get::<Uuid>(prefix, "membership_id")?.into(),
+            workspace: row.try_get::<Uuid>(prefix, "workspace_id")?.into(),
+            user: User::from_query_result(row, prefix)?,
+            role: role(row, prefix)?,
+            source: word(&row.try_get::<String>(prefix, "source")?, MembershipSource::from_word)?,
+            expires_at: row.try_get(prefix, "expires_at")?,
+            joined_at: row.try_get(prefix, "joined_at")?,
+        })
+    }
+}
+
+/// Which members to list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct MemberFilter {
+    /// Part of a name or e-mail address.
+    pub search: Option<SearchTerm>,
+    /// Only those with this role.
+    pub role: Option<RoleId>,
+}
+
+impl MemberFilter {
+    fn apply(&self, mut sql: Sql, now: DateTime<Utc>) -> Sql {
+        sql = sql.push(" AND (m.expires_at IS NULL OR m.expires_at > ").bind(now).push(")");
+        if let Some(role) = self.role {
+            sql = sql.push(" AND m.role_id = ").bind(role.uuid());
+        }
+        if let Some(search) = &self.search {
+            sql = sql.push(" AND u.search_text LIKE ").bind(search.like_pattern()).push(" ESCAPE '\\'");
+        }
+        sql
+    }
+}
+
+/// A page of a workspace's members, by when they joined.
+pub async fn page(
+    db: &Db,
+    proof: &Granted<perm::MembersView>,
+    filter: &MemberFilter,
+    args: &PageArgs<Uuid>,
+) -> Result<Page<Member>, ReadError> {
+    let sql = Sql::new(format!("SELECT {MEMBER_COLUMNS} FROM {MEMBER_TABLES} WHERE m.workspace_id = "))
+        .bind(proof.access().workspace().uuid());
+    let rows = db.read(proof).all(page_by(filter.apply(sql, db.now()), args, "m.id")).await?;
+    Ok(Page::cut(args, rows))
+}
+
+/// The first members of each of several workspaces, in one statement; `size + 1` of each, so that
+/// [`Page::cut`] can tell whether there are more.
+pub async fn first_of_each(
+    db: &Db,
+    proofs: &[Granted<perm::MembersView>],
+    filter: &MemberFilter,
+    args: &PageArgs<Uuid>,
+) -> Result<Vec<Member>, ReadError> {
+    let Some(proof) = proofs.first() else { return Ok(Vec::new()) };
+    let order = if args.backward { "DESC" } else { "ASC" };
+    let sql = Sql::new(format!(
+        "SELECT * FROM (SELECT {MEMBER_COLUMNS}, row_number() OVER (PARTITION BY m.workspace_id ORDER BY m.id {order}) AS place \
+         FROM {MEMBER_TABLES} WHERE m.workspace_id IN "
+    ))
+    .bind_list(proofs.iter().map(|proof| proof.access().workspace().uuid()));
+    let sql = filter
+        .apply(sql, db.now())
+        .push(") AS placed WHERE place <= ")
+        .bind(i64::from(args.size) + 1)
+        .push(&format!(" ORDER BY workspace_id, membership_id {order}"));
+    Ok(db.read(proof).all(sql).await?)
+}
+
+/// How many members each of several workspaces has; a workspace without any is left out.
+pub async fn counts(
+    db: &Db,
+    proofs: &[Granted<perm::MembersView>],
+    filter: &MemberFilter,
+) -> Result<Vec<(WorkspaceId, u64)>, ReadError> {
+    let Some(proof) = proofs.first() else { return Ok(Vec::new()) };
+    let users = if filter.search.is_some() { "JOIN users u ON u.id = m.user_id" } else { "" };
+    let sql = Sql::new(format!(
+        "SELECT m.workspace_id AS id, count(*) AS number FROM memberships m {users} WHERE m.workspace_id IN "
+    ))
+    .bind_list(proofs.iter().map(|proof| proof.access().workspace().uuid()));
+    let rows: Vec<Counted> =
+        db.read(proof).all(filter.apply(sql, db.now()).push(" GROUP BY m.workspace_id")).await?;
+    Ok(rows.into_iter().map(Counted::pair).collect())
+}
+
+/// A count of something per workspace.
+#[derive(Debug, FromQueryResult)]
+pub(crate) struct Counted {
+    id: Uuid,
+    number: i64,
+}
+
+impl Counted {
+    pub(crate) fn pair(self) -> (WorkspaceId, u64) {
+        (self.id.into(), u64::try_from(self.number).unwrap_or(0))
+    }
+}
+
+/// A member with what the rules about admins ask.
+#[derive(Debug)]
+struct Found {
+    member: Member,
+    facts: MemberFacts,
+}
+
+/// Finds a member of the workspace by membership or by person, while the workspace is locked.
+async fn find(tx: &Tx<'_>, workspace: WorkspaceId, key: &str, value: Uuid) -> Result<Option<Found>, Fault> {
+    let sql = Sql::new(format!(
+        "SELECT {MEMBER_COLUMNS}, om.role AS organization_role, w.created_by FROM {MEMBER_TABLES} \
+         JOIN workspaces w ON w.id = m.workspace_id \
+         LEFT JOIN organization_members om ON om.user_id = u.id AND om.organization_id = w.organization_id \
+             AND om.status = 'ACTIVE' \
+         WHERE m.workspace_id = "
+    ))
+    .bind(workspace.uuid())
+    .push(&format!(" AND {key} = "))
+    .bind(value);
+    let Some(FoundRow { member, organization_role, created_by }) = tx.one(sql).await? else {
+        return Ok(None);
+    };
+    let other_admins = other_admins(tx, workspace, member.id).await?;
+    let facts = MemberFacts {
+        user: member.user.id,
+        role: member.role.clone(),
+        organization_role,
+        is_creator: created_by == Some(member.user.id.uuid()),
+        other_admins,
+    };
+    Ok(Some(Found { member, facts }))
+}
+
+#[derive(Debug)]
+struct FoundRow {
+    member: Member,
+    organization_role: Option<OrganizationRole>,
+    created_by: Option<Uuid>,
+}
+
+impl FromQueryResult for FoundRow {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        Ok(Self {
+            member: Member::from_query_result(row, prefix)?,
+            organization_role: row
+                .try_get::<Option<String>>(prefix, "organization_role")?
+                .map(|role| word(&role, OrganizationRole::from_word))
+                .transpose()?,
+            created_by: row.try_get(prefix, "created_by")?,
+        })
+    }
+}
+
+/// How many effective admins the workspace has besides that member: with an administering role that does
+/// not expire, an account in use and an active place in the organization.
+async fn other_admins(tx: &Tx<'_>, workspace: WorkspaceId, besides: MembershipId) -> Result<u64, Fault> {
+    let sql = Sql::new(
+        "SELECT m.role_id, r.key AS role_key, r.name AS role_name, r.permissions AS role_permissions, count(*) AS number \
+         FROM memberships m JOIN roles r ON r.id = m.role_id JOIN workspaces w ON w.id = m.workspace_id \
+         JOIN users u ON u.id = m.user_id AND u.status = 'ACTIVE' \
+         JOIN organization_members om ON om.user_id = m.user_id AND om.organization_id = w.organization_id \
+             AND om.status = 'ACTIVE' \
+         WHERE m.workspace_id = ",
+    )
+    .bind(workspace.uuid())
+    .push(" AND m.expires_at IS NULL AND m.id <> ")
+    .bind(besides.uuid())
+    .push(" GROUP BY m.role_id, r.key, r.name, r.permissions");
+    let rows: Vec<RoleCount> = tx.all(sql).await?;
+    Ok(rows.iter().filter(|row| row.role.administers()).map(|row| row.number).sum())
+}
+
+#[derive(Debug)]
+struct RoleCount {
+    role: Role,
+    number: u64,
+}
+
+impl FromQueryResult for RoleCount {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        let number: i64 = row.try_get(prefix, "number")?;
+        Ok(Self { role: role(row, prefix)?, number: u64::try_from(number).unwrap_or(0) })
+    }
+}
+
+/// The role of that id, if workspaces of the organization can grant it: a system role or its own.
+pub(crate) async fn grantable_role(
+    tx: &Tx<'_>,
+    workspace: WorkspaceId,
+    id: RoleId,
+) -> Result<Option<Role>, Fault> {
+    if let Some(system) = guildhall_domain::access::SystemRole::from_id(id) {
+        return Ok(Some(system.into()));
+    }
+    let sql = Sql::new(
+        "SELECT r.id AS role_id, r.key AS role_key, r.name AS role_name, r.permissions AS role_permissions \
+         FROM roles r JOIN workspaces w ON w.organization_id = r.organization_id WHERE w.id = ",
+    )
+    .bind(workspace.uuid())
+    .push(" AND r.id = ")
+    .bind(id.uuid());
+    Ok(tx.one::<RoleRow>(sql).await?.map(|RoleRow(role)| role))
+}
+
+#[derive(Debug)]
+struct RoleRow(Role);
+
+impl FromQueryResult for RoleRow {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        role(row, prefix).map(Self)
+    }
+}
+
+/// Gives a member another role.
+pub async fn update_role(
+    db: &Db,
+    proof: &Granted<perm::MembersManage>,
+    member: MembershipId,
+    role: RoleId,
+) -> Result<Member, OpError<UpdateMemberRoleCode>> {
+    use UpdateMemberRoleCode as Code;
+    db.write(proof, async |tx| {
+        let access = tx.access()?.clone();
+        let workspace = access.workspace();
+        let Some(Found { mut member, facts }) = find(tx, workspace, "m.id", member.uuid()).await? else {
+            return Err(no_such_member(Code::NotFound).into());
+        };
+        let Some(role) = grantable_role(tx, workspace, role).await? else {
+            return Err(Refusal::new(Code::InvalidInput, "There is no such role.").at("role").into());
+        };
+        judge_role_change(
+            &facts,
+            &role,
+            access.actor().user(),
+            access.organization_role(),
+            access.permissions(),
+        )?;
+        tx.run(
+            Sql::new("UPDATE memberships SET role_id = ")
+                .bind(role.id.uuid())
+                .push(", updated_at = ")
+                .bind(tx.now())
+                .push(" WHERE id = ")
+                .bind(member.id.uuid()),
+        )
+        .await?;
+        tx.append(&Event::Access { workspace, user: member.user.id }).await?;
+        member.role = role;
+        Ok(member)
+    })
+    .await
+}
+
+/// Ends somebody's membership, and with it their access, the subscriptions they have open in the workspace
+/// and the pending invitations to it that they sent.
+pub async fn remove(
+    db: &Db,
+    proof: &Granted<perm::MembersManage>,
+    member: MembershipId,
+) -> Result<Member, OpError<RemoveMemberCode>> {
+    db.write(proof, async |tx| {
+        let access = tx.access()?.clone();
+        let Some(Found { member, facts }) = find(tx, access.workspace(), "m.id", member.uuid()).await? else {
+            return Err(no_such_member(RemoveMemberCode::NotFound).into());
+        };
+        judge_removal(&facts, access.actor().user(), access.organization_role())?;
+        end(tx, &member).await?;
+        Ok(member)
+    })
+    .await
+}
+
+/// Ends the actor's own membership.
+pub async fn leave(
+    db: &Db,
+    proof: &Granted<perm::WorkspaceView>,
+) -> Result<Member, OpError<LeaveWorkspaceCode>> {
+    db.write(proof, async |tx| {
+        let access = tx.access()?.clone();
+        let user = access.actor().user();
+        let Some(Found { member, facts }) = find(tx, access.workspace(), "m.user_id", user.uuid()).await?
+        else {
+            return Err(Refusal::new(
+                LeaveWorkspaceCode::NotFound,
+                "You are not a member of this workspace. You see it as an admin of the organization.",
+            )
+            .into());
+        };
+        judge_leaving(&facts)?;
+        end(tx, &member).await?;
+        Ok(member)
+    })
+    .await
+}
+
+fn no_such_member<C>(code: C) -> Refusal<C> {
+    Refusal::new(code, "This workspace has no such member.").at("memberId")
+}
+
+async fn end(tx: &mut Tx<'_>, member: &Member) -> Result<(), Fault> {
+    let gone = Sql::new("DELETE FROM memberships WHERE id = ").bind(member.id.uuid());
+    tx.run(gone).await?;
+    fall_back(tx, member.workspace, member.user.id).await?;
+    invitations::revoke_sent_by(tx, member.workspace, member.user.id).await?;
+    tx.append(&Event::Access { workspace: member.workspace, user: member.user.id }).await
+}
+
+/// The people with whom the actor shares an organization and whose name or e-mail address contains the
+/// term; at most 20, the best match first.
+pub async fn search_users(
+    db: &Db,
+    proof: &Granted<perm::MembersInvite>,
+    term: &SearchTerm,
+) -> Result<Vec<User>, ReadError> {
+    let sql = Sql::new(
+        "SELECT u.id AS user_id, u.email, u.display_name, u.status FROM organization_members om \
+         JOIN users u ON u.id = om.user_id AND u.status = 'ACTIVE' \
+         WHERE om.status = 'ACTIVE' AND om.organization_id = ",
+    )
+    .bind(proof.access().organization().uuid())
+    .push(" AND u.search_text LIKE ")
+    .bind(term.like_pattern())
+    .push(" ESCAPE '\\' ORDER BY CASE WHEN u.email = ")
+    .bind(term.as_str().to_lowercase())
+    .push(" THEN 0 ELSE 1 END, u.search_text, u.id LIMIT 20");
+    Ok(db.read(proof).all(sql).await?)
+}
+
+/// A person, if the actor may see them: themselves, whoever shares a workspace with them whose members all
+/// see, and everyone in an organization that they are an admin of.
+pub async fn visible_user(db: &Db, proof: &OwnSession, user: UserId) -> Result<Option<User>, ReadError> {
+    let sql = Sql::new(
+        "SELECT u.id AS user_id, u.email, u.display_name, u.status FROM users u WHERE u.id = ",
+    )
+    .bind(user.uuid())
+    .push(" AND (u.id = ")
+    .bind(proof.actor().user().uuid())
+    .push(
+        " OR EXISTS (SELECT 1 FROM organization_members mine \
+         JOIN organization_members theirs ON theirs.organization_id = mine.organization_id AND theirs.status = 'ACTIVE' \
+         JOIN organizations o ON o.id = mine.organization_id \
+         WHERE theirs.user_id = u.id AND mine.status = 'ACTIVE' AND mine.user_id = ",
+    )
+    .bind(proof.actor().user().uuid())
+    .push(
+        " AND (mine.role <> 'MEMBER' OR o.member_list_visibility = 'MEMBERS' AND EXISTS (\
+         SELECT 1 FROM memberships a JOIN memberships b ON b.workspace_id = a.workspace_id \
+         WHERE a.user_id = mine.user_id AND b.user_id = u.id))))",
+    );
+    Ok(db.read(proof).one(sql).await?)
+}
+
+/// The workspace that a membership is of: where to ask whether it may be seen.
+pub async fn workspace_of(
+    db: &Db,
+    proof: &OwnSession,
+    id: MembershipId,
+) -> Result<Option<WorkspaceId>, ReadError> {
+    let sql = Sql::new("SELECT workspace_id FROM memberships WHERE id = ").bind(id.uuid());
+    Ok(db.read(proof).one::<Single<Uuid>>(sql).await?.map(|Single(id)| id.into()))
+}
+
+/// One of a workspace's members.
+pub async fn by_id(
+    db: &Db,
+    proof: &Granted<perm::MembersView>,
+    id: MembershipId,
+) -> Result<Option<Member>, ReadError> {
+    let sql = Sql::new(format!("SELECT {MEMBER_COLUMNS} FROM {MEMBER_TABLES} WHERE m.workspace_id = "))
+        .bind(proof.access().workspace().uuid())
+        .push(" AND m.id = ")
+        .bind(id.uuid());
+    let sql = MemberFilter::default().apply(sql, db.now());
+    Ok(db.read(proof).one(sql).await?)
+}

@@ -1,0 +1,393 @@
+//! Workspaces: making, changing, describing and choosing them.
+
+use chrono::{DateTime, Utc};
+use guildhall_domain::{
+    access::{Granted, OwnSession, SystemRole, perm},
+    ids::{MembershipId, OrganizationId, UserId, WorkspaceId},
+    members::MembershipSource,
+    refusal::NameUnavailable,
+    text::{CountryCode, DisplayName, Markdown, Slug},
+    workspaces::{
+        CreateWorkspaceCode, DescribeWorkspaceCode, SetDefaultWorkspaceCode, SwitchWorkspaceCode,
+        UpdateWorkspaceCode, WorkspaceStatus, candidate_names, name_unavailable,
+    },
+};
+use sea_orm::{ActiveValue::Set, DbErr, EntityTrait, FromQueryResult, QueryResult, sea_query::OnConflict};
+use uuid::Uuid;
+
+use crate::{
+    access::word,
+    db::{Db, Tx},
+    entities::{memberships, workspace_descriptions, workspaces},
+    error::{Fault, OpError, ReadError},
+    sql::{Single, Sql},
+};
+
+/// A workspace as it is stored, its home page apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workspace {
+    /// Its id.
+    pub id: WorkspaceId,
+    /// The organization it belongs to.
+    pub organization: OrganizationId,
+    /// Its name in addresses: unique in the instance, never changed.
+    pub name: String,
+    /// The name people read.
+    pub display_name: String,
+    /// ISO 3166-1 alpha-2 codes.
+    pub countries: Vec<String>,
+    /// Whether it is the organization's default workspace.
+    pub is_default: bool,
+    /// Whether it is in use.
+    pub status: WorkspaceStatus,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When its settings changed last.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// The columns of [`Workspace`], of the table alias `w`.
+pub(crate) const WORKSPACE_COLUMNS: &str = "w.id, w.organization_id, w.name, w.display_name, w.countries, \
+     w.is_default, w.status, w.created_at, w.updated_at";
+
+impl FromQueryResult for Workspace {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        Ok(Self {
+            id: row.try_get::<Uuid>(prefix, "id")?.into(),
+            organization: row.try_get::<Uuid>(prefix, "organization_id")?.into(),
+            name: row.try_get(prefix, "name")?,
+            display_name: row.try_get(prefix, "display_name")?,
+            countries: split(&row.try_get::<String>(prefix, "countries")?),
+            is_default: row.try_get(prefix, "is_default")?,
+            status: word(&row.try_get::<String>(prefix, "status")?, WorkspaceStatus::from_word)?,
+            created_at: row.try_get(prefix, "created_at")?,
+            updated_at: row.try_get(prefix, "updated_at")?,
+        })
+    }
+}
+
+/// Country codes are stored side by side: `FR,KE`.
+fn split(countries: &str) -> Vec<String> {
+    countries.split(',').filter(|code| !code.is_empty()).map(str::to_owned).collect()
+}
+
+fn joined(countries: &[CountryCode]) -> String {
+    countries.iter().map(|code| code.as_str()).collect::<Vec<_>>().join(",")
+}
+
+/// What a new workspace is made of.
+#[derive(Clone, Debug)]
+pub struct NewWorkspace {
+    /// The wanted name; `None`: one is made of the display name.
+    pub name: Option<Slug>,
+    /// The name people read.
+    pub display_name: DisplayName,
+    /// The home page.
+    pub description: Option<Markdown>,
+    /// The countries it is about.
+    pub countries: Vec<CountryCode>,
+}
+
+/// Makes a workspace with its creator as Admin.
+pub async fn create(
+    db: &Db,
+    proof: &Granted<perm::WorkspaceCreate>,
+    new: NewWorkspace,
+) -> Result<Workspace, OpError<CreateWorkspaceCode>> {
+    db.write(proof, async |tx| {
+        let user = proof.access().actor().user();
+        let workspace =
+            insert(tx, proof.access().organization(), Some(user), &new, false).await?.map_err(|name| {
+                name_unavailable(CreateWorkspaceCode::NameUnavailable, "name", &name, NameUnavailable::Taken)
+            })?;
+        join(tx, workspace.id, user, SystemRole::Admin.id().uuid(), MembershipSource::Creator, None).await?;
+        Ok(workspace)
+    })
+    .await
+}
+
+/// Writes a workspace under the wanted name or the first free one; `Err` with a name that is taken.
+pub(crate) async fn insert(
+    tx: &Tx<'_>,
+    organization: OrganizationId,
+    creator: Option<UserId>,
+    new: &NewWorkspace,
+    is_default: bool,
+) -> Result<Result<Workspace, String>, Fault> {
+    let names: Box<dyn Iterator<Item = Slug> + Send> = match &new.name {
+        Some(name) => Box::new(std::iter::once(name.clone())),
+        None => Box::new(
+            candidate_names(&Slug::derive(new.display_name.as_str())).collect::<Vec<_>>().into_iter(),
+        ),
+    };
+    let mut workspace = Workspace {
+        id: tx.fresh_id(),
+        organization,
+        name: String::new(),
+        display_name: new.display_name.as_str().to_owned(),
+        countries: new.countries.iter().map(|code| code.as_str().to_owned()).collect(),
+        is_default,
+        status: WorkspaceStatus::Active,
+        created_at: tx.now(),
+        updated_at: tx.now(),
+    };
+    for name in names {
+        let row = workspaces::ActiveModel {
+            id: Set(workspace.id.uuid()),
+            organization_id: Set(organization.uuid()),
+            name: Set(name.as_str().to_owned()),
+            display_name: Set(workspace.display_name.clone()),
+            countries: Set(joined(&new.countries)),
+            docker_image: Set(None),
+            region: Set(None),
+            labels: Set("{}".to_owned()),
+            is_default: Set(is_default),
+            status: Set(WorkspaceStatus::Active.word().to_owned()),
+            created_by: Set(creator.map(Into::into)),
+            created_at: Set(tx.now()),
+            updated_at: Set(tx.now()),
+        };
+        // Two creations of one name at once: the second waits for the first and then finds the name taken.
+        let written = workspaces::Entity::insert(row)
+            .on_conflict(OnConflict::column(workspaces::Column::Name).do_nothing().to_owned())
+            .exec_without_returning(tx.conn())
+            .await;
+        match written {
+            Ok(0) | Err(DbErr::RecordNotInserted) => workspace.name = name.into_string(),
+            Ok(_) => {
+                workspace.name = name.into_string();
+                if let Some(text) = &new.description {
+                    write_description(tx, workspace.id, creator, Some(text)).await?;
+                }
+                return Ok(Ok(workspace));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(Err(workspace.name))
+}
+
+/// Makes somebody a member. The first workspace becomes their default one.
+pub(crate) async fn join(
+    tx: &Tx<'_>,
+    workspace: WorkspaceId,
+    user: UserId,
+    role: Uuid,
+    source: MembershipSource,
+    invitation: Option<Uuid>,
+) -> Result<MembershipId, Fault> {
+    let id: MembershipId = tx.fresh_id();
+    let row = memberships::ActiveModel {
+        id: Set(id.uuid()),
+        workspace_id: Set(workspace.uuid()),
+        user_id: Set(user.uuid()),
+        role_id: Set(role),
+        source: Set(source.word().to_owned()),
+        invitation_id: Set(invitation),
+        expires_at: Set(None),
+        created_at: Set(tx.now()),
+        updated_at: Set(tx.now()),
+    };
+    memberships::Entity::insert(row).exec_without_returning(tx.conn()).await?;
+    tx.run(
+        Sql::new("UPDATE users SET default_workspace_id = COALESCE(default_workspace_id, ")
+            .bind(workspace.uuid())
+            .push("), last_workspace_id = COALESCE(last_workspace_id, ")
+            .bind(workspace.uuid())
+            .push(") WHERE id = ")
+            .bind(user.uuid())
+            .push(" AND (default_workspace_id IS NULL OR last_workspace_id IS NULL)"),
+    )
+    .await?;
+    Ok(id)
+}
+
+/// What changes of a workspace; `None` leaves a field as it is.
+#[derive(Clone, Debug, Default)]
+pub struct WorkspaceChange {
+    /// The name people read.
+    pub display_name: Option<DisplayName>,
+    /// All countries it is about.
+    pub countries: Option<Vec<CountryCode>>,
+}
+
+/// Changes a workspace's settings.
+pub async fn update(
+    db: &Db,
+    proof: &Granted<perm::WorkspaceUpdate>,
+    change: WorkspaceChange,
+) -> Result<Workspace, OpError<UpdateWorkspaceCode>> {
+    db.write(proof, async |tx| {
+        let id = proof.access().workspace();
+        let mut sql = Sql::new("UPDATE workspaces SET updated_at = ").bind(tx.now());
+        if let Some(name) = &change.display_name {
+            sql = sql.push(", display_name = ").bind(name.as_str());
+        }
+        if let Some(countries) = &change.countries {
+            sql = sql.push(", countries = ").bind(joined(countries));
+        }
+        tx.run(sql.push(" WHERE id = ").bind(id.uuid())).await?;
+        Ok(read(tx, id).await?)
+    })
+    .await
+}
+
+async fn read(tx: &Tx<'_>, id: WorkspaceId) -> Result<Workspace, Fault> {
+    let sql = Sql::new(format!("SELECT {WORKSPACE_COLUMNS} FROM workspaces w WHERE w.id = ")).bind(id.uuid());
+    tx.one(sql).await?.ok_or_else(|| Fault::Stored(format!("{id} went away")))
+}
+
+/// A workspace's home page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// Markdown.
+    pub text: String,
+    /// Who wrote it last.
+    pub updated_by: Option<UserId>,
+    /// When.
+    pub updated_at: DateTime<Utc>,
+}
+
+/// Replaces a workspace's home page; `None` clears it.
+pub async fn describe(
+    db: &Db,
+    proof: &Granted<perm::WorkspaceDescribe>,
+    text: Option<Markdown>,
+) -> Result<Workspace, OpError<DescribeWorkspaceCode>> {
+    db.write(proof, async |tx| {
+        let access = proof.access();
+        write_description(tx, access.workspace(), Some(access.actor().user()), text.as_ref()).await?;
+        Ok(read(tx, access.workspace()).await?)
+    })
+    .await
+}
+
+async fn write_description(
+    tx: &Tx<'_>,
+    workspace: WorkspaceId,
+    by: Option<UserId>,
+    text: Option<&Markdown>,
+) -> Result<(), Fault> {
+    let Some(text) = text else {
+        let sql = Sql::new("DELETE FROM workspace_descriptions WHERE workspace_id = ").bind(workspace.uuid());
+        tx.run(sql).await?;
+        return Ok(());
+    };
+    use workspace_descriptions::{ActiveModel, Column, Entity};
+    let row = ActiveModel {
+        workspace_id: Set(workspace.uuid()),
+        text: Set(text.as_str().to_owned()),
+        updated_by: Set(by.map(Into::into)),
+        updated_at: Set(tx.now()),
+    };
+    Entity::insert(row)
+        .on_conflict(
+            OnConflict::column(Column::WorkspaceId)
+                .update_columns([Column::Text, Column::UpdatedBy, Column::UpdatedAt])
+                .to_owned(),
+        )
+        .exec_without_returning(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// The home pages of several workspaces, each proven visible.
+pub async fn descriptions(
+    db: &Db,
+    proofs: &[Granted<perm::WorkspaceView>],
+) -> Result<Vec<(WorkspaceId, Description)>, ReadError> {
+    let Some(proof) = proofs.first() else { return Ok(Vec::new()) };
+    let sql = Sql::new(
+        "SELECT workspace_id, text, updated_by, updated_at FROM workspace_descriptions WHERE workspace_id IN ",
+    )
+    .bind_list(proofs.iter().map(|proof| proof.access().workspace().uuid()));
+    let rows: Vec<DescriptionRow> = db.read(proof).all(sql).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let description = Description {
+                text: row.text,
+                updated_by: row.updated_by.map(Into::into),
+                updated_at: row.updated_at,
+            };
+            (row.workspace_id.into(), description)
+        })
+        .collect())
+}
+
+#[derive(Debug, FromQueryResult)]
+struct DescriptionRow {
+    workspace_id: Uuid,
+    text: String,
+    updated_by: Option<Uuid>,
+    updated_at: DateTime<Utc>,
+}
+
+/// Whether a workspace of that name exists. Names are unique in the instance, so this tells a signed-in
+/// person that a name is taken, and nothing else of the workspace.
+pub async fn is_name_taken(db: &Db, proof: &OwnSession, name: &Slug) -> Result<bool, ReadError> {
+    let sql = Sql::new("SELECT 1 FROM workspaces WHERE name = ").bind(name.as_str());
+    Ok(db.read(proof).one::<Single<i32>>(sql).await?.is_some())
+}
+
+/// Remembers the workspace as the one the person was in last.
+pub async fn switch(
+    db: &Db,
+    proof: &Granted<perm::WorkspaceView>,
+) -> Result<(), OpError<SwitchWorkspaceCode>> {
+    db.write(proof, async |tx| Ok(set_preference(tx, "last_workspace_id", proof).await?)).await
+}
+
+/// Makes the workspace the one the person lands in. Only a member can: an organization's admin who is not a
+/// member has no place there to fall back to.
+pub async fn set_default(
+    db: &Db,
+    proof: &Granted<perm::WorkspaceView>,
+) -> Result<(), OpError<SetDefaultWorkspaceCode>> {
+    db.write(proof, async |tx| {
+        if tx.access()?.membership().is_none() {
+            return Err(guildhall_domain::refusal::Refusal::new(
+                SetDefaultWorkspaceCode::NotFound,
+                "You are not a member of this workspace. Only a workspace you are a member of can be your default.",
+            )
+            .at("workspaceId")
+            .into());
+        }
+        Ok(set_preference(tx, "default_workspace_id", proof).await?)
+    })
+    .await
+}
+
+async fn set_preference(
+    tx: &Tx<'_>,
+    column: &str,
+    proof: &Granted<perm::WorkspaceView>,
+) -> Result<(), Fault> {
+    let access = proof.access();
+    tx.run(
+        Sql::new(format!("UPDATE users SET {column} = "))
+            .bind(access.workspace().uuid())
+            .push(" WHERE id = ")
+            .bind(access.actor().user().uuid()),
+    )
+    .await?;
+    Ok(())
+}
+
+/// After a person lost a workspace: the earliest other membership takes its place as the default and as the
+/// last one they were in.
+pub(crate) async fn fall_back(tx: &Tx<'_>, workspace: WorkspaceId, user: UserId) -> Result<(), Fault> {
+    for column in ["default_workspace_id", "last_workspace_id"] {
+        tx.run(
+            Sql::new(format!(
+                "UPDATE users SET {column} = (SELECT m.workspace_id FROM memberships m WHERE m.user_id = users.id \
+                 ORDER BY m.id LIMIT 1) WHERE id = "
+            ))
+            .bind(user.uuid())
+            .push(&format!(" AND {column} = "))
+            .bind(workspace.uuid()),
+        )
+        .await?;
+    }
+    Ok(())
+}

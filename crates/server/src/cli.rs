@@ -1,0 +1,139 @@
+//! The command line: which commands there are and what each takes. Runs none of them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Guildhall: a GraphQL server for workspaces, their members and invitations.
+///
+/// Without a command it serves. Settings come from defaults, a file and the environment;
+/// `guildhall config` shows them all.
+#[derive(Debug, Parser)]
+#[command(
+    name = "guildhall",
+    bin_name = "guildhall",
+    version,
+    after_help = "Example:\n  guildhall --config /etc/guildhall.toml serve\n\nExit codes: 0 done, 1 failed, 2 wrong use or wrong configuration."
+)]
+pub struct Cli {
+    /// Settings file [default: GUILDHALL_CONFIG, else ./guildhall.toml if it exists]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+impl Cli {
+    /// The command given, else `serve`.
+    pub fn chosen(&self) -> &Command {
+        self.command.as_ref().unwrap_or(&Command::Serve)
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Bring the database up to date and serve until stopped [the default]
+    #[command(after_help = "Example:\n  GUILDHALL_LISTEN=0.0.0.0:8080 guildhall serve")]
+    Serve,
+    /// Bring the database up to date and exit
+    ///
+    /// Safe to run beside running servers: whoever comes first takes a lock, the others wait.
+    #[command(after_help = "Example:\n  DATABASE_URL=postgres://guildhall@db/guildhall guildhall migrate")]
+    Migrate,
+    /// Print the GraphQL schema, for client generators
+    #[command(after_help = "Example:\n  guildhall schema > schema.graphql")]
+    Schema,
+    /// Check the configuration and print it as TOML, with the origin of each value; secrets are redacted
+    #[command(after_help = "Example:\n  guildhall --config staging.toml config")]
+    Config,
+    /// Fill the database with made-up data for measurements, the same for the same numbers
+    #[command(after_help = "Example:\n  guildhall seed --users 10000 --workspaces 1000 --members 20")]
+    Seed(Seed),
+    /// What an operator with access to the machine can put right
+    #[command(
+        subcommand,
+        arg_required_else_help = true,
+        after_help = "Example:\n  guildhall admin reset-password ada@example.org"
+    )]
+    Admin(Admin),
+}
+
+/// How much to make.
+#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seed {
+    /// People in the instance
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub users: u32,
+    /// Workspaces in the instance
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub workspaces: u32,
+    /// Members of each workspace; not more than users
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub members: u32,
+}
+
+#[derive(Debug, PartialEq, Eq, Subcommand)]
+pub enum Admin {
+    /// Print a one-time link with which the user sets a new password
+    #[command(after_help = "Example:\n  guildhall admin reset-password ada@example.org")]
+    ResetPassword {
+        /// The user's e-mail address
+        email: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from([&["guildhall"], arguments].concat())
+    }
+
+    #[test]
+    fn definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_command_it_serves() {
+        assert_eq!(parse(&[]).unwrap().chosen(), &Command::Serve);
+    }
+
+    #[test]
+    fn config_file_is_accepted_before_and_after_the_command() {
+        for arguments in [["--config", "a.toml", "migrate"], ["migrate", "--config", "a.toml"]] {
+            let cli = parse(&arguments).unwrap();
+            assert_eq!((cli.config.as_deref(), cli.chosen()), (Some("a.toml".as_ref()), &Command::Migrate));
+        }
+    }
+
+    #[test]
+    fn reset_password_needs_an_address() {
+        let email = "ada@example.org".to_owned();
+        assert_eq!(
+            parse(&["admin", "reset-password", "ada@example.org"]).unwrap().chosen(),
+            &Command::Admin(Admin::ResetPassword { email })
+        );
+        assert!(parse(&["admin", "reset-password"]).is_err());
+        assert!(parse(&["admin"]).is_err());
+    }
+
+    #[test]
+    fn wrong_use_exits_with_2() {
+        assert_eq!(parse(&["sevre"]).unwrap_err().exit_code(), 2);
+        assert_eq!(parse(&["seed", "--users", "0"]).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn every_command_has_an_example() {
+        fn walk(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example:"), "{} has no example", command.get_name());
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Cli::command());
+    }
+}

@@ -1,0 +1,70 @@
+//! What the process does besides answering requests: it reads the event log, sends mail and forgets what is
+//! old. Knows how these tasks start and stop; refuses to know what each of them does.
+
+mod housekeeping;
+mod mailer;
+
+use std::{sync::Arc, time::Duration};
+
+use guildhall_persistence::{Db, events};
+use tokio::{task::JoinSet, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::mail::{Mailer, Templates};
+
+/// How long a worker that broke down rests before it starts again.
+const REST: Duration = Duration::from_secs(1);
+
+/// The tasks at work. Dropping this ends them at once; [`Workers::stop`] lets them finish.
+#[derive(Debug)]
+pub struct Workers {
+    tasks: JoinSet<()>,
+    stop: CancellationToken,
+}
+
+impl Workers {
+    /// Puts the workers to work. Must be called within a Tokio runtime.
+    pub fn start(db: &Db, mailer: Arc<dyn Mailer>, templates: Arc<Templates>) -> Self {
+        let mut workers = Self { tasks: JoinSet::new(), stop: CancellationToken::new() };
+        let stop = workers.stop.clone();
+        workers.tend("event log", {
+            let (db, stop) = (db.clone(), stop.clone());
+            move || events::tail(db.clone(), stop.clone().cancelled_owned())
+        });
+        workers.tend("mailer", {
+            let (db, stop) = (db.clone(), stop.clone());
+            move || mailer::run(db.clone(), Arc::clone(&mailer), Arc::clone(&templates), stop.clone())
+        });
+        workers.tend("housekeeping", {
+            let db = db.clone();
+            move || housekeeping::run(db.clone(), stop.clone())
+        });
+        workers
+    }
+
+    /// Lets each worker finish what it has begun: at most ten seconds, for mails on their way.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Runs a worker until it is told to stop. A panic is a bug, but no reason to send no more mail.
+    fn tend<F: Future<Output = ()> + Send + 'static>(
+        &mut self,
+        name: &'static str,
+        work: impl Fn() -> F + Send + 'static,
+    ) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            while !stop.is_cancelled() {
+                // A set of one, so that the worker ends with this task.
+                let mut worker = JoinSet::new();
+                worker.spawn(work());
+                if let Some(Err(error)) = worker.join_next().await {
+                    tracing::error!(%error, worker = name, "a worker broke down and is started again");
+                    sleep(REST).await;
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,26 @@
+//! The steps that build Guildhall's tables, oldest first. Knows sea-orm-migration only: a step never imports
+//! an entity, since entities change and a step that has run does not.
+//!
+//! Forward only: in production a step back is a new step forward.
+
+use sea_orm_migration::prelude::*;
+
+mod columns;
+mod m0001_accounts;
+mod m0002_workspaces;
+mod m0003_invitations;
+mod m0004_outbox;
+
+/// All steps in order.
+pub struct Migrator;
+
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![
+            Box::new(m0001_accounts::Step),
+            Box::new(m0002_workspaces::Step),
+            Box::new(m0003_invitations::Step),
+            Box::new(m0004_outbox::Step),
+        ]
+    }
+}
