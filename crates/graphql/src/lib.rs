@@ -1,22 +1,22 @@
 //! Guildhall's GraphQL schema. Declares each field's guard, obtains the proof it names, maps types and
 //! errors. Never sees a transaction or an entity.
 
-mod access;
-mod accounts;
+pub mod access;
+pub mod accounts;
 mod authz;
-mod connection;
+pub mod connection;
 mod error;
 mod input;
-mod invitations;
+pub mod invitations;
 mod live;
 mod loaders;
-mod members;
-mod node;
-mod payload;
+pub mod members;
+pub mod node;
+pub mod payload;
 mod schema;
-mod sessions;
+pub mod sessions;
 mod throttle;
-mod workspaces;
+pub mod workspaces;
 
 pub use authz::Caller;
 pub use error::RequestId;

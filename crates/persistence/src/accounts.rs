@@ -469,7 +469,7 @@ async fn set_password(tx: &Tx<'_>, user: UserId, hash: &str, expected: Option<&s
 
 /// For an operator: gives the account of that address a fresh random password and ends all its sessions.
 /// Answers the password, or `None` for an unknown address.
-pub async fn reset_password(db: &Db, proof: &System, email: &Email) -> Result<Option<String>, OpError<()>> {
+pub async fn reset_password(db: &Db, proof: &System, email: &Email) -> Result<Option<String>, Fault> {
     let Some(found) = secret(db, proof, "u.email", email.as_str()).await? else { return Ok(None) };
     let password = crate::keys::fresh_token()?;
     let password = password[..24].to_owned();
@@ -479,6 +479,7 @@ pub async fn reset_password(db: &Db, proof: &System, email: &Email) -> Result<Op
         sessions::end_others(tx, found.user.id, None).await?;
         Ok(())
     })
-    .await?;
+    .await
+    .map_err(OpError::into_fault)?;
     Ok(Some(password))
 }

@@ -67,6 +67,16 @@ pub enum OpError<C> {
     Fault(Fault),
 }
 
+impl OpError<()> {
+    /// The fault of an operation of the service itself, which has no rules that refuse and no actor.
+    pub(crate) fn into_fault(self) -> Fault {
+        match self {
+            Self::Fault(fault) => fault,
+            Self::Refused(_) | Self::Denied(_) => Fault::Stored("the service was refused".to_owned()),
+        }
+    }
+}
+
 impl<C> From<Fault> for OpError<C> {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)

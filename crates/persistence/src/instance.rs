@@ -39,13 +39,9 @@ pub async fn check_keys(db: &Db) -> Result<(), StartFault> {
             let sql = Sql::new("SELECT value FROM instance WHERE key = ").bind(KEY_CHECK);
             Ok(tx.one::<Single<String>>(sql).await?)
         })
-        .await;
-    match checked {
-        Ok(Some(Single(stored))) if stored == mine => Ok(()),
-        Ok(_) => Err(StartFault::OtherKeys),
-        Err(OpError::Fault(fault)) => Err(fault.into()),
-        Err(_) => Err(Fault::Crypto("the start-up check was refused").into()),
-    }
+        .await
+        .map_err(OpError::into_fault)?;
+    if checked.is_some_and(|Single(stored)| stored == mine) { Ok(()) } else { Err(StartFault::OtherKeys) }
 }
 
 /// Reads a row of every table: an error names the first whose columns are not those of this version.

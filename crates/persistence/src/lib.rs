@@ -14,6 +14,7 @@ pub mod invitations;
 mod keys;
 pub mod mails;
 pub mod members;
+pub mod seed;
 pub mod sessions;
 mod sql;
 pub mod workspaces;

@@ -74,7 +74,7 @@ pub struct Seed {
 
 #[derive(Debug, PartialEq, Eq, Subcommand)]
 pub enum Admin {
-    /// Print a one-time link with which the user sets a new password
+    /// Give a locked-out user a fresh random password, print it, and end all their sessions
     #[command(after_help = "Example:\n  guildhall admin reset-password ada@example.org")]
     ResetPassword {
         /// The user's e-mail address

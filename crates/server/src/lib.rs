@@ -1,1 +1,24 @@
-//! x
+//! Guildhall's process: the only room that touches the world. HTTP and sockets, mail, workers, configuration
+//! and the command line. What may be done, and what is kept, is decided elsewhere.
+
+pub mod app;
+pub mod cli;
+mod client;
+pub mod config;
+mod document;
+mod errors;
+mod gateway;
+mod http;
+mod identify;
+mod limits;
+pub mod mail;
+mod pages;
+mod playground;
+mod request_id;
+pub mod secrets;
+mod socket;
+pub mod telemetry;
+
+mod web;
+mod wire;
+mod workers;

@@ -1,1 +1,124 @@
-fn main() {}
+//! The command line at work.
+
+use std::{
+    io::Write,
+    process::ExitCode,
+};
+
+use clap::Parser;
+use guildhall_domain::{access::System, text::Email};
+use guildhall_persistence::{accounts, seed};
+use guildhall_server::{
+    app::{self, App, StartError},
+    cli::{Admin, Cli, Command},
+    config::{Config, Sources},
+    telemetry,
+};
+use tokio::net::TcpListener;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The exit code of a wrong use or configuration; clap's too.
+const MISUSED: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if *cli.chosen() == Command::Schema {
+        return print(&guildhall_graphql::sdl());
+    }
+    let config = Sources::of_process(cli.config.as_deref()).and_then(|sources| Config::load(&sources));
+    let config = match config {
+        Ok(config) => config,
+        Err(faults) => {
+            eprintln!("{faults}");
+            return ExitCode::from(MISUSED);
+        }
+    };
+    if *cli.chosen() == Command::Config {
+        return print(&config.print());
+    }
+    telemetry::start(&config.log);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    match runtime.block_on(run(cli.chosen(), config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&*error),
+    }
+}
+
+fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    eprintln!("guildhall: {error}");
+    ExitCode::FAILURE
+}
+
+/// Prints a text; a reader that went away is no failure.
+fn print(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => failed(&error),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+async fn run(command: &Command, mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    match command {
+        Command::Serve => serve(config).await,
+        Command::Migrate => Ok(guildhall_persistence::migrate(&app::database_options(&config.database)).await?),
+        Command::Seed(plan) => {
+            let db = app::open_database(&mut config, app::system_seams()).await?;
+            #[expect(clippy::disallowed_methods, reason = "an operator's command has no actor")]
+            let proof = System::named("seed");
+            let plan = seed::Plan { users: plan.users, workspaces: plan.workspaces, members: plan.members };
+            let seeded = seed::seed(&db, &proof, &plan).await?;
+            println!(
+                "{} people, {} workspaces, {} memberships, {} pending invitations.\n\
+                 Sign in as {} (the owner) or any other, with the password: {}",
+                seeded.users,
+                seeded.workspaces,
+                seeded.memberships,
+                seeded.invitations,
+                seeded.owner,
+                seeded.password
+            );
+            db.close().await;
+            Ok(())
+        }
+        Command::Admin(Admin::ResetPassword { email }) => {
+            let email = Email::parse(email).map_err(|fault| format!("the e-mail address {}", fault.message()))?;
+            let db = app::open_database(&mut config, app::system_seams()).await?;
+            #[expect(clippy::disallowed_methods, reason = "an operator's command has no actor")]
+            let proof = System::named("operator");
+            let password = accounts::reset_password(&db, &proof, &email).await?;
+            db.close().await;
+            let Some(password) = password else { return Err(format!("no account has the address {email}").into()) };
+            println!("{email} signs in with this password from now on; all sessions have ended:\n{password}");
+            Ok(())
+        }
+        Command::Schema | Command::Config => Ok(()),
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let address = config.server.listen;
+    // Before anything else, so that a second process on the same address changes nothing.
+    let listener = TcpListener::bind(address).await.map_err(|error| StartError::Listen(address, error))?;
+    let app = App::start(config, app::system_seams()).await?;
+    println!("{}", app.welcome().await?.trim_end());
+    Ok(app.serve(listener, stop_signal()?).await?)
+}
+
+/// Resolves on Ctrl-C and on SIGTERM.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

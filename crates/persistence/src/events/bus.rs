@@ -1,7 +1,7 @@
 //! Telling those in this process who watch. Knows topics and feeds; refuses to know where events come from.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -101,7 +101,10 @@ impl Bus {
 
     /// Tells every subscriber that it may have missed events.
     pub(crate) fn lag_all(&self) {
-        for inbox in lock(&self.topics.0).values().flatten() {
+        let map = lock(&self.topics.0);
+        // Each once, although it may stand under several topics: it may be reading again already.
+        let mut told = HashSet::new();
+        for inbox in map.values().flatten().filter(|inbox| told.insert(Arc::as_ptr(inbox))) {
             inbox.lag();
         }
     }

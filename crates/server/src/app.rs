@@ -1,0 +1,369 @@
+//! The composition root: from a checked configuration to a process that answers. Tests start the same.
+
+use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
+    middleware,
+    response::{IntoResponse, Response},
+    routing::get,
+    serve::ListenerExt,
+};
+use chrono::TimeDelta;
+use guildhall_domain::seams;
+use guildhall_graphql::{Rates, Throttle};
+use guildhall_persistence::{
+    Db, Fault, Hasher, KeyMaterial, Keys, Options, Seams, Settings,
+    instance::{self, StartFault},
+};
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::{
+    compression::CompressionLayer,
+    cors::{AllowOrigin, CorsLayer},
+};
+use url::Url;
+
+use crate::{
+    config::{self, Config, CorsOrigins, MailTransport, SmtpTls, SqliteSynchronous},
+    gateway::Gateway,
+    http,
+    identify::Identify,
+    limits::{DocumentLimits, Limits, SocketLimits},
+    mail::{FileMailer, Letterhead, Mailer, SmtpConfig, SmtpMailer, Templates, TlsMode},
+    pages::Pages,
+    playground, request_id,
+    secrets::{self, SecretsFault},
+    telemetry,
+    web::{self, Web},
+    workers::Workers,
+};
+
+/// The product's name, as mails and pages show it.
+const PRODUCT: &str = "Guildhall";
+
+/// Why the process cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database cannot be reached, or failed.
+    #[error("{0}")]
+    Database(#[from] Fault),
+    /// The database was written with other secrets.
+    #[error("{0}")]
+    Keys(#[from] StartFault),
+    /// The generated secrets cannot be read or made.
+    #[error("{0}")]
+    Secrets(#[from] SecretsFault),
+    /// Mail cannot be sent as it is configured.
+    #[error("mail: {0}")]
+    Mail(String),
+    /// A page's template is faulty: a defect of this build.
+    #[error("pages: {0}")]
+    Pages(minijinja::Error),
+    /// The address cannot be listened on.
+    #[error("{0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+}
+
+/// A server that is ready to answer.
+pub struct App {
+    db: Db,
+    router: Router,
+    gateway: Arc<Gateway>,
+    workers: Workers,
+    shutdown: CancellationToken,
+    grace: Duration,
+    app_url: String,
+    playground: bool,
+}
+
+/// The system's own clock and ids.
+pub fn system_seams() -> Seams {
+    Seams { clock: Arc::new(seams::System), ids: Arc::new(seams::System) }
+}
+
+/// How the configuration reaches the database.
+pub fn database_options(config: &config::Database) -> Options {
+    Options {
+        url: config.url.expose().to_owned(),
+        max_connections: config.max_connections,
+        min_connections: config.min_connections,
+        read_connections: config.read_connections,
+        acquire_timeout: config.acquire_timeout,
+        sqlite_full_sync: config.sqlite_synchronous == SqliteSynchronous::Full,
+    }
+}
+
+fn delta(duration: Duration) -> TimeDelta {
+    TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
+}
+
+/// Brings the database up to date, connects, and makes sure that its secrets are these.
+pub async fn open_database(config: &mut Config, seams: Seams) -> Result<Db, StartError> {
+    // The secrets come first: they make the data directory, readable by nobody else.
+    let given = std::mem::take(&mut config.auth.given_secrets);
+    let secrets = secrets::resolve(&config.server.data_dir, given)?;
+    let options = database_options(&config.database);
+    guildhall_persistence::migrate(&options).await?;
+    let keys = Keys::new(&KeyMaterial {
+        access_secret: secrets.access_token.expose(),
+        refresh_secret: secrets.refresh_token.expose(),
+        token_hash_secret: secrets.token_hash.expose(),
+        master_key: secrets.master_key.expose(),
+        issuer: &config.auth.jwt_issuer,
+        audience: &config.auth.jwt_audience,
+        access_lifetime: delta(config.auth.access_token_lifetime),
+        refresh_lifetime: delta(config.auth.refresh_token_lifetime),
+    });
+    let threads = match config.auth.password_hashing_threads {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        threads => threads,
+    };
+    let hasher = Hasher::new(config.auth.password_hash_iterations, threads)?;
+    let settings = Settings {
+        app_url: config.app.url.clone(),
+        invitation_hours: u16::try_from(config.invitations.lifetime.as_secs() / 3600).unwrap_or(u16::MAX),
+        refresh_grace: delta(config.auth.refresh_grace),
+    };
+    let db = Db::connect(options, seams, keys, hasher, settings).await?;
+    instance::check_tables(&db).await?;
+    instance::check_keys(&db).await?;
+    Ok(db)
+}
+
+fn mailer(config: &config::Mail, app_url: &str) -> Result<Arc<dyn Mailer>, StartError> {
+    let fault = |error: &dyn std::fmt::Display| StartError::Mail(error.to_string());
+    let url = Url::parse(app_url).map_err(|error| fault(&error))?;
+    let letterhead = Letterhead::new(&config.from.to_string(), &url).map_err(|error| fault(&error))?;
+    Ok(match &config.transport {
+        MailTransport::Files(directory) => Arc::new(FileMailer::new(directory.clone(), letterhead)),
+        MailTransport::Smtp(smtp) => {
+            let (user, password) = match &smtp.credentials {
+                Some(credentials) => (
+                    Some(credentials.user.clone()),
+                    Some(SecretString::from(credentials.password.expose().to_owned())),
+                ),
+                None => (None, None),
+            };
+            let tls = match smtp.tls {
+                SmtpTls::StartTls => TlsMode::StartTls,
+                SmtpTls::Tls => TlsMode::Tls,
+                SmtpTls::None => TlsMode::None,
+            };
+            let smtp = SmtpConfig {
+                host: smtp.host.clone(),
+                port: smtp.port,
+                tls,
+                // The configuration allows this only where no password would travel in the clear.
+                force_plaintext: tls == TlsMode::None,
+                user,
+                password,
+                ca_file: smtp.ca_file.clone(),
+                timeout: SmtpConfig::DEFAULT_TIMEOUT,
+            };
+            Arc::new(SmtpMailer::new(smtp, letterhead).map_err(|error| fault(&error))?)
+        }
+    })
+}
+
+fn limits(config: &config::Limits) -> Limits {
+    let defaults = Limits::default();
+    Limits {
+        body_bytes: config.body_bytes,
+        depth: config.depth,
+        complexity: config.complexity,
+        aliases: config.aliases,
+        directives: config.directives,
+        document: DocumentLimits {
+            bytes: config.document_bytes,
+            tokens: config.document_tokens,
+            nesting: config.document_nesting,
+            fragments: config.document_fragments,
+            spreads: config.document_spreads,
+            ..defaults.document
+        },
+        socket: SocketLimits {
+            message_bytes: config.socket_message_bytes,
+            operations: config.operations_per_socket,
+            per_actor: config.sockets_per_actor,
+            total: config.sockets,
+            init_deadline: config.socket_init,
+            ping_every: config.socket_ping,
+            ..defaults.socket
+        },
+        ..defaults
+    }
+}
+
+fn rates(config: &config::Limits) -> Rates {
+    let rate = |rate: u32| NonZeroU32::new(rate).unwrap_or(NonZeroU32::MIN);
+    Rates {
+        sign_in_per_minute: rate(config.sign_in_per_minute),
+        tokens_per_minute: rate(config.token_attempts_per_minute),
+        invitations_per_hour: rate(config.invitations_per_hour),
+        invitations_per_hour_per_workspace: rate(config.invitations_per_hour_per_workspace),
+        invitations_per_hour_per_recipient: rate(config.invitations_per_hour_per_recipient),
+    }
+}
+
+impl App {
+    /// Opens the database, puts the workers to work and lays the routes. Nothing is answered yet.
+    pub async fn start(mut config: Config, seams: Seams) -> Result<Self, StartError> {
+        let mailer = mailer(&config.mail, &config.app.url)?;
+        let templates = Templates::load(PRODUCT, config.mail.templates_dir.as_deref())
+            .map_err(|error| StartError::Mail(error.to_string()))?;
+        let db = open_database(&mut config, seams).await?;
+        let limits = limits(&config.limits);
+        let throttle = Arc::new(Throttle::new(&rates(&config.limits)));
+        let shutdown = CancellationToken::new();
+        let schema_limits = guildhall_graphql::Limits {
+            depth: limits.depth,
+            complexity: limits.complexity,
+            aliases: limits.aliases,
+            directives: limits.directives,
+            introspection: config.server.introspection,
+        };
+        let schema = guildhall_graphql::build(db.clone(), schema_limits, Arc::clone(&throttle));
+        let mut gateway = Gateway::new(schema, Identify::new(db.clone()), limits, shutdown.clone());
+        gateway.trust_proxy = config.server.trust_proxy;
+        if let CorsOrigins::These(origins) = &config.server.cors_origins {
+            gateway.origins.clone_from(origins);
+        }
+        let gateway = Arc::new(gateway);
+        let pages = Arc::new(Web {
+            db: db.clone(),
+            pages: Pages::new(PRODUCT).map_err(StartError::Pages)?,
+            throttle: Arc::clone(&throttle),
+            app_url: config.app.url.clone(),
+            trust_proxy: config.server.trust_proxy,
+        });
+        let probes = Probes { db: db.clone(), shutdown: shutdown.clone() };
+        let mut router = Router::new()
+            .merge(http::router(Arc::clone(&gateway)))
+            .merge(web::router(pages))
+            .route("/healthz", get(async || "ok\n"))
+            .route("/readyz", get(ready).with_state(probes));
+        if config.server.playground {
+            router = router.merge(playground::router());
+        }
+        let router = router
+            .layer(CompressionLayer::new())
+            .layer(cors(&config.server.cors_origins))
+            .layer(middleware::from_fn(telemetry::log))
+            .layer(middleware::from_fn(request_id::assign));
+        tokio::spawn(shutdown.clone().run_until_cancelled_owned(forget_idle(throttle)));
+        let workers = Workers::start(&db, mailer, Arc::new(templates));
+        Ok(Self {
+            db,
+            router,
+            gateway,
+            workers,
+            shutdown,
+            grace: config.server.shutdown_grace,
+            app_url: config.app.url,
+            playground: config.server.playground,
+        })
+    }
+
+    /// The database, for tests that look behind the API.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// What to do first, for whoever started the process: where the playground is, and the set-up link
+    /// while nobody has an account.
+    pub async fn welcome(&self) -> Result<String, Fault> {
+        let mut lines = format!("Guildhall answers at {}\n", self.app_url);
+        if self.playground {
+            lines.push_str(&format!("  playground   {}/playground\n", self.app_url));
+        }
+        if !instance::is_set_up(&self.db).await? {
+            let token = self.db.keys().setup_token();
+            lines.push_str(&format!("  set up here  {}/setup?token={token}\n", self.app_url));
+        }
+        Ok(lines)
+    }
+
+    /// Answers until `stop` resolves. Then: no new connections, sockets close with 1001, requests that run
+    /// finish within the grace, mails on their way are finished, and the database is closed.
+    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+        let listener = listener.tap_io(|stream| {
+            // Answers are written at once and whole: waiting to fill a segment only delays them.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY");
+            }
+        });
+        let shutdown = self.shutdown.clone();
+        let service = self.router.into_make_service_with_connect_info::<SocketAddr>();
+        let server = axum::serve(listener, service).with_graceful_shutdown(async move {
+            stop.await;
+            tracing::info!("stopping");
+            shutdown.cancel();
+        });
+        let finished = async {
+            self.shutdown.cancelled().await;
+            self.gateway.sockets.drained().await;
+        };
+        let overtime = async {
+            self.shutdown.cancelled().await;
+            tokio::time::sleep(self.grace).await;
+        };
+        let served = tokio::select! {
+            (served, ()) = async { tokio::join!(server.into_future(), finished) } => served,
+            () = overtime => {
+                tracing::warn!("stopped with requests that had not finished in time");
+                Ok(())
+            }
+        };
+        self.workers.stop().await;
+        self.db.close().await;
+        served
+    }
+}
+
+/// Keeps the counters of the rate limits bounded by who was seen lately.
+async fn forget_idle(throttle: Arc<Throttle>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        throttle.forget_idle();
+    }
+}
+
+#[derive(Clone)]
+struct Probes {
+    db: Db,
+    shutdown: CancellationToken,
+}
+
+/// Whether requests should be sent here: the database answers, and the process is not stopping.
+async fn ready(State(probes): State<Probes>) -> Response {
+    let answer = |status: StatusCode, state: &str| (status, Json(serde_json::json!({ "status": state }))).into_response();
+    if probes.shutdown.is_cancelled() {
+        return answer(StatusCode::SERVICE_UNAVAILABLE, "stopping");
+    }
+    match tokio::time::timeout(Duration::from_secs(2), probes.db.ping()).await {
+        Ok(Ok(())) => answer(StatusCode::OK, "ready"),
+        Ok(Err(fault)) => {
+            tracing::warn!(%fault, "not ready");
+            answer(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer")
+        }
+        Err(_) => answer(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer in time"),
+    }
+}
+
+fn cors(origins: &CorsOrigins) -> CorsLayer {
+    let layer = CorsLayer::new()
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, HeaderName::from_static("x-request-id")])
+        .expose_headers([HeaderName::from_static("x-request-id"), header::RETRY_AFTER])
+        .max_age(Duration::from_secs(3600));
+    match origins {
+        CorsOrigins::Any => layer.allow_origin(tower_http::cors::Any),
+        CorsOrigins::These(origins) => layer.allow_origin(AllowOrigin::list(
+            origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()),
+        )),
+    }
+}

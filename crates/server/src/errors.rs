@@ -1,0 +1,144 @@
+//! What a client may read of a failure: codes, masking, the request id. Knows how async-graphql words its own errors;
+//! refuses to know transports and status codes.
+
+use async_graphql::{ErrorExtensionValues, PathSegment, Pos, Response, ServerError, Value};
+
+use crate::{limits::Limits, request_id::RequestId};
+
+/// Longest message of one error, in bytes.
+const LONGEST_MESSAGE: usize = 1_000;
+
+/// `extensions.code` of the errors that the transports make themselves. Resolvers add codes of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// The credential is missing, invalid or expired.
+    Unauthenticated,
+    /// The credential is fine, the request is not allowed.
+    Forbidden,
+    /// The request or one of its values is not what was asked for.
+    BadUserInput,
+    /// The document does not follow GraphQL's syntax.
+    ParseFailed,
+    /// The document does not fit the schema.
+    ValidationFailed,
+    /// The document is beyond a limit.
+    QueryTooComplex,
+    /// Too much at once; later it may work.
+    RateLimited,
+    /// Only a document's hash was sent.
+    PersistedQueryNotSupported,
+    /// A fault of the server, told by its request id only.
+    Internal,
+}
+
+impl Code {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "UNAUTHENTICATED",
+            Self::Forbidden => "FORBIDDEN",
+            Self::BadUserInput => "BAD_USER_INPUT",
+            Self::ParseFailed => "GRAPHQL_PARSE_FAILED",
+            Self::ValidationFailed => "GRAPHQL_VALIDATION_FAILED",
+            Self::QueryTooComplex => "QUERY_TOO_COMPLEX",
+            Self::RateLimited => "RATE_LIMITED",
+            Self::PersistedQueryNotSupported => "PERSISTED_QUERY_NOT_SUPPORTED",
+            Self::Internal => "INTERNAL",
+        }
+    }
+}
+
+/// An error with its code.
+pub fn coded(code: Code, message: impl Into<String>, pos: Option<Pos>) -> ServerError {
+    let mut error = ServerError::new(message, pos);
+    set(&mut error, "code", code.as_str());
+    error
+}
+
+/// The error for a fault: says nothing but where the log has more.
+pub fn internal(request_id: &RequestId) -> ServerError {
+    let message =
+        format!("Something went wrong on the server. The log has it under the request id {request_id}.");
+    coded(Code::Internal, message, None)
+}
+
+/// True when the answer to a query or mutation was made before any resolver ran: async-graphql gives a path to every
+/// error of a root field. Not for events of subscriptions, whose errors may lack one.
+pub fn never_executed(response: &Response) -> bool {
+    response.data == Value::Null
+        && !response.errors.is_empty()
+        && response.errors.iter().all(|error| error.path.is_empty() && error.source.is_none())
+}
+
+/// Completes the errors of a request that never reached execution: code, request id, at most `limits.errors`.
+pub fn finish_refusal(errors: &mut Vec<ServerError>, limits: &Limits, request_id: &RequestId) {
+    for error in errors.iter_mut().filter(|error| !has_code(error)) {
+        classify(error, limits);
+    }
+    complete(errors, limits, request_id);
+}
+
+/// Completes the errors of an executed operation. One without a code is a fault: it is logged and masked.
+pub fn finish_execution(errors: &mut Vec<ServerError>, limits: &Limits, request_id: &RequestId) {
+    for error in errors.iter_mut().filter(|error| !has_code(error)) {
+        // The only uncoded errors that async-graphql makes for a client's mistake, and the only ones without a
+        // source that start so: values that passed validation and did not parse.
+        let unparsed = ["Failed to parse \"", "Expected input type \""];
+        if error.source.is_none() && unparsed.iter().any(|start| error.message.starts_with(start)) {
+            set(error, "code", Code::BadUserInput.as_str());
+            continue;
+        }
+        tracing::error!(%request_id, path = %path(error), message = %error.message, "a resolver failed");
+        let masked = internal(request_id);
+        error.message = masked.message;
+        error.extensions = masked.extensions;
+        error.source = None;
+    }
+    complete(errors, limits, request_id);
+}
+
+/// Bounds the errors in number and length, as async-graphql's messages quote values of any size, and adds the id.
+fn complete(errors: &mut Vec<ServerError>, limits: &Limits, request_id: &RequestId) {
+    errors.truncate(limits.errors);
+    for error in errors {
+        if error.message.len() > LONGEST_MESSAGE {
+            error.message.truncate(error.message.floor_char_boundary(LONGEST_MESSAGE));
+            error.message.push('…');
+        }
+        set(error, "requestId", request_id.as_str());
+    }
+}
+
+/// async-graphql's limits come as plain sentences without the bound.
+fn classify(error: &mut ServerError, limits: &Limits) {
+    let bound = match error.message.as_str() {
+        "Query is too complex." => {
+            Some(format!("The query is too complex: its limit is {} points.", limits.complexity))
+        }
+        "Query is nested too deep." => {
+            Some(format!("The query is nested too deep: its limit is {} levels of fields.", limits.depth))
+        }
+        message if message.contains("cannot be greater than `") => Some(format!("{message}.")),
+        _ => None,
+    };
+    let code = if bound.is_some() { Code::QueryTooComplex } else { Code::ValidationFailed };
+    if let Some(message) = bound {
+        error.message = message;
+    }
+    set(error, "code", code.as_str());
+}
+
+fn has_code(error: &ServerError) -> bool {
+    error.extensions.as_ref().is_some_and(|extensions| extensions.get("code").is_some())
+}
+
+fn set(error: &mut ServerError, key: &str, value: &str) {
+    error.extensions.get_or_insert_with(ErrorExtensionValues::default).set(key, value);
+}
+
+fn path(error: &ServerError) -> String {
+    let segment = |segment: &PathSegment| match segment {
+        PathSegment::Field(name) => name.clone(),
+        PathSegment::Index(index) => index.to_string(),
+    };
+    error.path.iter().map(segment).collect::<Vec<_>>().join(".")
+}

@@ -1,0 +1,248 @@
+//! One GraphQL operation, whichever transport brought it: from its envelope to finished answers. Knows the executor,
+//! the limits and who asks; refuses to know HTTP and WebSocket.
+
+use std::{any::Any, collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
+
+use async_graphql::{Request, Response, ServerError, Value, parser::types::OperationType};
+use axum::http::{HeaderMap, header};
+use futures_util::{FutureExt, StreamExt, stream, stream::BoxStream};
+use guildhall_graphql::Schema;
+use guildhall_persistence::sessions::Device;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    client::ClientInfo,
+    document::{Documents, missing_variables},
+    errors::{self, Code, coded},
+    identify::{Identify, Identity, Refused},
+    limits::Limits,
+    request_id::RequestId,
+    socket::Sockets,
+    wire::Envelope,
+};
+
+/// Everything the transports share.
+pub struct Gateway {
+    pub schema: Schema,
+    pub documents: Documents,
+    pub limits: Limits,
+    pub identify: Identify,
+    /// Open WebSockets.
+    pub sockets: Sockets,
+    /// Origins besides the server's own that may open a WebSocket, as browsers send them: `https://app.example.com`.
+    pub origins: Vec<String>,
+    /// Whether a proxy in front sets `X-Forwarded-For` and `X-Forwarded-Host`.
+    pub trust_proxy: bool,
+    /// Cancelled when the server stops: every socket then closes with 1001.
+    pub shutdown: CancellationToken,
+}
+
+/// What async-graphql's executor for queries says of a subscription that passed validation.
+const VALID_SUBSCRIPTION: &str = "Subscriptions are not supported on this transport.";
+
+/// Who asks, and from where; both become request data.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    pub identity: Identity,
+    pub client: ClientInfo,
+}
+
+/// An operation that is ready to run.
+pub struct Call {
+    request: Request,
+    /// The same without data, to validate a subscription before it runs.
+    rehearsal: Option<Request>,
+    pub kind: OperationType,
+    request_id: RequestId,
+}
+
+/// What an operation came to. Its errors are complete: coded, masked, with the request id.
+pub enum Payload {
+    /// Refused before a resolver ran; never empty.
+    Refused(Vec<ServerError>),
+    /// The result of an execution.
+    Executed(Response),
+    /// The same, as JSON made once for many subscribers: `{"data":…}` with `errors` where there are any.
+    Serialized(Arc<str>),
+}
+
+/// A result in the order of members that the specification recommends.
+#[derive(Serialize)]
+pub struct Body<'a> {
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub errors: &'a [ServerError],
+    /// Left out when execution was never reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extensions: Option<&'a BTreeMap<String, Value>>,
+}
+
+impl<'a> Body<'a> {
+    pub fn refused(errors: &'a [ServerError]) -> Self {
+        Self { errors, data: None, extensions: None }
+    }
+
+    pub fn executed(response: &'a Response) -> Self {
+        let extensions = (!response.extensions.is_empty()).then_some(&response.extensions);
+        Self { errors: &response.errors, data: Some(&response.data), extensions }
+    }
+}
+
+impl Gateway {
+    pub fn new(schema: Schema, identify: Identify, limits: Limits, shutdown: CancellationToken) -> Self {
+        Self {
+            schema,
+            documents: Documents::new(limits.document.clone()),
+            sockets: Sockets::new(&limits.socket),
+            limits,
+            identify,
+            origins: Vec::new(),
+            trust_proxy: false,
+            shutdown,
+        }
+    }
+
+    /// Parses the document, selects its operation and checks what can be checked before validation. The errors are
+    /// finished.
+    pub fn prepare(
+        &self,
+        envelope: Envelope,
+        caller: Caller,
+        request_id: &RequestId,
+    ) -> Result<Call, Vec<ServerError>> {
+        self.try_prepare(envelope, caller, request_id).map_err(|errors| self.refusal(errors, request_id))
+    }
+
+    fn try_prepare(
+        &self,
+        envelope: Envelope,
+        caller: Caller,
+        id: &RequestId,
+    ) -> Result<Call, Vec<ServerError>> {
+        let document = self.documents.parse(&envelope.query)?;
+        let operation = &document.operation(envelope.operation_name.as_deref())?.node;
+        let missing = missing_variables(operation, &envelope.variables);
+        if !missing.is_empty() {
+            return Err(missing);
+        }
+        let kind = operation.ty;
+        let rehearsal = (kind == OperationType::Subscription).then(|| {
+            let mut rehearsal = Request::new("").variables(envelope.variables.clone());
+            rehearsal.operation_name.clone_from(&envelope.operation_name);
+            rehearsal.set_parsed_query(document.ast.clone());
+            rehearsal
+        });
+        let mut request = envelope
+            .into_request()
+            .data(guildhall_graphql::Caller {
+                actor: caller.identity.actor(),
+                device: Device {
+                    name: caller.client.user_agent,
+                    ip: caller.client.ip.map(|ip| ip.to_canonical().to_string()),
+                },
+            })
+            .data(guildhall_graphql::RequestId(id.shared()));
+        request.set_parsed_query(document.ast.clone());
+        Ok(Call { request, rehearsal, kind, request_id: id.clone() })
+    }
+
+    /// Completes errors made before execution.
+    pub fn refusal(&self, mut errors: Vec<ServerError>, request_id: &RequestId) -> Vec<ServerError> {
+        errors::finish_refusal(&mut errors, &self.limits, request_id);
+        errors
+    }
+
+    /// Runs a query or a mutation.
+    pub async fn execute(&self, call: Call) -> Payload {
+        match AssertUnwindSafe(self.schema.execute(call.request)).catch_unwind().await {
+            Ok(response) if errors::never_executed(&response) => {
+                Payload::Refused(self.refusal(response.errors, &call.request_id))
+            }
+            Ok(response) => self.executed(response, &call.request_id),
+            Err(panic) => Payload::Executed(Response::from_errors(self.panicked(&*panic, &call.request_id))),
+        }
+    }
+
+    /// Runs an operation of any kind. A `Refused` is the last item.
+    pub fn stream(self: &Arc<Self>, call: Call) -> BoxStream<'static, Payload> {
+        let gateway = Arc::clone(self);
+        match call.kind {
+            OperationType::Subscription => {
+                // Boxed on its own: the stream would keep the room for its state, some KiB, for as long as it lives.
+                stream::once(Box::pin(gateway.subscribe(call))).flatten().boxed()
+            }
+            _ => stream::once(async move { gateway.execute(call).await }).boxed(),
+        }
+    }
+
+    async fn subscribe(self: Arc<Self>, call: Call) -> BoxStream<'static, Payload> {
+        let Call { request, rehearsal, request_id, .. } = call;
+        if let Some(rehearsal) = rehearsal
+            && let Some(errors) = self.rehearse(rehearsal, &request_id).await
+        {
+            return stream::once(async { Payload::Refused(errors) }).boxed();
+        }
+        let events = AssertUnwindSafe(self.schema.execute_stream(request)).catch_unwind();
+        let payloads = events.map(move |event| match event {
+            Ok(response) => self.executed(response, &request_id),
+            // Ends the subscription: there is no event to tell of.
+            Err(panic) => Payload::Refused(self.panicked(&*panic, &request_id)),
+        });
+        payloads.boxed()
+    }
+
+    /// The errors that keep a subscription from starting. In its stream they look like those of an event whose
+    /// resolver failed, which have to be masked; the executor for queries validates first and stops there.
+    async fn rehearse(&self, rehearsal: Request, request_id: &RequestId) -> Option<Vec<ServerError>> {
+        match AssertUnwindSafe(self.schema.execute(rehearsal)).catch_unwind().await {
+            Ok(response) if response.errors.iter().any(|error| error.message == VALID_SUBSCRIPTION) => None,
+            Ok(response) => Some(self.refusal(response.errors, request_id)),
+            Err(panic) => Some(self.panicked(&*panic, request_id)),
+        }
+    }
+
+    fn executed(&self, mut response: Response, request_id: &RequestId) -> Payload {
+        errors::finish_execution(&mut response.errors, &self.limits, request_id);
+        Payload::Executed(response)
+    }
+
+    fn panicked(&self, panic: &(dyn Any + Send), request_id: &RequestId) -> Vec<ServerError> {
+        let text = panic.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+        tracing::error!(%request_id, message = text.unwrap_or("not a text"), "a resolver panicked");
+        self.refusal(vec![errors::internal(request_id)], request_id)
+    }
+}
+
+/// The token of an `Authorization` value: `None` without a value, an error when it is not `Bearer …`.
+pub fn bearer(value: Option<&str>) -> Result<Option<&str>, Refused> {
+    let Some(value) = value else { return Ok(None) };
+    match value.trim().split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty() => {
+            Ok(Some(token.trim()))
+        }
+        _ => Err(Refused::Invalid),
+    }
+}
+
+/// The `Authorization` header; one that is repeated or not text counts as an invalid token.
+pub fn bearer_of(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Refused::Invalid);
+    }
+    bearer(Some(value.to_str().map_err(|_| Refused::Invalid)?))
+}
+
+/// What a refused credential reads like.
+pub fn refused_error(refused: Refused) -> ServerError {
+    match refused {
+        Refused::Invalid => coded(Code::Unauthenticated, "The token is not valid: sign in again.", None),
+        Refused::Expired => {
+            coded(Code::Unauthenticated, "The token has expired: refresh it or sign in again.", None)
+        }
+    }
+}
