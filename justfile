@@ -27,9 +27,10 @@ schema:
 seed users="10000" workspaces="1000" members="20":
     cargo run --release -p guildhall-server -- seed --users {{ users }} --workspaces {{ workspaces }} --members {{ members }}
 
-# Measure the CPU time per request on both databases.
+# Measure CPU time per request, memory and fan-out on both databases; on a quiet machine.
 bench *arguments:
-    cargo run --release -p guildhall-tests --bin bench -- {{ arguments }}
+    cargo build --release --locked -p guildhall-server -p guildhall-tests --bins
+    "${CARGO_TARGET_DIR:-target}/release/bench" {{ arguments }}
 
 # Check the dependencies: advisories, licences, duplicates of what must be single.
 audit:

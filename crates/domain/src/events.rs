@@ -53,6 +53,16 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The address it is told to, if any.
+    pub fn email(&self) -> Option<&str> {
+        match self {
+            Self::Invitation { email, .. } => Some(email.as_str()),
+            Self::Access { .. } | Self::Session { .. } => None,
+        }
+    }
+}
+
 /// An event as it was read back from the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {

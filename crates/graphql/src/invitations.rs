@@ -1,14 +1,16 @@
 //! Invitations in the schema: for the admins who send them, for the people who answer them, and live for
 //! both.
 
+use std::sync::Arc;
+
 use async_graphql::{Context, ID, InputObject, Object, OneofObject, Result, SimpleObject, Subscription};
 use async_stream::stream;
 use chrono::{DateTime, Utc};
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream::BoxStream};
 use guildhall_domain::{
-    access::{Actor, Granted, OwnSession, WorkspaceAccess, perm},
+    access::{Granted, OwnSession, Permission, WorkspaceAccess, perm},
     events::EventKind,
-    ids::{InvitationId, UserId, WorkspaceId},
+    ids::{InvitationId, UserId},
     invitations::{
         AcceptInvitationCode, DeclineInvitationCode, DeliveryState as DomainDelivery,
         InvitationStatus as DomainStatus, InviteMemberCode, MAX_INVITEES, ResendInvitationCode,
@@ -30,7 +32,7 @@ use crate::{
     authz::{anonymous, authorize, authorize_in, caller, db, grant, open, signed_in, signed_in_directive},
     connection::connection,
     error, input,
-    live::{self, Occurrence, Rechecks},
+    live::{self, Handoff, Occurrence, Rechecks, Told, Turn, Watch},
     loaders::{self, Scoped},
     payload::{InviteMemberError, answer, payload},
     schema::mirror,
@@ -78,7 +80,7 @@ impl Invitation {
     }
 
     /// The invitation that was just changed, for whoever may also see it.
-    fn changed(access: &std::sync::Arc<WorkspaceAccess>, row: invitations::Invitation) -> Option<Self> {
+    fn changed(access: &Arc<WorkspaceAccess>, row: invitations::Invitation) -> Option<Self> {
         Some(Self { proof: access.grant().ok()?, row })
     }
 }
@@ -676,17 +678,36 @@ fn status_of(event: &guildhall_domain::events::Recorded) -> Option<InvitationSta
     event.state.as_deref().and_then(DomainStatus::from_word).map(Into::into)
 }
 
-/// The subscriber's rights, as they are now.
-async fn recheck(
-    ctx: &Context<'_>,
-    actor: Actor,
-    workspace: WorkspaceId,
-) -> Result<Granted<perm::InvitationsView>> {
-    let access = ctx.data_unchecked::<Rechecks>().access(actor, workspace).await;
-    match access {
-        Ok(access) => grant(&access),
-        Err(fault) => Err(loaders::fault(ctx, &fault)),
-    }
+/// Who follows a subscription's events.
+enum Watching {
+    /// The transport, for many subscribers.
+    HandedOver,
+    /// Nobody: this is the answer to one event, for all who get the same.
+    One(Turn),
+    /// The resolver itself.
+    Here(BoxStream<'static, Result<Turn, live::Ended>>),
+}
+
+/// The answer to one event.
+async fn status_change(ctx: &Context<'_>, turn: Turn) -> Result<InvitationStatusChange> {
+    let (event, access) = match turn.0 {
+        Told::Event(event, access) => (event, access),
+        Told::Resync(seq) => {
+            let cursor = live::cursor(seq);
+            return Ok(InvitationStatusChange { cursor, status: None, invitation: None, resync_required: true });
+        }
+    };
+    let proof: Granted<perm::InvitationsView> = grant(&access)?;
+    let row = match event.subject.map(InvitationId::from) {
+        Some(id) => loaders::load(ctx, Scoped { proof: proof.clone(), what: id }).await?,
+        None => None,
+    };
+    Ok(InvitationStatusChange {
+        cursor: live::cursor(event.seq),
+        status: status_of(&event),
+        invitation: row.map(|row| Invitation::new(proof, row)),
+        resync_required: false,
+    })
 }
 
 #[Subscription]
@@ -701,52 +722,37 @@ impl InvitationSubscription {
         #[graphql(desc = "The cursor of the last change you know: those you missed since come first.")]
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<InvitationStatusChange>>> {
-        let proof: Granted<perm::InvitationsView> = authorize_in(ctx, &workspace_id).await?;
-        let session = signed_in(ctx).await?;
-        let after = after.as_deref().map(live::read_cursor).transpose()?;
-        let (actor, workspace) = (proof.access().actor(), proof.access().workspace());
-        let topics = (Topic::Workspace(workspace), Topic::User(actor.user()));
-        let followed = live::follow(db(ctx).clone(), session, topics.0, topics.1, after);
+        let watching = match ctx.data_opt::<Turn>() {
+            Some(turn) => Watching::One(turn.clone()),
+            None => {
+                let proof: Granted<perm::InvitationsView> = authorize_in(ctx, &workspace_id).await?;
+                let watch = Watch {
+                    session: signed_in(ctx).await?,
+                    workspace: proof.access().workspace(),
+                    after: after.as_deref().map(live::read_cursor).transpose()?,
+                    needs: Permission::InvitationsView,
+                    db: db(ctx).clone(),
+                    rechecks: Arc::clone(ctx.data_unchecked::<Arc<Rechecks>>()),
+                };
+                match ctx.data_opt::<Handoff>() {
+                    Some(handoff) => {
+                        handoff.leave(watch);
+                        Watching::HandedOver
+                    }
+                    None => Watching::Here(Box::pin(watch.turns())),
+                }
+            }
+        };
         Ok(stream! {
-            futures_util::pin_mut!(followed);
-            while let Some(occurrence) = followed.next().await {
-                let event = match occurrence {
-                    Ok(Occurrence::Event(event)) => event,
-                    Ok(Occurrence::Resync(seq)) => {
-                        let cursor = live::cursor(seq);
-                        yield Ok(InvitationStatusChange { cursor, status: None, invitation: None, resync_required: true });
-                        continue;
-                    }
-                    Err(fault) => {
-                        yield Err(error::internal(ctx, &fault));
-                        return;
-                    }
-                };
-                // Somebody else's rights changed: none of this subscriber's business.
-                if event.kind != EventKind::Invitation && event.user != Some(actor.user()) {
-                    continue;
-                }
-                let proof: Granted<perm::InvitationsView> = match recheck(ctx, actor, workspace).await {
-                    Ok(proof) => proof,
-                    Err(fault) => {
-                        yield Err(fault);
-                        return;
-                    }
-                };
-                if event.kind != EventKind::Invitation {
-                    continue;
-                }
-                let Some(id) = event.subject.map(InvitationId::from) else { continue };
-                match loaders::load(ctx, Scoped { proof: proof.clone(), what: id }).await {
-                    Ok(row) => yield Ok(InvitationStatusChange {
-                        cursor: live::cursor(event.seq),
-                        status: status_of(&event),
-                        invitation: row.map(|row| Invitation::new(proof, row)),
-                        resync_required: false,
-                    }),
-                    Err(fault) => {
-                        yield Err(fault);
-                        return;
+            match watching {
+                Watching::HandedOver => {}
+                Watching::One(turn) => yield status_change(ctx, turn).await,
+                Watching::Here(mut turns) => {
+                    while let Some(turn) = turns.next().await {
+                        yield match turn {
+                            Ok(turn) => status_change(ctx, turn).await,
+                            Err(ended) => Err(ended.error()),
+                        };
                     }
                 }
             }

@@ -20,5 +20,6 @@ pub mod workspaces;
 
 pub use authz::Caller;
 pub use error::RequestId;
+pub use live::{Ended, Handoff, Turn, Watch};
 pub use schema::{Limits, Mutation, Query, Schema, Subscription, build, sdl};
 pub use throttle::{Rates, Throttle};

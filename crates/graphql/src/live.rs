@@ -1,17 +1,26 @@
 //! What subscriptions share: following a topic of the event log without gaps, and asking again, for each
 //! event, whether the subscriber may still see it.
+//!
+//! A thousand people who watch one workspace with one document and the same rights get the same answer to
+//! an event, so a transport may have it made once. It puts a [`Handoff`] beside the request; the resolver
+//! checks the subscriber and leaves the [`Watch`] there instead of streaming. The transport follows the watch
+//! for each subscriber, and executes the document once for all of them with the [`Turn`] beside it.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_graphql::{
-    Result,
+    Error, Result,
     dataloader::{DataLoader, Loader, NoCache},
     runtime::{TokioSpawner, TokioTimer},
 };
 use async_stream::stream;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt};
 use guildhall_domain::{
-    access::{Actor, Denied, OwnSession, WorkspaceAccess},
+    access::{Actor, Denied, OwnSession, Permission, PermissionSet, WorkspaceAccess},
     events::{EventKind, Recorded},
     ids::WorkspaceId,
 };
@@ -105,6 +114,123 @@ pub(crate) fn follow(
                 Err(events::Lagged) => behind = true,
             }
         }
+    }
+}
+
+/// What a subscriber to a workspace is told next.
+#[derive(Clone)]
+pub struct Turn(pub(crate) Told);
+
+#[derive(Clone)]
+pub(crate) enum Told {
+    /// It happened, and the subscriber, who has these rights, may see it.
+    Event(Arc<Recorded>, Arc<WorkspaceAccess>),
+    /// Changes are missing that cannot be sent again.
+    Resync(i64),
+}
+
+/// Why a subscription ends.
+#[derive(Debug)]
+pub struct Ended(Arc<ReadError>);
+
+impl Turn {
+    /// What decides, beside the document, what the answer is: the same for those who get the same answer.
+    /// The types that a workspace's events lead to ask for rights and never for who asks.
+    pub fn key(&self) -> (i64, PermissionSet) {
+        match &self.0 {
+            Told::Event(event, access) => (event.seq, access.permissions()),
+            Told::Resync(seq) => (*seq, PermissionSet::EMPTY),
+        }
+    }
+}
+
+impl Ended {
+    /// The error that tells the subscriber.
+    pub fn error(&self) -> Error {
+        match &*self.0 {
+            ReadError::Denied(denied) => error::denied(*denied),
+            ReadError::Fault(fault) => {
+                tracing::error!(%fault, "a subscription failed");
+                error::coded("INTERNAL", "Something went wrong here. Subscribe again from your last cursor.")
+            }
+        }
+    }
+}
+
+impl From<Denied> for Ended {
+    fn from(denied: Denied) -> Self {
+        Self(Arc::new(denied.into()))
+    }
+}
+
+/// A subscriber to the events of a workspace, checked.
+pub struct Watch {
+    pub(crate) session: OwnSession,
+    pub(crate) workspace: WorkspaceId,
+    pub(crate) after: Option<i64>,
+    /// What the subscriber must hold to be told.
+    pub(crate) needs: Permission,
+    pub(crate) db: Db,
+    pub(crate) rechecks: Arc<Rechecks>,
+}
+
+impl Watch {
+    /// What the subscriber is told, until they may not be told any more.
+    pub fn turns(self) -> impl Stream<Item = Result<Turn, Ended>> + Send + 'static {
+        stream! {
+            let Self { session, workspace, after, needs, db, rechecks } = self;
+            let actor = session.actor();
+            let (topic, aside) = (Topic::Workspace(workspace), Topic::User(actor.user()));
+            let followed = follow(db, session, topic, aside, after);
+            futures_util::pin_mut!(followed);
+            while let Some(occurrence) = followed.next().await {
+                let event = match occurrence {
+                    Ok(Occurrence::Event(event)) => event,
+                    Ok(Occurrence::Resync(seq)) => {
+                        yield Ok(Turn(Told::Resync(seq)));
+                        continue;
+                    }
+                    Err(fault) => {
+                        yield Err(Ended(Arc::new(fault.into())));
+                        return;
+                    }
+                };
+                // Somebody else's rights changed: none of this subscriber's business.
+                if event.kind != EventKind::Invitation && event.user != Some(actor.user()) {
+                    continue;
+                }
+                match rechecks.access(actor, workspace).await {
+                    Ok(access) if access.permissions().holds(needs) => {
+                        if event.kind == EventKind::Invitation {
+                            yield Ok(Turn(Told::Event(event, access)));
+                        }
+                    }
+                    Ok(_) => {
+                        yield Err(Denied::Forbidden(needs).into());
+                        return;
+                    }
+                    Err(fault) => {
+                        yield Err(Ended(fault));
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where a resolver leaves its subscriber for the transport.
+#[derive(Clone, Default)]
+pub struct Handoff(Arc<Mutex<Option<Watch>>>);
+
+impl Handoff {
+    /// The subscriber, if the resolver left one.
+    pub fn take(&self) -> Option<Watch> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(crate) fn leave(&self, watch: Watch) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(watch);
     }
 }
 

@@ -90,7 +90,7 @@ fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
 
 /// The schema over that database.
 pub fn build(db: Db, limits: Limits, throttle: Arc<Throttle>) -> Schema {
-    let rechecks = Rechecks::new(&db);
+    let rechecks = Arc::new(Rechecks::new(&db));
     let mut builder = builder()
         .data(loaders::loaders(db.clone()))
         .data(db)

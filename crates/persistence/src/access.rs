@@ -100,6 +100,7 @@ impl Db {
         workspace: WorkspaceId,
         actors: &[Actor],
     ) -> Result<HashMap<Actor, Arc<WorkspaceAccess>>, ReadError> {
+        let Some(last) = actors.last() else { return Ok(HashMap::new()) };
         let sql = Sql::new(format!(
             "SELECT s.id AS session_id, s.user_id AS session_user, {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS} \
              FROM {LIVE_SESSION} JOIN workspaces w ON w.id = $1 JOIN organizations o ON o.id = w.organization_id \
@@ -108,7 +109,14 @@ impl Db {
              {MEMBERSHIP_JOINS} WHERE s.ended_at IS NULL AND s.expires_at > $3 AND s.id IN "
         ))
         .values([workspace.uuid().into(), "ACTIVE".into(), self.now().into()])
-        .bind_list(actors.iter().map(|actor| actor.session().uuid()));
+        // As many values as the next power of two, the last one repeated: few texts to prepare and keep.
+        .bind_list(
+            actors
+                .iter()
+                .chain(std::iter::repeat(last))
+                .take(actors.len().next_power_of_two())
+                .map(|actor| actor.session().uuid()),
+        );
         let rows: Vec<SessionStanding> = self.reader().all(sql).await?;
         let alive: HashSet<Actor> = actors.iter().copied().collect();
         Ok(rows

@@ -226,7 +226,7 @@ impl Db {
         tx.recheck(proof.recheck()).await?;
         match work(&mut tx).await {
             Ok(value) => {
-                let told = tx.appended;
+                let told = tx.write_events().await?;
                 tx.conn.commit().await?;
                 if told {
                     self.0.bus.announce();
@@ -250,7 +250,7 @@ impl Db {
             ..TransactionOptions::default()
         };
         let conn = retrying(|| self.0.write.begin_with_options(options)).await?;
-        Ok(Tx { db: self, now: self.now(), conn, access: None, organization: None, appended: false })
+        Ok(Tx { db: self, now: self.now(), conn, access: None, organization: None, happened: Vec::new() })
     }
 
     /// Closes every connection, after those in use come back.
@@ -395,7 +395,7 @@ pub struct Tx<'a> {
     conn: DatabaseTransaction,
     access: Option<Arc<WorkspaceAccess>>,
     organization: Option<Arc<OrganizationAccess>>,
-    appended: bool,
+    happened: Vec<Event>,
 }
 
 impl Tx<'_> {
@@ -432,11 +432,20 @@ impl Tx<'_> {
         Ok(sql::run(&self.conn, sql).await?)
     }
 
-    /// Writes down what happened; those who watch are told after the commit.
-    pub(crate) async fn append(&mut self, event: &Event) -> Result<(), Fault> {
-        events::append(self, event).await?;
-        self.appended = true;
-        Ok(())
+    /// Notes what happened. It is written with the change, and those who watch are told after the commit.
+    pub(crate) fn append(&mut self, event: Event) {
+        self.happened.push(event);
+    }
+
+    /// Writes the events last of all, in the order of their addresses: each holds a lock on its address
+    /// until the commit, and two transactions that tell the same people would otherwise wait for each other.
+    async fn write_events(&mut self) -> Result<bool, Fault> {
+        let mut events = std::mem::take(&mut self.happened);
+        events.sort_by(|a, b| a.email().cmp(&b.email()));
+        for event in &events {
+            events::append(self, event).await?;
+        }
+        Ok(!events.is_empty())
     }
 
     /// Serialises changes of that workspace until the end of the transaction. SQLite has one writer anyway.

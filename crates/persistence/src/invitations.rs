@@ -192,7 +192,10 @@ async fn plan_and_write(
         return Ok(Err(refusal));
     }
     if let Some(stale) = facts.pending_id {
-        set_status(tx, stale.into(), InvitationStatus::Superseded).await?;
+        let (invitation, status) = (stale.into(), InvitationStatus::Superseded);
+        if set_status(tx, invitation, status).await? {
+            tx.append(Event::Invitation { invitation, workspace, email: email.clone(), status });
+        }
     }
 
     let now = tx.now();
@@ -241,7 +244,7 @@ async fn plan_and_write(
     });
     mails::enqueue(tx, Some(id), &letter).await?;
     let status = InvitationStatus::Pending;
-    tx.append(&Event::Invitation { invitation: id, workspace, email: email.clone(), status }).await?;
+    tx.append(Event::Invitation { invitation: id, workspace, email: email.clone(), status });
     Ok(Ok(Invitation {
         id,
         workspace,
@@ -411,7 +414,7 @@ pub async fn resend(
         });
         mails::enqueue(tx, Some(id), &letter).await?;
         let status = InvitationStatus::Pending;
-        tx.append(&Event::Invitation { invitation: id, workspace, email, status }).await?;
+        tx.append(Event::Invitation { invitation: id, workspace, email, status });
         Ok(invitation)
     })
     .await
@@ -444,7 +447,7 @@ pub async fn revoke(
         invitation.status = InvitationStatus::Revoked;
         invitation.responded_at = Some(tx.now());
         let email = Email::from_stored(invitation.email.clone());
-        tx.append(&Event::Invitation { invitation: id, workspace, email, status: invitation.status }).await?;
+        tx.append(Event::Invitation { invitation: id, workspace, email, status: invitation.status });
         Ok(invitation)
     })
     .await
@@ -468,7 +471,7 @@ pub(crate) async fn revoke_sent_by(
         let invitation = id.into();
         if set_status(tx, invitation, InvitationStatus::Revoked).await? {
             let (email, status) = (Email::from_stored(email), InvitationStatus::Revoked);
-            tx.append(&Event::Invitation { invitation, workspace, email, status }).await?;
+            tx.append(Event::Invitation { invitation, workspace, email, status });
         }
     }
     Ok(())
@@ -845,7 +848,7 @@ async fn finish(tx: &mut Tx<'_>, received: &Received, status: InvitationStatus) 
         for grant in &received.grants {
             let email = Email::from_stored(received.email.clone());
             let (invitation, workspace) = (received.id, grant.workspace);
-            tx.append(&Event::Invitation { invitation, workspace, email, status }).await?;
+            tx.append(Event::Invitation { invitation, workspace, email, status });
         }
     }
     Ok(())
@@ -864,7 +867,7 @@ pub(crate) async fn admit(tx: &mut Tx<'_>, answered: Answered, user: UserId) -> 
         if tx.one::<Single<i32>>(sql).await?.is_none() {
             let (role, invitation) = (grant.role.id.uuid(), Some(received.id.uuid()));
             join(tx, grant.workspace, user, role, MembershipSource::Invitation, invitation).await?;
-            tx.append(&Event::Access { workspace: grant.workspace, user }).await?;
+            tx.append(Event::Access { workspace: grant.workspace, user });
         }
     }
     finish(tx, &received, InvitationStatus::Accepted).await?;

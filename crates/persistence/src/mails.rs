@@ -256,7 +256,7 @@ async fn deliver(
     let email = Email::from_stored(row.email);
     let status = effective_status(status, row.expires_at, tx.now());
     for &workspace in told {
-        tx.append(&Event::Invitation { invitation, workspace, email: email.clone(), status }).await?;
+        tx.append(Event::Invitation { invitation, workspace, email: email.clone(), status });
     }
     Ok(())
 }

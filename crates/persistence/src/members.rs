@@ -298,7 +298,7 @@ pub async fn update_role(
                 .bind(member.id.uuid()),
         )
         .await?;
-        tx.append(&Event::Access { workspace, user: member.user.id }).await?;
+        tx.append(Event::Access { workspace, user: member.user.id });
         member.role = role;
         Ok(member)
     })
@@ -356,7 +356,8 @@ async fn end(tx: &mut Tx<'_>, member: &Member) -> Result<(), Fault> {
     tx.run(gone).await?;
     fall_back(tx, member.workspace, member.user.id).await?;
     invitations::revoke_sent_by(tx, member.workspace, member.user.id).await?;
-    tx.append(&Event::Access { workspace: member.workspace, user: member.user.id }).await
+    tx.append(Event::Access { workspace: member.workspace, user: member.user.id });
+    Ok(())
 }
 
 /// The people with whom the actor shares an organization and whose name or e-mail address contains the

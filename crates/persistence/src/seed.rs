@@ -272,7 +272,7 @@ impl Made {
             email: Set(invitee(workspace, n)),
             inviter_id: Set(id(Kind::User, self.sitter(workspace, 0).into())),
             status: Set(InvitationStatus::Pending.word().to_owned()),
-            message: Set((n % 2 == 0).then(|| pick(PARAGRAPHS, n).to_owned())),
+            message: Set(n.is_multiple_of(2).then(|| pick(PARAGRAPHS, n).to_owned())),
             token_hash: Set(hash),
             expires_at: Set(moment(FAR_FUTURE)),
             delivery: Set(DeliveryState::Sent.word().to_owned()),

@@ -174,7 +174,7 @@ pub(crate) async fn end(tx: &mut Tx<'_>, user: UserId, session: SessionId) -> Re
         )
         .await?;
     if ended > 0 {
-        tx.append(&Event::Session { user, session: Some(session) }).await?;
+        tx.append(Event::Session { user, session: Some(session) });
     }
     Ok(ended > 0)
 }
@@ -189,7 +189,8 @@ pub(crate) async fn end_others(tx: &mut Tx<'_>, user: UserId, keep: Option<Sessi
         sql = sql.push(" AND id <> ").bind(keep.uuid());
     }
     tx.run(sql).await?;
-    tx.append(&Event::Session { user, session: None }).await
+    tx.append(Event::Session { user, session: None });
+    Ok(())
 }
 
 /// Signs the actor's own device out.

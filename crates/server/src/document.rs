@@ -35,6 +35,8 @@ pub struct Documents {
 #[derive(Debug)]
 pub struct Document {
     pub ast: ExecutableDocument,
+    /// SHA-256 of the text.
+    pub digest: [u8; 32],
     weight: u32,
 }
 
@@ -58,7 +60,7 @@ impl Documents {
         let tokens = guard::check(text, &self.limits)?;
         let ast = parse_query(text).map_err(syntax_error)?;
         let weight = u32::try_from(text.len() + tokens * TOKEN_WEIGHT).unwrap_or(u32::MAX);
-        let document = Arc::new(Document { ast, weight });
+        let document = Arc::new(Document { ast, digest: key, weight });
         self.parsed.insert(key, Arc::clone(&document));
         Ok(document)
     }

@@ -6,7 +6,7 @@ use std::{any::Any, collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 use async_graphql::{Request, Response, ServerError, Value, parser::types::OperationType};
 use axum::http::{HeaderMap, header};
 use futures_util::{FutureExt, StreamExt, stream, stream::BoxStream};
-use guildhall_graphql::Schema;
+use guildhall_graphql::{Handoff, Schema};
 use guildhall_persistence::sessions::Device;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,7 @@ use crate::{
     identify::{Identify, Identity, Refused},
     limits::Limits,
     request_id::RequestId,
+    shared::{Shared, SharedOperations},
     socket::Sockets,
     wire::Envelope,
 };
@@ -28,6 +29,8 @@ pub struct Gateway {
     pub documents: Documents,
     pub limits: Limits,
     pub identify: Identify,
+    /// Subscriptions that several hold alike.
+    pub shared: SharedOperations,
     /// Open WebSockets.
     pub sockets: Sockets,
     /// Origins besides the server's own that may open a WebSocket, as browsers send them: `https://app.example.com`.
@@ -51,8 +54,8 @@ pub struct Caller {
 /// An operation that is ready to run.
 pub struct Call {
     request: Request,
-    /// The same without data, to validate a subscription before it runs.
-    rehearsal: Option<Request>,
+    /// Of a subscription: the same without data, to validate it before it runs, and whoever holds the same.
+    subscription: Option<(Request, Arc<Shared>)>,
     pub kind: OperationType,
     request_id: RequestId,
 }
@@ -95,6 +98,7 @@ impl Gateway {
         Self {
             schema,
             documents: Documents::new(limits.document.clone()),
+            shared: SharedOperations::default(),
             sockets: Sockets::new(&limits.socket),
             limits,
             identify,
@@ -128,11 +132,12 @@ impl Gateway {
             return Err(missing);
         }
         let kind = operation.ty;
-        let rehearsal = (kind == OperationType::Subscription).then(|| {
+        let subscription = (kind == OperationType::Subscription).then(|| {
             let mut rehearsal = Request::new("").variables(envelope.variables.clone());
             rehearsal.operation_name.clone_from(&envelope.operation_name);
             rehearsal.set_parsed_query(document.ast.clone());
-            rehearsal
+            let operation = envelope.operation_name.as_deref();
+            (rehearsal, self.shared.of(&document, operation, &envelope.variables))
         });
         let mut request = envelope
             .into_request()
@@ -145,7 +150,7 @@ impl Gateway {
             })
             .data(guildhall_graphql::RequestId(id.shared()));
         request.set_parsed_query(document.ast.clone());
-        Ok(Call { request, rehearsal, kind, request_id: id.clone() })
+        Ok(Call { request, subscription, kind, request_id: id.clone() })
     }
 
     /// Completes errors made before execution.
@@ -178,14 +183,22 @@ impl Gateway {
     }
 
     async fn subscribe(self: Arc<Self>, call: Call) -> BoxStream<'static, Payload> {
-        let Call { request, rehearsal, request_id, .. } = call;
-        if let Some(rehearsal) = rehearsal
-            && let Some(errors) = self.rehearse(rehearsal, &request_id).await
-        {
+        let Call { request, subscription, request_id, .. } = call;
+        let Some((rehearsal, shared)) = subscription else { return stream::empty().boxed() };
+        if let Some(errors) = self.rehearse(rehearsal, &request_id).await {
             return stream::once(async { Payload::Refused(errors) }).boxed();
         }
-        let events = AssertUnwindSafe(self.schema.execute_stream(request)).catch_unwind();
-        let payloads = events.map(move |event| match event {
+        let handoff = Handoff::default();
+        let request = request.data(handoff.clone());
+        let mut events = AssertUnwindSafe(self.schema.execute_stream(request)).catch_unwind();
+        // A resolver that shares leaves its subscriber in the hand-off and streams nothing.
+        let Some(first) = events.next().await else {
+            return match handoff.take() {
+                Some(watch) => shared.payloads(self, watch, request_id).boxed(),
+                None => stream::empty().boxed(),
+            };
+        };
+        let payloads = stream::iter([first]).chain(events).map(move |event| match event {
             Ok(response) => self.executed(response, &request_id),
             // Ends the subscription: there is no event to tell of.
             Err(panic) => Payload::Refused(self.panicked(&*panic, &request_id)),
@@ -208,7 +221,7 @@ impl Gateway {
         Payload::Executed(response)
     }
 
-    fn panicked(&self, panic: &(dyn Any + Send), request_id: &RequestId) -> Vec<ServerError> {
+    pub fn panicked(&self, panic: &(dyn Any + Send), request_id: &RequestId) -> Vec<ServerError> {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
         tracing::error!(%request_id, message = text.unwrap_or("not a text"), "a resolver panicked");

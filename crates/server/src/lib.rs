@@ -16,6 +16,7 @@ mod pages;
 mod playground;
 mod request_id;
 pub mod secrets;
+mod shared;
 mod socket;
 pub mod telemetry;
 

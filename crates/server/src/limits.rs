@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use async_graphql::{ObjectType, SchemaBuilder, SubscriptionType};
-
 /// Bounds of the HTTP handler and of execution.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -104,21 +102,5 @@ impl Default for SocketLimits {
             ping_every: Duration::from_secs(20),
             slow_reader: Duration::from_secs(5),
         }
-    }
-}
-
-impl Limits {
-    /// Sets the bounds that async-graphql enforces itself, during validation.
-    pub fn apply<Q, M, S>(&self, builder: SchemaBuilder<Q, M, S>) -> SchemaBuilder<Q, M, S>
-    where
-        Q: ObjectType + 'static,
-        M: ObjectType + 'static,
-        S: SubscriptionType + 'static,
-    {
-        builder
-            .limit_depth(self.depth)
-            .limit_complexity(self.complexity)
-            .limit_aliases(self.aliases)
-            .limit_directives(self.directives)
     }
 }

@@ -3,7 +3,10 @@
 //!
 //! No page keeps anybody signed in: a session that an answer opens on the way is ended before the answer is sent.
 
-use std::{convert::Infallible, sync::Arc, sync::LazyLock};
+use std::{
+    convert::Infallible,
+    sync::{Arc, LazyLock},
+};
 
 use axum::{
     Router,
@@ -198,14 +201,14 @@ impl Web {
 
     /// Counts a try of a link's secret.
     fn guard_token(&self, device: &Device) -> Result<(), Trouble> {
-        self.throttle.token(device.ip.as_deref()).map_err(|wait| {
-            Trouble::refused(StatusCode::TOO_MANY_REQUESTS, "A little slower, please", wait)
-        })
+        self.throttle
+            .token(device.ip.as_deref())
+            .map_err(|wait| Trouble::refused(StatusCode::TOO_MANY_REQUESTS, "A little slower, please", wait))
     }
 
     /// Ends a session that an answer opened. What the person asked for is done by then, so a failure is only logged.
     async fn end_session(&self, visitor: &Visitor, actor: Actor) {
-        let ended = async { Ok(sessions::sign_out(&self.db, &self.db.own_session(actor).await?).await?) };
+        let ended = async { sessions::sign_out(&self.db, &self.db.own_session(actor).await?).await };
         if let Err(OpError::Fault(fault)) = ended.await {
             tracing::error!(request_id = %visitor.request_id, %fault, "a page's session could not be ended");
         }
@@ -262,7 +265,8 @@ async fn home(State(web): State<Arc<Web>>, visitor: Visitor) -> Response {
         ];
         if !instance::is_set_up(&web.db).await? {
             sentences.push(
-                "Nobody has an account yet: open the set-up link that the server printed when it started.".into(),
+                "Nobody has an account yet: open the set-up link that the server printed when it started."
+                    .into(),
             );
         }
         let title = "The server is running".to_owned();

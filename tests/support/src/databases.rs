@@ -6,7 +6,7 @@
 //! PostgreSQL is the server of `TEST_DATABASE_URL`, or else a temporary cluster of this process, started from the
 //! server binaries of the machine. With neither, tests run on SQLite only, unless `REQUIRE_POSTGRES=1` forbids that.
 
-mod cluster;
+pub mod cluster;
 
 use std::{
     env, fmt, fs,
@@ -26,7 +26,7 @@ use tempfile::TempDir;
 use tokio::{runtime, sync::OnceCell};
 use url::Url;
 
-use cluster::{Binaries, Cluster};
+use cluster::{Binaries, Cluster, Purpose};
 
 /// A database engine that Guildhall runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -287,7 +287,7 @@ impl Server {
             .get_or_init(async || match source().expect("Engine::available() offers PostgreSQL") {
                 Source::Given(url) => Self::connect(url.clone(), None).await,
                 Source::Binaries(binaries) => {
-                    let cluster = Cluster::start(binaries).await;
+                    let cluster = Cluster::start(binaries, Purpose::Tests).await;
                     Self::connect(cluster.url.clone(), Some(cluster)).await
                 }
             })

@@ -33,10 +33,15 @@ use crate::pages::{InvitationPage, OfferedWorkspace, PendingInvitation};
 
 type Token = Result<Path<String>, PathRejection>;
 
+/// The secret in the path. One that is no text belongs to no invitation, just as an empty one.
+fn text(token: Token) -> String {
+    token.map_or_else(|_| String::new(), |Path(token)| token)
+}
+
 pub(super) async fn show(State(web): State<Arc<Web>>, visitor: Visitor, token: Token) -> Response {
     let outcome = async {
         web.guard_token(&visitor.device)?;
-        let (status, page) = look(&web, token.as_deref().unwrap_or_default()).await?;
+        let (status, page) = look(&web, &text(token)).await?;
         Ok((status, page.into()))
     };
     web.respond(&visitor.request_id, outcome.await)
@@ -55,8 +60,7 @@ pub(super) async fn answer(
         async move {
             let form = Form::read(&headers, body)?;
             web.guard_token(&visitor.device)?;
-            let token = token.as_deref().unwrap_or_default();
-            Submission { web: &web, visitor: &visitor, token, form: &form }.answer().await
+            Submission { web: &web, visitor: &visitor, token: &text(token), form: &form }.answer().await
         }
     };
     web.respond(&request_id, to_the_end(submission).await)

@@ -1,7 +1,7 @@
 //! A PostgreSQL cluster that lives as long as the test process.
 //!
 //! Knows how to find the server's binaries, and how to make, start and surely end a cluster. Refuses to know what
-//! databases it will hold. It gives up every durability for speed: nothing in it is meant to last.
+//! databases it will hold. Nothing in it is meant to last.
 
 use std::{
     env, fs,
@@ -85,9 +85,18 @@ printf %s "$PASSWORD" >password
 exec "$BINARIES/postgres" -D data "$@"
 "#;
 
-const SETTINGS: [&str; 11] = [
-    "listen_addresses=127.0.0.1",
-    "unix_socket_directories=",
+/// What a cluster is to be good at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Speed: it gives up every durability.
+    Tests,
+    /// Likeness: it runs with the server's own defaults, on disk, as in production.
+    Measuring,
+}
+
+const SETTINGS: [&str; 2] = ["listen_addresses=127.0.0.1", "unix_socket_directories="];
+
+const FAST: [&str; 9] = [
     "max_connections=400",
     "shared_buffers=32MB",
     "fsync=off",
@@ -104,11 +113,11 @@ impl Cluster {
     ///
     /// # Panics
     /// When the server does not come up; the message holds its log.
-    pub async fn start(binaries: &Binaries) -> Self {
+    pub async fn start(binaries: &Binaries, purpose: Purpose) -> Self {
         let mut failure = String::new();
         // The free port may be taken by another process before the server listens on it.
         for _ in 0..3 {
-            match Self::try_start(binaries).await {
+            match Self::try_start(binaries, purpose).await {
                 Ok(cluster) => return cluster,
                 Err(error) => failure = error.to_string(),
             }
@@ -116,15 +125,24 @@ impl Cluster {
         panic!("cannot start a temporary {}: {failure}", binaries.version)
     }
 
-    async fn try_start(binaries: &Binaries) -> io::Result<Self> {
-        let directory = temporary_directory("guildhall-postgres-")?;
+    /// The id of the server's first process, the parent of its others.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
+    async fn try_start(binaries: &Binaries, purpose: Purpose) -> io::Result<Self> {
+        const PREFIX: &str = "guildhall-postgres-";
+        let (directory, more): (_, &[&str]) = match purpose {
+            Purpose::Tests => (temporary_directory(PREFIX)?, &FAST),
+            Purpose::Measuring => (tempfile::Builder::new().prefix(PREFIX).tempdir()?, &[]),
+        };
         let path = directory.path().to_owned();
         let port = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port();
         let password = password()?;
 
         let mut command = Command::new("/bin/sh");
         command.args(["-c", SCRIPT, "guildhall-postgres", "-c", &format!("port={port}")]);
-        command.args(SETTINGS.iter().flat_map(|setting| ["-c", setting]));
+        command.args(SETTINGS.iter().chain(more).flat_map(|setting| ["-c", setting]));
         command.current_dir(&path).env("BINARIES", &binaries.directory).env("PASSWORD", &password);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         // A group of its own, so that Ctrl-C in a terminal reaches the tests and not the keeper.
