@@ -1,1 +1,11 @@
-fn main() {}
+//! Guildhall's behaviour, seen from outside.
+#![expect(clippy::unwrap_used, reason = "a test may stop where it stands")]
+
+mod architecture;
+mod databases;
+mod guards_declared;
+mod migrations;
+mod schema_file;
+mod smtp;
+mod two_processes;
+mod walk;

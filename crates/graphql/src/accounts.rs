@@ -141,7 +141,6 @@ impl Viewer {
 
     /// The invitations to the person's verified e-mail address; the oldest first.
     #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
-    #[expect(clippy::too_many_arguments, reason = "the arguments of a GraphQL field")]
     async fn invitations(
         &self,
         #[graphql(desc = "Only invitations in one of these statuses.")] status: Option<Vec<InvitationStatus>>,

@@ -428,7 +428,12 @@ fn count(
 ) -> Result<(), Refusal<InviteMemberCode>> {
     let access = proof.access();
     throttle(ctx)
-        .invitation(&access.actor().user().to_string(), &access.workspace().to_string(), recipient)
+        .invitation(
+            &access.actor().user().to_string(),
+            &access.workspace().to_string(),
+            caller(ctx).device.ip.as_deref(),
+            recipient,
+        )
         .map_err(|wait| Refusal::new(InviteMemberCode::RateLimited, wait))
 }
 
@@ -694,7 +699,12 @@ async fn status_change(ctx: &Context<'_>, turn: Turn) -> Result<InvitationStatus
         Told::Event(event, access) => (event, access),
         Told::Resync(seq) => {
             let cursor = live::cursor(seq);
-            return Ok(InvitationStatusChange { cursor, status: None, invitation: None, resync_required: true });
+            return Ok(InvitationStatusChange {
+                cursor,
+                status: None,
+                invitation: None,
+                resync_required: true,
+            });
         }
     };
     let proof: Granted<perm::InvitationsView> = grant(&access)?;

@@ -19,7 +19,9 @@ pub struct Rates {
     pub invitations_per_hour: NonZeroU32,
     /// Invitations per hour to one workspace.
     pub invitations_per_hour_per_workspace: NonZeroU32,
-    /// Invitations per hour to one address.
+    /// Invitations per hour from one IP address.
+    pub invitations_per_hour_per_ip: NonZeroU32,
+    /// Invitations per hour to one e-mail address.
     pub invitations_per_hour_per_recipient: NonZeroU32,
 }
 
@@ -29,6 +31,7 @@ pub struct Throttle {
     tokens: DefaultKeyedRateLimiter<String>,
     inviter: DefaultKeyedRateLimiter<String>,
     workspace: DefaultKeyedRateLimiter<String>,
+    ip: DefaultKeyedRateLimiter<String>,
     recipient: DefaultKeyedRateLimiter<String>,
 }
 
@@ -42,13 +45,16 @@ impl Throttle {
             tokens: per_minute(rates.tokens_per_minute),
             inviter: per_hour(rates.invitations_per_hour),
             workspace: per_hour(rates.invitations_per_hour_per_workspace),
+            ip: per_hour(rates.invitations_per_hour_per_ip),
             recipient: per_hour(rates.invitations_per_hour_per_recipient),
         }
     }
 
     /// Forgets who has not tried for long: called by housekeeping, so that the counters stay bounded.
     pub fn forget_idle(&self) {
-        for counters in [&self.sign_in, &self.tokens, &self.inviter, &self.workspace, &self.recipient] {
+        for counters in
+            [&self.sign_in, &self.tokens, &self.inviter, &self.workspace, &self.ip, &self.recipient]
+        {
             counters.retain_recent();
             counters.shrink_to_fit();
         }
@@ -65,9 +71,16 @@ impl Throttle {
     }
 
     /// Counts an invitation.
-    pub fn invitation(&self, inviter: &str, workspace: &str, recipient: &str) -> Result<(), String> {
+    pub fn invitation(
+        &self,
+        inviter: &str,
+        workspace: &str,
+        ip: Option<&str>,
+        recipient: &str,
+    ) -> Result<(), String> {
         check(&self.inviter, inviter.to_owned())?;
         check(&self.workspace, workspace.to_owned())?;
+        check(&self.ip, ip.unwrap_or_default().to_owned())?;
         check(&self.recipient, recipient.to_owned())
     }
 }

@@ -162,7 +162,6 @@ impl Workspace {
     /// The invitations, by when they were made. Needs `INVITATIONS_VIEW`; null with a `FORBIDDEN` error
     /// without it.
     #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
-    #[expect(clippy::too_many_arguments, reason = "the arguments of a GraphQL field")]
     async fn invitations(
         &self,
         #[graphql(desc = "Only invitations in one of these statuses.")] status: Option<Vec<InvitationStatus>>,

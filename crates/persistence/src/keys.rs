@@ -225,7 +225,7 @@ impl Keys {
     }
 
     /// Whether that is the secret of the set-up link.
-    pub(crate) fn is_setup_token(&self, token: &str) -> bool {
+    pub fn is_setup_token(&self, token: &str) -> bool {
         token.as_bytes().ct_eq(self.setup_token().as_bytes()).into()
     }
 

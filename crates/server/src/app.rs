@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::{
     compression::CompressionLayer,
     cors::{AllowOrigin, CorsLayer},
+    timeout::TimeoutLayer,
 };
 use url::Url;
 
@@ -44,6 +45,9 @@ use crate::{
 
 /// The product's name, as mails and pages show it.
 const PRODUCT: &str = "Guildhall";
+
+/// How long a request may take from its head to its answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why the process cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -205,6 +209,7 @@ fn rates(config: &config::Limits) -> Rates {
         tokens_per_minute: rate(config.token_attempts_per_minute),
         invitations_per_hour: rate(config.invitations_per_hour),
         invitations_per_hour_per_workspace: rate(config.invitations_per_hour_per_workspace),
+        invitations_per_hour_per_ip: rate(config.invitations_per_hour_per_ip),
         invitations_per_hour_per_recipient: rate(config.invitations_per_hour_per_recipient),
     }
 }
@@ -250,6 +255,8 @@ impl App {
             router = router.merge(playground::router());
         }
         let router = router
+            // Of a whole request, its body included: a client that dawdles must not hold anything for ever.
+            .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
             .layer(CompressionLayer::new())
             .layer(cors(&config.server.cors_origins))
             .layer(middleware::from_fn(telemetry::log))
@@ -276,20 +283,30 @@ impl App {
     /// What to do first, for whoever started the process: where the playground is, and the set-up link
     /// while nobody has an account.
     pub async fn welcome(&self) -> Result<String, Fault> {
-        let mut lines = format!("Guildhall answers at {}\n", self.app_url);
+        let url = &self.app_url;
+        let token = match instance::is_set_up(&self.db).await? {
+            true => None,
+            false => Some(self.db.keys().setup_token()),
+        };
+        let mut lines = format!("Guildhall answers at {url}\n");
         if self.playground {
-            lines.push_str(&format!("  playground   {}/playground\n", self.app_url));
+            // The playground fills the token of the fragment into `setUp`; a fragment reaches no log.
+            let fragment = token.as_ref().map(|token| format!("#setup={token}")).unwrap_or_default();
+            lines.push_str(&format!("  playground   {url}/playground{fragment}\n"));
         }
-        if !instance::is_set_up(&self.db).await? {
-            let token = self.db.keys().setup_token();
-            lines.push_str(&format!("  set up here  {}/setup?token={token}\n", self.app_url));
+        if let Some(token) = token {
+            lines.push_str(&format!("  set up here  {url}/setup?token={token}\n"));
         }
         Ok(lines)
     }
 
     /// Answers until `stop` resolves. Then: no new connections, sockets close with 1001, requests that run
     /// finish within the grace, mails on their way are finished, and the database is closed.
-    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
         let listener = listener.tap_io(|stream| {
             // Answers are written at once and whole: waiting to fill a segment only delays them.
             if let Err(error) = stream.set_nodelay(true) {
@@ -340,7 +357,9 @@ struct Probes {
 
 /// Whether requests should be sent here: the database answers, and the process is not stopping.
 async fn ready(State(probes): State<Probes>) -> Response {
-    let answer = |status: StatusCode, state: &str| (status, Json(serde_json::json!({ "status": state }))).into_response();
+    let answer = |status: StatusCode, state: &str| {
+        (status, Json(serde_json::json!({ "status": state }))).into_response()
+    };
     if probes.shutdown.is_cancelled() {
         return answer(StatusCode::SERVICE_UNAVAILABLE, "stopping");
     }

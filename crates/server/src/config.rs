@@ -158,6 +158,7 @@ pub struct Limits {
     pub token_attempts_per_minute: u32,
     pub invitations_per_hour: u32,
     pub invitations_per_hour_per_workspace: u32,
+    pub invitations_per_hour_per_ip: u32,
     pub invitations_per_hour_per_recipient: u32,
 }
 

@@ -71,8 +71,10 @@ async fn answer(
         Ok(token) => gateway.identify.identify(token),
         Err(refused) => Err(refused),
     };
-    let identity = identity.map_err(|refused| {
-        Fault { status: StatusCode::UNAUTHORIZED, error: Box::new(refused_error(refused)), allow: None }
+    let identity = identity.map_err(|refused| Fault {
+        status: StatusCode::UNAUTHORIZED,
+        error: Box::new(refused_error(refused)),
+        allow: None,
     })?;
     let caller = Caller { identity, client: ClientInfo::read(&parts, gateway.trust_proxy) };
     let payload = match gateway.prepare(envelope, caller, request_id) {

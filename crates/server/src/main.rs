@@ -1,9 +1,6 @@
 //! The command line at work.
 
-use std::{
-    io::Write,
-    process::ExitCode,
-};
+use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 use guildhall_domain::{access::System, text::Email};
@@ -66,7 +63,9 @@ fn print(text: &str) -> ExitCode {
 async fn run(command: &Command, mut config: Config) -> Result<(), Box<dyn std::error::Error>> {
     match command {
         Command::Serve => serve(config).await,
-        Command::Migrate => Ok(guildhall_persistence::migrate(&app::database_options(&config.database)).await?),
+        Command::Migrate => {
+            Ok(guildhall_persistence::migrate(&app::database_options(&config.database)).await?)
+        }
         Command::Seed(plan) => {
             let db = app::open_database(&mut config, app::system_seams()).await?;
             #[expect(clippy::disallowed_methods, reason = "an operator's command has no actor")]
@@ -87,13 +86,16 @@ async fn run(command: &Command, mut config: Config) -> Result<(), Box<dyn std::e
             Ok(())
         }
         Command::Admin(Admin::ResetPassword { email }) => {
-            let email = Email::parse(email).map_err(|fault| format!("the e-mail address {}", fault.message()))?;
+            let email =
+                Email::parse(email).map_err(|fault| format!("the e-mail address {}", fault.message()))?;
             let db = app::open_database(&mut config, app::system_seams()).await?;
             #[expect(clippy::disallowed_methods, reason = "an operator's command has no actor")]
             let proof = System::named("operator");
             let password = accounts::reset_password(&db, &proof, &email).await?;
             db.close().await;
-            let Some(password) = password else { return Err(format!("no account has the address {email}").into()) };
+            let Some(password) = password else {
+                return Err(format!("no account has the address {email}").into());
+            };
             println!("{email} signs in with this password from now on; all sessions have ended:\n{password}");
             Ok(())
         }

@@ -168,24 +168,6 @@ impl MessagePage {
             home_url: None,
         }
     }
-
-    /// For 429; `seconds` until the next attempt can succeed.
-    pub fn rate_limited(seconds: u64) -> Self {
-        let wait = match seconds {
-            0..=1 => "a second".to_owned(),
-            2..=90 => format!("{seconds} seconds"),
-            _ => format!("{} minutes", seconds.div_ceil(60)),
-        };
-        Self {
-            title: "A little slower, please".into(),
-            sentences: vec![
-                "There were too many attempts in a short time.".into(),
-                format!("Wait {wait}, then go back and try again."),
-            ],
-            reference: None,
-            home_url: None,
-        }
-    }
 }
 
 impl Pages {
@@ -387,11 +369,5 @@ mod tests {
         assert!(html.contains("<details class=\"other\" open>"));
         assert!(html.contains("value=\"ben@example.com\"") && html.contains("E-mail or password is wrong."));
         assert!(html.contains("role=\"alert\""));
-    }
-
-    #[test]
-    fn a_long_wait_is_told_in_minutes() {
-        assert!(MessagePage::rate_limited(61).sentences[1].contains("61 seconds"));
-        assert!(MessagePage::rate_limited(100).sentences[1].contains("2 minutes"));
     }
 }

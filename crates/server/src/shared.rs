@@ -56,10 +56,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl SharedOperations {
     /// The subscription of that document and these variables: the one that others hold already, or a new one.
-    pub fn of(&self, document: &Arc<Document>, operation: Option<&str>, variables: &Variables) -> Arc<Shared> {
+    pub fn of(
+        &self,
+        document: &Arc<Document>,
+        operation: Option<&str>,
+        variables: &Variables,
+    ) -> Arc<Shared> {
         let mut variables = variables.clone();
         // Where a subscriber goes on from is their own, and no part of the answer to an event.
-        let cursor = document.operation(operation).ok().and_then(|definition| cursor_variable(&definition.node));
+        let cursor =
+            document.operation(operation).ok().and_then(|definition| cursor_variable(&definition.node));
         if let Some(name) = cursor {
             variables.remove(&name);
         }
@@ -152,10 +158,12 @@ impl Shared {
 }
 
 fn body(body: &Body<'_>) -> Arc<str> {
-    serde_json::to_string(body).unwrap_or_else(|error| {
-        tracing::error!(%error, "an answer could not be serialised");
-        r#"{"data":null}"#.to_owned()
-    }).into()
+    serde_json::to_string(body)
+        .unwrap_or_else(|error| {
+            tracing::error!(%error, "an answer could not be serialised");
+            r#"{"data":null}"#.to_owned()
+        })
+        .into()
 }
 
 impl Gateway {

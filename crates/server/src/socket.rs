@@ -8,11 +8,7 @@ mod admission;
 mod message;
 mod operations;
 
-use std::{
-    pin::pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use async_graphql::ServerError;
 use axum::{
@@ -278,7 +274,7 @@ impl<'a> Conversation<'a> {
     }
 
     async fn subscribe(&mut self, id: String, envelope: Envelope) -> Result<(), End> {
-        let Some(identity) = self.identity.clone() else {
+        let Some(identity) = self.identity else {
             return Err(Close::new(4401, "Unauthorized: subscribe before connection_ack").into());
         };
         if self.operations.runs(&id) {

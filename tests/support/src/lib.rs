@@ -1,1 +1,20 @@
-//! x
+//! What the tests stand on: fresh databases, a mail server, a running Guildhall, and people who use it.
+//!
+//! Everything goes over real loopback sockets. Knows how to ask; refuses to know which answer is right.
+#![expect(clippy::missing_panics_doc, reason = "a test's helper may stop the test where it stands")]
+
+pub mod actor;
+pub mod answer;
+pub mod app;
+pub mod databases;
+pub mod environment;
+pub mod mailbox;
+pub mod process;
+pub mod subscription;
+
+pub use actor::{Actor, Workspace};
+pub use answer::Answer;
+pub use app::App;
+pub use environment::Environment;
+pub use process::Process;
+pub use subscription::Subscription;

@@ -4,6 +4,7 @@
 //! against. What arrives is kept with its envelope and its raw bytes. Refuses to know what the mails are about.
 
 use std::{
+    collections::HashMap,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
@@ -101,6 +102,8 @@ struct Shared {
     acceptor: TlsAcceptor,
     fault: Mutex<Fault>,
     captured: Mutex<Vec<Captured>>,
+    /// How many mails of each recipient [`MailServer::next_for`] has handed out.
+    read: Mutex<HashMap<String, usize>>,
     arrived: Notify,
     connections: AtomicUsize,
 }
@@ -133,6 +136,7 @@ impl MailServer {
             acceptor,
             fault: Mutex::new(Fault::None),
             captured: Mutex::default(),
+            read: Mutex::default(),
             arrived: Notify::new(),
             connections: AtomicUsize::new(0),
         });
@@ -176,14 +180,31 @@ impl MailServer {
 
     /// The latest mail to `recipient`; waits up to ten seconds for the first one.
     pub async fn wait_for(&self, recipient: &str) -> Captured {
+        self.wait(recipient, |mut mails| mails.pop()).await
+    }
+
+    /// The oldest mail to `recipient` that no earlier call has answered; waits up to ten seconds for it.
+    pub async fn next_for(&self, recipient: &str) -> Captured {
+        let next = |mails: Vec<Captured>| {
+            let mut read = lock(&self.shared.read);
+            let read = read.entry(recipient.to_owned()).or_default();
+            let mail = mails.into_iter().nth(*read)?;
+            *read += 1;
+            Some(mail)
+        };
+        self.wait(recipient, next).await
+    }
+
+    /// Waits until `choose` finds one among the mails to `recipient`, oldest first.
+    async fn wait(&self, recipient: &str, choose: impl Fn(Vec<Captured>) -> Option<Captured>) -> Captured {
         let search = async {
             loop {
                 let arrived = self.shared.arrived.notified();
                 tokio::pin!(arrived);
                 arrived.as_mut().enable();
-                let found =
-                    self.messages().into_iter().rev().find(|mail| mail.to.iter().any(|to| to == recipient));
-                if let Some(mail) = found {
+                let mut mails = self.messages();
+                mails.retain(|mail| mail.to.iter().any(|to| to == recipient));
+                if let Some(mail) = choose(mails) {
                     return mail;
                 }
                 arrived.await;

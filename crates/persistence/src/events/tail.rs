@@ -204,7 +204,7 @@ async fn hear(mut listener: PgListener, own: &str, heard: &Notify) -> Result<Inf
             Ok(Err(error)) => return Err(error),
             // A connection whose other end vanished without a word looks just like a silent one.
             Err(_) => match timeout(ANSWER, listener.execute("SELECT 1")).await {
-                Ok(alive) => drop(alive?),
+                Ok(answered) => _ = answered?,
                 Err(_) => return Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())),
             },
         }

@@ -211,6 +211,7 @@ pub(super) fn limits(layers: &mut Layers) -> Limits {
         token_attempts_per_minute: layers.number("limits.token_attempts_per_minute"),
         invitations_per_hour: layers.number("limits.invitations_per_hour"),
         invitations_per_hour_per_workspace: layers.number("limits.invitations_per_hour_per_workspace"),
+        invitations_per_hour_per_ip: layers.number("limits.invitations_per_hour_per_ip"),
         invitations_per_hour_per_recipient: layers.number("limits.invitations_per_hour_per_recipient"),
     };
     if layers.flag("server.introspection") {

@@ -32,11 +32,6 @@ impl Sockets {
         Self { total, free: Arc::new(Semaphore::new(limits.total)), per_actor: Arc::default() }
     }
 
-    /// Number of sockets that are open now.
-    pub fn open(&self) -> usize {
-        self.total as usize - self.free.available_permits()
-    }
-
     /// Waits until every socket is closed; no further one can open after that. For shutdown: cancel the gateway's
     /// token first.
     pub async fn drained(&self) {

@@ -88,6 +88,7 @@ impl Site {
             tokens_per_minute: NonZeroU32::new(per_minute.saturating_mul(2)).unwrap(),
             invitations_per_hour: rate,
             invitations_per_hour_per_workspace: rate,
+            invitations_per_hour_per_ip: rate,
             invitations_per_hour_per_recipient: rate,
         };
         let router = router(Arc::new(Web {

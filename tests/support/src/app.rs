@@ -1,0 +1,282 @@
+//! A Guildhall that runs in the test's process, on a fresh database and a real port.
+
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use chrono::TimeDelta;
+use guildhall_domain::{access::SystemRole, seams};
+use guildhall_persistence::{Db, Options, Seams};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
+use tempfile::TempDir;
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
+
+use crate::{
+    actor::{Actor, Workspace, token_of},
+    databases::{Databases, Engine, TestDatabase},
+    environment::Environment,
+    mailbox::{Captured, MailServer},
+};
+
+static DATABASES: Databases = Databases::migrated_by(|url| {
+    Box::pin(async {
+        guildhall_persistence::migrate(&Options::new(url)).await.expect("migrate the template");
+    })
+});
+
+/// A migrated database that no other test sees.
+pub async fn fresh_database(engine: Engine) -> TestDatabase {
+    DATABASES.fresh(engine).await
+}
+
+/// A running server. Dropping it ends it without ado; [`App::stop`] lets it finish.
+pub struct App {
+    /// Where it answers, without a trailing slash.
+    pub url: String,
+    /// The secret of the one-time link that [`App::set_up`] uses.
+    pub setup_token: String,
+    /// Where its mail goes, unless `SMTP_HOST` is unset.
+    pub mail: Arc<MailServer>,
+    db: Db,
+    clock: Arc<seams::ShiftedClock>,
+    founded: OnceLock<(Actor, Workspace)>,
+    stop: Option<oneshot::Sender<()>>,
+    server: JoinHandle<std::io::Result<()>>,
+    data: TempDir,
+    // Last, so that it is dropped after what uses it.
+    database: Arc<TestDatabase>,
+}
+
+impl App {
+    /// With the usual settings: see [`Environment`].
+    pub async fn start(engine: Engine) -> Self {
+        Self::start_with(engine, |_| {}).await
+    }
+
+    /// With other settings.
+    pub async fn start_with(engine: Engine, change: impl FnOnce(&mut Environment)) -> Self {
+        let database = Arc::new(fresh_database(engine).await);
+        let mail = Arc::new(MailServer::start().await);
+        Self::launch(database, mail, Arc::default(), change).await
+    }
+
+    /// Another server on the same PostgreSQL database, with the same secrets, clock and mail server. Real processes
+    /// are [`Process`](crate::Process)es.
+    pub async fn second_process(&self) -> Self {
+        assert_eq!(self.engine(), Engine::Postgres, "one process has a SQLite database to itself");
+        let mail = Arc::clone(&self.mail);
+        let other = Self::launch(Arc::clone(&self.database), mail, Arc::clone(&self.clock), |_| {}).await;
+        if let Some(founded) = self.founded.get() {
+            other.founded.set(founded.clone()).expect("it is new");
+        }
+        other
+    }
+
+    async fn launch(
+        database: Arc<TestDatabase>,
+        mail: Arc<MailServer>,
+        clock: Arc<seams::ShiftedClock>,
+        change: impl FnOnce(&mut Environment),
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let data = TempDir::new().expect("a directory");
+        let mut environment = Environment::new(&url, &database.url, data.path(), &mail);
+        change(&mut environment);
+        let seams = Seams { clock: clock.clone(), ids: Arc::new(seams::System) };
+        let app = guildhall_server::app::App::start(environment.config(), seams).await;
+        let app = app.unwrap_or_else(|error| panic!("the server does not start: {error}"));
+        let welcome = app.welcome().await.expect("the welcome");
+        let setup_token = welcome.rsplit_once("/setup?token=").map(|(_, token)| token.trim().to_owned());
+        let db = app.db().clone();
+        let (stop, stopped) = oneshot::channel();
+        let server = tokio::spawn(app.serve(listener, async {
+            // Sent or dropped: both mean to stop.
+            let _ = stopped.await;
+        }));
+        Self {
+            url,
+            setup_token: setup_token.unwrap_or_default(),
+            mail,
+            db,
+            clock,
+            founded: OnceLock::new(),
+            stop: Some(stop),
+            server,
+            data,
+            database,
+        }
+    }
+
+    /// Stops as a signal would, and waits until everything has ended.
+    pub async fn stop(mut self) {
+        drop(self.stop.take());
+        let ended = timeout(Duration::from_secs(15), &mut self.server).await.expect("the server stops");
+        ended.expect("the server does not panic").expect("the server stops without an error");
+    }
+
+    /// Stops in the background: open sockets see the close code of a shutdown.
+    pub fn begin_to_stop(&mut self) {
+        drop(self.stop.take());
+    }
+
+    pub fn engine(&self) -> Engine {
+        self.database.engine()
+    }
+
+    /// The database on the server's side, to kill its connections.
+    pub fn database(&self) -> &TestDatabase {
+        &self.database
+    }
+
+    /// The server's own handle, for what the API does not show.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Where it keeps files.
+    pub fn data_dir(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// Moves the server's clock ahead. Tokens expire by that clock: see [`Actor::again`].
+    pub fn advance(&self, span: TimeDelta) {
+        self.clock.advance(span);
+    }
+
+    /// Sets the instance up: Ada owns the organization, and administers its default workspace.
+    pub async fn set_up(&self) -> Actor {
+        let founded = Actor::set_up(&self.url, &self.setup_token, "ada@example.org", "Ada").await;
+        let ada = founded.0.clone();
+        self.founded.set(founded).unwrap_or_else(|_| panic!("set up twice"));
+        ada
+    }
+
+    /// The owner, after [`App::set_up`].
+    pub fn owner(&self) -> &Actor {
+        &self.founded.get().expect("call set_up first").0
+    }
+
+    /// The default workspace, after [`App::set_up`].
+    pub fn default_workspace(&self) -> &Workspace {
+        &self.founded.get().expect("call set_up first").1
+    }
+
+    /// Nobody in particular.
+    pub fn anonymous(&self) -> Actor {
+        Actor::anonymous(&self.url)
+    }
+
+    /// Somebody new in the owner's organization, a Viewer of the default workspace: invited and registered by mail.
+    pub async fn person(&self, email: &str, name: &str) -> Actor {
+        self.newcomer(self.default_workspace(), SystemRole::Viewer, email, name).await
+    }
+
+    /// Somebody new with this role in a workspace, invited by its admin: Eve is `eve@example.org`.
+    pub async fn member(&self, workspace: &Workspace, role: SystemRole, name: &str) -> Actor {
+        let email = format!("{}@example.org", name.to_lowercase().replace(' ', "."));
+        self.newcomer(workspace, role, &email, name).await
+    }
+
+    async fn newcomer(&self, workspace: &Workspace, role: SystemRole, email: &str, name: &str) -> Actor {
+        let role = format!("{role:?}").to_uppercase();
+        workspace.admin.at(&self.url).invite(workspace, email, &role).await.ok();
+        let link = self.mail_to(email).await.link();
+        Actor::register(&self.url, token_of(&link), name).await
+    }
+
+    /// Somebody with an account in this instance and nothing to do with the owner's organization: owner of another
+    /// one, in which [`Actor::workspace`] makes workspaces.
+    pub async fn stranger(&self, email: &str, name: &str) -> Actor {
+        let actor = self.person(email, name).await;
+        let user = self.literal(&actor.id);
+        // The stranger's own id serves as the organization's too.
+        for statement in [
+            format!(
+                "INSERT INTO organizations (id, slug, name, workspace_creation, workspace_deletion,
+                     member_list_visibility, share_acceptance, created_at, updated_at)
+                 SELECT {user}, 'of-' || '{id}', '{name} and Sons', workspace_creation, workspace_deletion,
+                     member_list_visibility, share_acceptance, created_at, updated_at
+                 FROM organizations ORDER BY created_at LIMIT 1",
+                id = actor.id.trim_start_matches("usr_"),
+            ),
+            format!(
+                "UPDATE organization_members SET organization_id = {user}, role = 'OWNER' WHERE user_id = {user}"
+            ),
+            format!("DELETE FROM memberships WHERE user_id = {user}"),
+            format!("DELETE FROM invitations WHERE email = '{email}'"),
+            format!(
+                "UPDATE users SET default_workspace_id = NULL, last_workspace_id = NULL WHERE id = {user}"
+            ),
+        ] {
+            self.sql(&statement).await;
+        }
+        actor
+    }
+
+    /// The next mail to an address that this was not asked for before; waits up to ten seconds for it.
+    pub async fn mail_to(&self, email: &str) -> Captured {
+        self.mail.next_for(email).await
+    }
+
+    /// How many SQL statements the work takes: the fewest of three runs, since background work counts as well.
+    pub async fn count(&self, mut work: impl AsyncFnMut()) -> u64 {
+        let mut fewest = u64::MAX;
+        for _ in 0..3 {
+            let before = self.statements();
+            work().await;
+            fewest = fewest.min(self.statements() - before);
+        }
+        fewest
+    }
+
+    /// How many SQL statements the server has run.
+    pub fn statements(&self) -> u64 {
+        self.db.statements()
+    }
+
+    /// Runs a statement behind the server's back; the number of rows it changed.
+    pub async fn sql(&self, statement: &str) -> u64 {
+        let url = self.database.url.as_str();
+        let query = sqlx::raw_sql(AssertSqlSafe(statement.to_owned()));
+        let done = match self.engine() {
+            Engine::Sqlite => {
+                let mut connection = SqliteConnection::connect(url).await.expect("connect");
+                query.execute(&mut connection).await.map(|done| done.rows_affected())
+            }
+            Engine::Postgres => {
+                let mut connection = PgConnection::connect(url).await.expect("connect");
+                query.execute(&mut connection).await.map(|done| done.rows_affected())
+            }
+        };
+        done.unwrap_or_else(|error| panic!("{error} in {statement}"))
+    }
+
+    /// The whole number that a `SELECT` answers.
+    pub async fn number(&self, select: &str) -> i64 {
+        let url = self.database.url.as_str();
+        let select = AssertSqlSafe(select.to_owned());
+        match self.engine() {
+            Engine::Sqlite => {
+                let mut connection = SqliteConnection::connect(url).await.expect("connect");
+                sqlx::query_scalar(select).fetch_one(&mut connection).await
+            }
+            Engine::Postgres => {
+                let mut connection = PgConnection::connect(url).await.expect("connect");
+                sqlx::query_scalar(select).fetch_one(&mut connection).await
+            }
+        }
+        .expect("a number")
+    }
+
+    /// A global id such as `usr_…` as SQL writes the UUID.
+    pub fn literal(&self, id: &str) -> String {
+        let hex = id.split_once('_').map(|(_, hex)| hex).expect("a global id");
+        match self.engine() {
+            Engine::Sqlite => format!("x'{hex}'"),
+            Engine::Postgres => format!("'{hex}'::uuid"),
+        }
+    }
+}
