@@ -213,7 +213,7 @@ fn binary() -> Result<PathBuf> {
 async fn requests(engine: Engine, setup: &Setup, load: &Load, report: &mut Report) -> Result<()> {
     let server = Server::start(setup).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    report.mebibytes(engine, "idle process", Some(30.0), server.resident()?);
+    report.megabytes(engine, "idle process", Some(30.0), server.resident()?);
 
     let mut admins = Vec::new();
     let mut connection = Connection::open(server.address).await?;
@@ -247,7 +247,7 @@ async fn requests(engine: Engine, setup: &Setup, load: &Load, report: &mut Repor
     let sign_ins = Scenario::fixed(sign_ins.collect(), r#""accessToken":""#);
     let four = Load { connections: 4, ..*load };
     report.cpu(engine, "`signIn`", None, four.run(&server, sign_ins).await?);
-    report.mebibytes(engine, "resident after those, 4 sign-ins at a time", None, server.resident()?);
+    report.megabytes(engine, "resident after those, 4 sign-ins at a time", None, server.resident()?);
     server.stop()
 }
 

@@ -72,9 +72,9 @@ impl Report {
         self.add(engine, what.to_owned(), target, time.as_secs_f64(), ("s", 1), String::new());
     }
 
-    pub fn mebibytes(&mut self, engine: Engine, what: &str, target: Option<f64>, bytes: u64) {
-        let mib = bytes as f64 / (1024.0 * 1024.0);
-        self.add(engine, format!("{what}, resident"), target, mib, ("MiB", 1), String::new());
+    pub fn megabytes(&mut self, engine: Engine, what: &str, target: Option<f64>, bytes: u64) {
+        let megabytes = bytes as f64 / 1e6;
+        self.add(engine, format!("{what}, resident"), target, megabytes, ("MB", 1), String::new());
     }
 
     pub fn kibibytes(&mut self, engine: Engine, what: &str, target: Option<f64>, kib: f64) {
@@ -120,10 +120,10 @@ impl fmt::Display for Report {
     }
 }
 
-/// The value below which that part of the sorted values lies.
+/// The value that so large a part of the sorted values does not exceed.
 fn at(sorted: &[Duration], part: f64) -> Option<Duration> {
-    let place = (sorted.len() as f64 * part) as usize;
-    sorted.get(place.min(sorted.len().checked_sub(1)?)).copied()
+    let place = (sorted.len() as f64 * part).ceil() as usize;
+    sorted.get(place.checked_sub(1)?).copied()
 }
 
 fn millis(time: Option<Duration>) -> f64 {

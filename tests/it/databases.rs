@@ -1,10 +1,9 @@
 //! The databases of the tests, tested.
-#![expect(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 use std::time::Instant;
 
 use futures_util::future::join_all;
-use guildhall_test_support::{
+use guildhall_tests::{
     both_databases,
     databases::{Databases, Engine, TestDatabase},
 };
@@ -72,7 +71,7 @@ async fn empty_database_has_no_table(database: TestDatabase) {
 
 #[test]
 fn killed_connection_fails_and_the_next_one_works() {
-    guildhall_test_support::databases::run(Engine::Postgres, fresh, async |database: TestDatabase| {
+    guildhall_tests::databases::run(Engine::Postgres, fresh, async |database: TestDatabase| {
         let mut connection = PgConnection::connect(&database.url).await.unwrap();
         database.kill_connections().await;
         assert!(sqlx::query("SELECT 1").execute(&mut connection).await.is_err());
@@ -83,7 +82,7 @@ fn killed_connection_fails_and_the_next_one_works() {
 #[test]
 #[ignore = "waits to be killed, to see that no server outlives it"]
 fn wait_to_be_killed() {
-    guildhall_test_support::databases::run(Engine::Postgres, fresh, async |database: TestDatabase| {
+    guildhall_tests::databases::run(Engine::Postgres, fresh, async |database: TestDatabase| {
         let mut connection = PgConnection::connect(&database.url).await.unwrap();
         let number: String = sqlx::query_scalar("SHOW port").fetch_one(&mut connection).await.unwrap();
         eprintln!("listening on {number}");

@@ -1,18 +1,13 @@
 //! The way of a mail through a real SMTP server, in good and bad weather.
 
-#[path = "../mailbox.rs"]
-mod mailbox;
-
 use std::{path::PathBuf, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use mail_scratch::{
-    letter::{InvitationLetter, InvitedWorkspace, Letter},
-    mail::{
-        Letterhead, Mailer, Outgoing, SendError, SmtpConfig, SmtpConfigError, SmtpMailer, Templates, TlsMode,
-    },
+use guildhall_domain::mail::{InvitationLetter, InvitedWorkspace, Letter};
+use guildhall_server::mail::{
+    Letterhead, Mailer, Outgoing, SendError, SmtpConfig, SmtpConfigError, SmtpMailer, Templates, TlsMode,
 };
-use mailbox::{Encryption, Fault, MailServer};
+use guildhall_tests::mailbox::{Encryption, Fault, MailServer};
 use secrecy::SecretString;
 use url::Url;
 use uuid::Uuid;

@@ -70,8 +70,8 @@ pub(crate) fn follow(
         let mut feed = db.bus().subscribe(&[topic.clone(), aside]);
         let mut last = match after {
             Some(after) => after,
-            None => match events::extent(&db, &proof).await {
-                Ok(extent) => extent.newest,
+            None => match events::newest(&db, &proof, &topic).await {
+                Ok(newest) => newest,
                 Err(fault) => {
                     yield Err(fault);
                     return;
@@ -84,17 +84,23 @@ pub(crate) fn follow(
                 behind = false;
                 let read = async {
                     let missed = events::since(&db, &proof, &topic, last, REPLAY_LIMIT).await?;
-                    Ok::<_, Fault>((missed, events::extent(&db, &proof).await?))
+                    // Asked second, so that what is pruned in between is noticed.
+                    let complete = events::extent(&db, &proof).await?.reaches(last)
+                        && missed.len() < REPLAY_LIMIT as usize;
+                    match complete {
+                        true => Ok(Ok(missed)),
+                        false => events::newest(&db, &proof, &topic).await.map(Err),
+                    }
                 };
                 match read.await {
-                    Ok((missed, extent)) if extent.reaches(last) && missed.len() < REPLAY_LIMIT as usize => {
+                    Ok(Ok(missed)) => {
                         for event in missed {
                             last = event.seq;
                             yield Ok(Occurrence::Event(Arc::new(event)));
                         }
                     }
-                    Ok((_, extent)) => {
-                        last = extent.newest;
+                    Ok(Err(newest)) => {
+                        last = newest;
                         yield Ok(Occurrence::Resync(last));
                     }
                     Err(fault) => {

@@ -16,7 +16,11 @@ pub(crate) use append::append;
 pub use bus::{Bus, Feed, Lagged, Topic};
 pub use tail::tail;
 
-use crate::{db::Db, error::Fault, sql::Sql};
+use crate::{
+    db::Db,
+    error::Fault,
+    sql::{Single, Sql},
+};
 
 /// The key in the table `instance` under which the highest number stands that retention has deleted.
 pub(crate) const PRUNED_TO: &str = "events.pruned_to";
@@ -53,6 +57,23 @@ pub async fn extent(db: &Db, proof: &impl Proof) -> Result<Extent, Fault> {
     extent.ok_or_else(|| Fault::Stored("the extent of the event log is one row".into()))
 }
 
+/// Where a topic stands: the number of its newest event, or what is pruned where it has none. Not the newest
+/// of the whole log: an event of this topic may yet commit under a lower number than one of another.
+pub async fn newest(db: &Db, proof: &impl Proof, topic: &Topic) -> Result<i64, Fault> {
+    let extent = extent(db, proof).await?;
+    let sql = of_topic(Sql::new("SELECT max(seq) FROM events WHERE "), topic);
+    let newest: Option<Single<Option<i64>>> = db.read(proof).one(sql).await?;
+    Ok(newest.and_then(|Single(seq)| seq).unwrap_or(0).max(extent.pruned_to))
+}
+
+fn of_topic(sql: Sql, topic: &Topic) -> Sql {
+    match topic {
+        Topic::Workspace(workspace) => sql.push("workspace_id = ").bind(workspace.uuid()),
+        Topic::Email(email) => sql.push("email = ").bind(email.as_str()),
+        Topic::User(user) => sql.push("user_id = ").bind(user.uuid()),
+    }
+}
+
 /// The events of a topic later than `after`, in order, at most `limit` of them. For a subscriber that comes
 /// back or was told [`Lagged`]: subscribe first, then read, then leave out of the feed what was read already.
 pub async fn since(
@@ -62,12 +83,7 @@ pub async fn since(
     after: i64,
     limit: u32,
 ) -> Result<Vec<Recorded>, Fault> {
-    let sql = Sql::new(format!("SELECT {COLUMNS} FROM events WHERE "));
-    let sql = match topic {
-        Topic::Workspace(workspace) => sql.push("workspace_id = ").bind(workspace.uuid()),
-        Topic::Email(email) => sql.push("email = ").bind(email.as_str()),
-        Topic::User(user) => sql.push("user_id = ").bind(user.uuid()),
-    };
+    let sql = of_topic(Sql::new(format!("SELECT {COLUMNS} FROM events WHERE ")), topic);
     let sql = sql.push(" AND seq > ").bind(after).push(" AND kind IN ");
     let sql = sql.bind_list(EventKind::ALL.iter().map(|kind| kind.word()));
     let rows: Vec<Row> = db.read(proof).all(sql.push(" ORDER BY seq LIMIT ").bind(i64::from(limit))).await?;
