@@ -25,10 +25,12 @@ pub struct Load {
     pub round: Duration,
 }
 
+/// Writes the `n`th request into the buffer.
+type Write = dyn Fn(usize, &mut Vec<u8>) + Send + Sync;
+
 /// One kind of request.
 pub struct Scenario {
-    /// Writes the `n`th request into the buffer.
-    pub request: Box<dyn Fn(usize, &mut Vec<u8>) + Send + Sync>,
+    pub request: Box<Write>,
     /// What every answer contains.
     pub expect: &'static str,
 }

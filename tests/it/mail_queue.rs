@@ -56,7 +56,7 @@ impl House {
     async fn enqueue(&self, to: &str) -> MailId {
         let proof = system();
         let queued = self.db.write(&proof, async |tx| {
-            Ok::<_, OpError<Infallible>>(mails::enqueue(tx, None, &letter(to)).await?)
+            Ok::<_, OpError<Infallible>>(mails::enqueue(tx, None, &letter(to))?)
         });
         queued.await.expect("queue a mail")
     }

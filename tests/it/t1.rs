@@ -1,2 +1,5 @@
 //! Scratch entry while the tests are written.
 #![expect(clippy::unwrap_used, reason = "a test may stop where it stands")]
+
+mod races;
+mod workspaces;

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -250,7 +250,15 @@ impl Db {
             ..TransactionOptions::default()
         };
         let conn = retrying(|| self.0.write.begin_with_options(options)).await?;
-        Ok(Tx { db: self, now: self.now(), conn, access: None, organization: None, happened: Vec::new() })
+        Ok(Tx {
+            db: self,
+            now: self.now(),
+            conn,
+            access: None,
+            organization: None,
+            happened: Vec::new(),
+            deferred: Mutex::default(),
+        })
     }
 
     /// Closes every connection, after those in use come back.
@@ -396,6 +404,7 @@ pub struct Tx<'a> {
     access: Option<Arc<WorkspaceAccess>>,
     organization: Option<Arc<OrganizationAccess>>,
     happened: Vec<Event>,
+    deferred: Mutex<Vec<Sql>>,
 }
 
 impl Tx<'_> {
@@ -421,15 +430,33 @@ impl Tx<'_> {
     }
 
     pub(crate) async fn all<T: FromQueryResult>(&self, sql: Sql) -> Result<Vec<T>, Fault> {
+        self.flush().await?;
         Ok(sql::all(&self.conn, sql).await?)
     }
 
     pub(crate) async fn one<T: FromQueryResult>(&self, sql: Sql) -> Result<Option<T>, Fault> {
+        self.flush().await?;
         Ok(sql::one(&self.conn, sql).await?)
     }
 
     pub(crate) async fn run(&self, sql: Sql) -> Result<u64, Fault> {
+        self.flush().await?;
         Ok(sql::run(&self.conn, sql).await?)
+    }
+
+    /// An insert that is written with the next statement or with the commit: those that are waiting then go
+    /// together, in one round trip.
+    pub(crate) fn defer(&self, insert: Sql) {
+        self.deferred.lock().unwrap_or_else(PoisonError::into_inner).push(insert);
+    }
+
+    async fn flush(&self) -> Result<(), Fault> {
+        let deferred = std::mem::take(&mut *self.deferred.lock().unwrap_or_else(PoisonError::into_inner));
+        if !deferred.is_empty() {
+            let together = Sql::together(deferred, self.conn.get_database_backend());
+            sql::run(&self.conn, together).await?;
+        }
+        Ok(())
     }
 
     /// Notes what happened. It is written with the change, and those who watch are told after the commit.
@@ -443,8 +470,10 @@ impl Tx<'_> {
         let mut events = std::mem::take(&mut self.happened);
         events.sort_by(|a, b| a.email().cmp(&b.email()));
         for event in &events {
-            events::append(self, event).await?;
+            self.defer(events::insert(self.db.engine(), self.now, event));
+            self.flush().await?;
         }
+        self.flush().await?;
         Ok(!events.is_empty())
     }
 

@@ -20,14 +20,13 @@ use guildhall_domain::{
     refusal::{Refusal, RefusalCode},
     text::{Email, Message},
 };
-use sea_orm::{ActiveValue::Set, DbErr, EntityTrait, FromQueryResult, QueryResult};
+use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use uuid::Uuid;
 
 use crate::{
     access::{self, count, page_by, role, word},
     accounts::join_organization,
     db::{Db, Tx},
-    entities::{invitation_grants, invitations},
     error::{Fault, OpError, ReadError},
     keys::fresh_token,
     mails,
@@ -204,31 +203,32 @@ async fn plan_and_write(
     let token = fresh_token()?;
     let id: InvitationId = tx.fresh_id();
     let message = invitee.message.as_ref().map(|message| message.as_str().to_owned());
-    let row = invitations::ActiveModel {
-        id: Set(id.uuid()),
-        organization_id: Set(access.organization().uuid()),
-        email: Set(email.as_str().to_owned()),
-        inviter_id: Set(access.actor().user().uuid()),
-        status: Set(InvitationStatus::Pending.word().to_owned()),
-        message: Set(message.clone()),
-        token_hash: Set(tx.db().keys().hash_token(&token)),
-        expires_at: Set(expires_at),
-        delivery: Set(DeliveryState::Queued.word().to_owned()),
-        delivery_error: Set(None),
-        sent_at: Set(None),
-        responded_at: Set(None),
-        created_at: Set(now),
-        updated_at: Set(now),
-    };
-    invitations::Entity::insert(row).exec_without_returning(tx.conn()).await?;
-    let grant = invitation_grants::ActiveModel {
-        invitation_id: Set(id.uuid()),
-        workspace_id: Set(workspace.uuid()),
-        role_id: Set(role.id.uuid()),
-        email: Set(email.as_str().to_owned()),
-        pending: Set(true),
-    };
-    invitation_grants::Entity::insert(grant).exec_without_returning(tx.conn()).await?;
+    tx.defer(Sql::insert(
+        "invitations",
+        [
+            ("id", id.uuid().into()),
+            ("organization_id", access.organization().uuid().into()),
+            ("email", email.as_str().into()),
+            ("inviter_id", access.actor().user().uuid().into()),
+            ("status", InvitationStatus::Pending.word().into()),
+            ("message", message.clone().into()),
+            ("token_hash", tx.db().keys().hash_token(&token).into()),
+            ("expires_at", expires_at.into()),
+            ("delivery", DeliveryState::Queued.word().into()),
+            ("created_at", now.into()),
+            ("updated_at", now.into()),
+        ],
+    ));
+    tx.defer(Sql::insert(
+        "invitation_grants",
+        [
+            ("invitation_id", id.uuid().into()),
+            ("workspace_id", workspace.uuid().into()),
+            ("role_id", role.id.uuid().into()),
+            ("email", email.as_str().into()),
+            ("pending", true.into()),
+        ],
+    ));
     let letter = Letter::Invitation(InvitationLetter {
         recipient_email: email.as_str().to_owned(),
         inviter_name: facts.inviter_name,
@@ -242,7 +242,7 @@ async fn plan_and_write(
         expires_at,
         message: message.clone(),
     });
-    mails::enqueue(tx, Some(id), &letter).await?;
+    mails::enqueue(tx, Some(id), &letter)?;
     let status = InvitationStatus::Pending;
     tx.append(Event::Invitation { invitation: id, workspace, email: email.clone(), status });
     Ok(Ok(Invitation {
@@ -412,7 +412,7 @@ pub async fn resend(
             expires_at: invitation.expires_at,
             message: invitation.message.clone(),
         });
-        mails::enqueue(tx, Some(id), &letter).await?;
+        mails::enqueue(tx, Some(id), &letter)?;
         let status = InvitationStatus::Pending;
         tx.append(Event::Invitation { invitation: id, workspace, email, status });
         Ok(invitation)

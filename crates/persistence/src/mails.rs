@@ -15,12 +15,11 @@ use guildhall_domain::{
     mail::Letter,
     text::Email,
 };
-use sea_orm::{ActiveValue::Set, EntityTrait, FromQueryResult};
+use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
 use crate::{
     db::{Db, Engine, Tx},
-    entities::mails,
     error::{Fault, OpError},
     keys::random,
     sql::{Single, Sql},
@@ -34,27 +33,24 @@ const GIVE_UP_AFTER: TimeDelta = TimeDelta::hours(48);
 const FIRST_WAIT: TimeDelta = TimeDelta::seconds(5);
 const LONGEST_WAIT: TimeDelta = TimeDelta::minutes(10);
 
-/// Queues a letter, in one statement; `invitation` is the one whose delivery it is.
-pub async fn enqueue(
-    tx: &Tx<'_>,
-    invitation: Option<InvitationId>,
-    letter: &Letter,
-) -> Result<MailId, Fault> {
+/// Queues a letter; `invitation` is the one whose delivery it is.
+pub fn enqueue(tx: &Tx<'_>, invitation: Option<InvitationId>, letter: &Letter) -> Result<MailId, Fault> {
     let id: MailId = tx.fresh_id();
     let body = serde_json::to_vec(letter).map_err(|error| Fault::Stored(error.to_string()))?;
-    let row = mails::ActiveModel {
-        id: Set(id.uuid()),
-        status: Set("QUEUED".to_owned()),
-        recipient: Set(letter.recipient().to_owned()),
-        sealed: Set(Some(tx.db().keys().seal(&id.to_string(), &body)?)),
-        invitation_id: Set(invitation.map(Into::into)),
-        attempts: Set(0),
-        due_at: Set(tx.now()),
-        last_error: Set(None),
-        created_at: Set(tx.now()),
-        updated_at: Set(tx.now()),
-    };
-    mails::Entity::insert(row).exec_without_returning(tx.conn()).await?;
+    tx.defer(Sql::insert(
+        "mails",
+        [
+            ("id", id.uuid().into()),
+            ("status", "QUEUED".into()),
+            ("recipient", letter.recipient().into()),
+            ("sealed", tx.db().keys().seal(&id.to_string(), &body)?.into()),
+            ("invitation_id", invitation.map(InvitationId::uuid).into()),
+            ("attempts", 0.into()),
+            ("due_at", tx.now().into()),
+            ("created_at", tx.now().into()),
+            ("updated_at", tx.now().into()),
+        ],
+    ));
     tx.db().bus().mail_written();
     Ok(id)
 }

@@ -182,7 +182,7 @@ impl TestDatabase {
             tempfile::Builder::new().prefix("guildhall-test-").tempdir().expect("make a directory");
         let file = directory.path().join("guildhall.db");
         fs::write(&file, content).expect("write the SQLite database");
-        Self { url: format!("sqlite://{}?mode=rwc", file.display()), home: Home::Directory(directory) }
+        Self { url: format!("sqlite://{}", file.display()), home: Home::Directory(directory) }
     }
 
     async fn postgres(template: Option<&Self>) -> Self {

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 
 use crate::{databases::TestDatabase, environment::Environment, mailbox::MailServer};
 
-/// A running process; killed when dropped.
+/// A running process; killed when dropped. A test that fails shows what it printed.
 pub struct Process {
     /// Where it answers, without a trailing slash.
     pub url: String,
@@ -112,6 +112,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("what {} had to say:\n{}", self.url, self.output());
+        }
         // It may have ended before.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -1,27 +1,24 @@
 //! Writing events down. Knows how each stands in the log, and what keeps the log in order.
 
+use chrono::{DateTime, Utc};
 use guildhall_domain::events::{Event, EventKind};
 use sea_orm::Value;
 
-use crate::{
-    db::{Engine, Tx},
-    error::Fault,
-    sql::Sql,
-};
+use crate::{db::Engine, sql::Sql};
 
 const COLUMNS: &str =
     "INSERT INTO events (kind, workspace_id, user_id, email, subject_id, state, created_at)";
 const VALUES: &str = "$1, $2, $3, $4, $5, $6, $7";
 
-/// Writes an event, in one statement.
+/// The statement that writes an event.
 ///
 /// The events of one workspace commit in the order of their numbers: whoever changes a workspace holds its
 /// row. An invitee's events come from several workspaces, so on PostgreSQL the statement first takes a lock
 /// on the address, kept until the commit, and only the row that comes out of it draws the number. Therefore a
 /// transaction that tells several addresses does so in the order of the addresses, else two of them could
 /// wait for each other. SQLite has one writer.
-pub(crate) async fn append(tx: &Tx<'_>, event: &Event) -> Result<(), Fault> {
-    let at = tx.now().into();
+pub(crate) fn insert(engine: Engine, now: DateTime<Utc>, event: &Event) -> Sql {
+    let at = now.into();
     let none = Value::Uuid(None);
     let values: [Value; 7] = match event {
         Event::Invitation { invitation, workspace, email, status } => [
@@ -52,7 +49,7 @@ pub(crate) async fn append(tx: &Tx<'_>, event: &Event) -> Result<(), Fault> {
             at,
         ],
     };
-    let ordered = tx.db().engine() == Engine::Postgres && matches!(event, Event::Invitation { .. });
+    let ordered = engine == Engine::Postgres && matches!(event, Event::Invitation { .. });
     let text = if ordered {
         format!(
             "WITH address AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended($4, 0))) \
@@ -61,6 +58,5 @@ pub(crate) async fn append(tx: &Tx<'_>, event: &Event) -> Result<(), Fault> {
     } else {
         format!("{COLUMNS} VALUES ({VALUES})")
     };
-    tx.run(Sql::new(text).values(values)).await?;
-    Ok(())
+    Sql::new(text).values(values)
 }
