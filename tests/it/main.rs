@@ -4,7 +4,9 @@
 mod architecture;
 mod databases;
 mod guards_declared;
+mod harness;
 mod migrations;
+mod readme;
 mod schema_file;
 mod smtp;
 mod two_processes;

@@ -3,14 +3,16 @@
 use std::{path::PathBuf, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use guildhall_domain::mail::{InvitationLetter, InvitedWorkspace, Letter};
+use guildhall_domain::{
+    mail::{InvitationLetter, InvitedWorkspace, Letter},
+    seams::{IdGen as _, System},
+};
 use guildhall_server::mail::{
     Letterhead, Mailer, Outgoing, SendError, SmtpConfig, SmtpConfigError, SmtpMailer, Templates, TlsMode,
 };
 use guildhall_tests::mailbox::{Encryption, Fault, MailServer};
 use secrecy::SecretString;
 use url::Url;
-use uuid::Uuid;
 
 fn letterhead() -> Letterhead {
     Letterhead::new(
@@ -73,7 +75,7 @@ fn invitation(to: &str) -> Outgoing {
         message: Some(".\nA line of one dot must not end the mail".into()),
     });
     Outgoing {
-        id: Uuid::now_v7(),
+        id: System.fresh(),
         date: DateTime::UNIX_EPOCH,
         to: to.into(),
         content: Templates::load("Guildhall", None).expect("it works").render(&letter).expect("it works"),

@@ -91,10 +91,11 @@ pub struct InviteeFacts {
     pub is_invited: bool,
 }
 
-/// Judges an invitation by somebody who holds `held`.
+/// Judges an invitation by somebody who holds `held`. `given` is the field that named the invitee.
 pub fn judge_invite(
     invitee: InviteeFacts,
     email: &Email,
+    given: &'static str,
     role: &Role,
     held: PermissionSet,
 ) -> Result<(), Refusal<InviteMemberCode>> {
@@ -110,14 +111,14 @@ pub fn judge_invite(
             InviteMemberCode::AlreadyMember,
             format!("{email} is a member of this workspace already. Change the member's role instead."),
         )
-        .at("email"));
+        .at(given));
     }
     if invitee.is_invited {
         return Err(Refusal::new(
             InviteMemberCode::AlreadyInvited,
             format!("{email} has a pending invitation to this workspace. Resend or revoke that one."),
         )
-        .at("email"));
+        .at(given));
     }
     Ok(())
 }
@@ -249,6 +250,7 @@ mod tests {
         let refused = judge_invite(
             InviteeFacts::default(),
             &email,
+            "email",
             &SystemRole::Admin.into(),
             SystemRole::Editor.permissions(),
         );

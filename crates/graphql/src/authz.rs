@@ -9,6 +9,7 @@ use guildhall_domain::{
         Actor, Granted, Open, OrganizationAccess, OwnSession, WorkspaceAccess, catalog::PermissionType,
     },
     ids::{OrganizationId, WorkspaceId},
+    text::{Slug, TextFault},
 };
 use guildhall_persistence::{Db, Standing, sessions::Device};
 
@@ -60,7 +61,13 @@ pub(crate) async fn standing(ctx: &Context<'_>, workspace: WorkspaceId) -> Resul
 
 /// The caller's standing in the workspace of that name.
 pub(crate) async fn standing_by_name(ctx: &Context<'_>, name: &str) -> Result<Standing> {
-    db(ctx).standing_by_name(actor(ctx)?, name).await.map_err(|error| error::read(ctx, error))
+    let actor = actor(ctx)?;
+    // PostgreSQL takes no NUL, not even to compare. A word reserved since may still be a workspace's name.
+    if !matches!(Slug::parse(name), Ok(_) | Err(TextFault::Reserved(_))) {
+        signed_in(ctx).await?;
+        return Err(error::not_found());
+    }
+    db(ctx).standing_by_name(actor, name).await.map_err(|error| error::read(ctx, error))
 }
 
 /// The proof that the caller holds `P` in the workspace.

@@ -255,7 +255,8 @@ impl Rechecks {
         actor: Actor,
         workspace: WorkspaceId,
     ) -> Result<Arc<WorkspaceAccess>, ReadFault> {
-        self.0.load_one((workspace, actor)).await?.ok_or_else(|| Arc::new(Denied::SignedOut.into()))
+        let access = self.0.load_one((workspace, actor)).await?;
+        access.unwrap_or(Err(Denied::SignedOut)).map_err(|denied| Arc::new(denied.into()))
     }
 }
 
@@ -264,13 +265,13 @@ type ReadFault = Arc<ReadError>;
 struct Accesses(Db);
 
 impl Loader<(WorkspaceId, Actor)> for Accesses {
-    type Value = Arc<WorkspaceAccess>;
+    type Value = Result<Arc<WorkspaceAccess>, Denied>;
     type Error = ReadFault;
 
     async fn load(
         &self,
         keys: &[(WorkspaceId, Actor)],
-    ) -> Result<HashMap<(WorkspaceId, Actor), Arc<WorkspaceAccess>>, ReadFault> {
+    ) -> Result<HashMap<(WorkspaceId, Actor), Self::Value>, ReadFault> {
         let mut by_workspace: HashMap<WorkspaceId, Vec<Actor>> = HashMap::new();
         for (workspace, actor) in keys {
             by_workspace.entry(*workspace).or_default().push(*actor);

@@ -93,13 +93,13 @@ impl Db {
         count(self.reader().one(sql).await?)
     }
 
-    /// The rights of several actors in one workspace, at the price of one statement. Who is left out has
-    /// none: the session ended, or the workspace is out of sight.
+    /// The rights of several actors in one workspace, or why they have none, at the price of one statement.
+    /// Whose session has ended is left out.
     pub async fn accesses(
         &self,
         workspace: WorkspaceId,
         actors: &[Actor],
-    ) -> Result<HashMap<Actor, Arc<WorkspaceAccess>>, ReadError> {
+    ) -> Result<HashMap<Actor, Result<Arc<WorkspaceAccess>, Denied>>, ReadError> {
         let Some(last) = actors.last() else { return Ok(HashMap::new()) };
         let sql = Sql::new(format!(
             "SELECT s.id AS session_id, s.user_id AS session_user, {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS} \
@@ -119,11 +119,14 @@ impl Db {
         );
         let rows: Vec<SessionStanding> = self.reader().all(sql).await?;
         let alive: HashSet<Actor> = actors.iter().copied().collect();
-        Ok(rows
-            .into_iter()
+        rows.into_iter()
             .filter(|row| alive.contains(&row.actor))
-            .filter_map(|row| Some((row.actor, judge(row.actor, Some(row.standing)).ok()?.access)))
-            .collect())
+            .map(|row| match judge(row.actor, Some(row.standing)) {
+                Ok(standing) => Ok((row.actor, Ok(standing.access))),
+                Err(ReadError::Denied(denied)) => Ok((row.actor, Err(denied))),
+                Err(fault) => Err(fault),
+            })
+            .collect()
     }
 
     /// The actor's rights in an organization: the one named, or the earliest they joined.
@@ -202,6 +205,20 @@ impl FromQueryResult for Held {
         let role = if member { Some(role(row, prefix)?.permissions) } else { None };
         Ok(Self(policy(row, prefix)?.in_workspace(role, organization_role(row, prefix)?)))
     }
+}
+
+/// Keeps of the workspaces `w` those that the actor may know of, so that what is in another one costs no
+/// more to be refused than what does not exist.
+pub(crate) fn in_sight(sql: Sql, actor: Actor) -> Sql {
+    sql.push(
+        " AND EXISTS (SELECT 1 FROM organization_members om WHERE om.organization_id = w.organization_id \
+         AND om.status = 'ACTIVE' AND om.user_id = ",
+    )
+    .bind(actor.user().uuid())
+    .push(
+        " AND (om.role <> 'MEMBER' OR EXISTS (SELECT 1 FROM memberships mine \
+         WHERE mine.workspace_id = w.id AND mine.user_id = om.user_id)))",
+    )
 }
 
 fn session_sql(actor: Actor, now: DateTime<Utc>) -> Sql {

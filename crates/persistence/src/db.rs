@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Denied, OrganizationAccess, Proof, Recheck, WorkspaceAccess},
     events::Event,
-    ids::WorkspaceId,
+    ids::{UserId, WorkspaceId},
     seams::{Clock, IdGen},
 };
 use guildhall_migrations::Migrator;
@@ -346,7 +346,14 @@ pub async fn migrate(options: &Options) -> Result<(), Fault> {
         Engine::Postgres => {
             // The lock belongs to a connection of its own, so that it is released whatever happens to
             // those that migrate.
-            let mut holder = sqlx::PgConnection::connect(&options.url).await?;
+            let mut holder = reach(&options.url).await?;
+            let version = server_version(&mut holder).await?;
+            if version < OLDEST_POSTGRES * 10_000 {
+                return Err(Fault::Stored(format!(
+                    "this PostgreSQL is version {}; Guildhall needs {OLDEST_POSTGRES} or newer",
+                    version / 10_000
+                )));
+            }
             sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut holder).await?;
             let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect(&options.url).await?;
             let migrated = Migrator::up(&SqlxPostgresConnector::from_sqlx_postgres_pool(pool), None).await;
@@ -371,6 +378,32 @@ pub async fn migrate(options: &Options) -> Result<(), Fault> {
             Ok(())
         }
     }
+}
+
+/// The oldest PostgreSQL that is supported.
+const OLDEST_POSTGRES: i32 = 14;
+
+/// Connects to a PostgreSQL that may be starting at the same time as this process: waits for it for a while.
+async fn reach(url: &str) -> Result<sqlx::PgConnection, Fault> {
+    const PATIENCE: Duration = Duration::from_secs(30);
+    let started = tokio::time::Instant::now();
+    loop {
+        let fault = match sqlx::PgConnection::connect(url).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => Fault::from(error),
+        };
+        if !fault.lost_connection() || started.elapsed() > PATIENCE {
+            return Err(fault);
+        }
+        tracing::warn!(%fault, "PostgreSQL does not answer yet; trying again");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// The version as PostgreSQL counts it: 150018 for 15.18.
+async fn server_version(connection: &mut sqlx::PgConnection) -> Result<i32, Fault> {
+    let version = sqlx::query_scalar("SELECT current_setting('server_version_num')::int4");
+    Ok(version.fetch_one(connection).await?)
 }
 
 /// The file of a SQLite URL.
@@ -478,10 +511,21 @@ impl Tx<'_> {
     }
 
     /// Serialises changes of that workspace until the end of the transaction. SQLite has one writer anyway.
+    /// The lock lets others refer to the workspace meanwhile, such as a person who falls back to it.
     pub(crate) async fn lock_workspace(&self, workspace: WorkspaceId) -> Result<(), Fault> {
         if self.conn.get_database_backend() == DbBackend::Postgres {
             let sql =
-                Sql::new("SELECT 1 FROM workspaces WHERE id = ").bind(workspace.uuid()).push(" FOR UPDATE");
+                Sql::new("SELECT 1 FROM workspaces WHERE id = ").bind(workspace.uuid()).push(" FOR NO KEY UPDATE");
+            self.one::<sql::Single<i32>>(sql).await?;
+        }
+        Ok(())
+    }
+
+    /// Serialises changes of that person's preferences until the end of the transaction. To be taken after
+    /// the workspaces' locks.
+    pub(crate) async fn lock_user(&self, user: UserId) -> Result<(), Fault> {
+        if self.conn.get_database_backend() == DbBackend::Postgres {
+            let sql = Sql::new("SELECT 1 FROM users WHERE id = ").bind(user.uuid()).push(" FOR NO KEY UPDATE");
             self.one::<sql::Single<i32>>(sql).await?;
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{
-        Granted, Open, OrganizationRole, OwnSession, Permission, PermissionSet, Proof, perm, role::Role,
+        Granted, Open, OrganizationRole, OwnSession, Permission, PermissionSet, perm, role::Role,
     },
     events::Event,
     ids::{InvitationId, OrganizationId, RoleId, UserId, WorkspaceId},
@@ -187,7 +187,11 @@ async fn plan_and_write(
         is_member: facts.is_member,
         is_invited: facts.pending_until.is_some_and(|until| tx.now() < until),
     };
-    if let Err(refusal) = judge_invite(invitee_facts, &email, &role, access.permissions()) {
+    let given = match &invitee.who {
+        Who::Email(_) => "email",
+        Who::User(_) => "userId",
+    };
+    if let Err(refusal) = judge_invite(invitee_facts, &email, given, &role, access.permissions()) {
         return Ok(Err(refusal));
     }
     if let Some(stale) = facts.pending_id {
@@ -737,14 +741,19 @@ pub async fn by_ids(
     Ok(rows.into_iter().map(|invitation| invitation.at(now)).collect())
 }
 
-/// The workspaces that an invitation opens: where an admin has to look for it.
+/// The workspaces that an invitation opens, as far as the actor knows of them: where an admin has to look
+/// for it.
 pub async fn workspaces_of(
     db: &Db,
-    proof: &impl Proof,
+    proof: &OwnSession,
     id: InvitationId,
 ) -> Result<Vec<WorkspaceId>, ReadError> {
-    let sql = Sql::new("SELECT workspace_id FROM invitation_grants WHERE invitation_id = ").bind(id.uuid());
-    let rows: Vec<Single<Uuid>> = db.read(proof).all(sql).await?;
+    let sql = Sql::new(
+        "SELECT g.workspace_id FROM invitation_grants g JOIN workspaces w ON w.id = g.workspace_id \
+         WHERE g.invitation_id = ",
+    )
+    .bind(id.uuid());
+    let rows: Vec<Single<Uuid>> = db.read(proof).all(access::in_sight(sql, proof.actor())).await?;
     Ok(rows.into_iter().map(|Single(id)| id.into()).collect())
 }
 
@@ -792,7 +801,7 @@ pub(crate) async fn load_answerable<C: RefusalCode>(
     };
     let refusal = || match answer {
         Answer::Token(_) => link_invalid(missing),
-        Answer::Id(_) => Refusal::new(missing, "You have no such invitation.").at("invitationId"),
+        Answer::Id(_) => not_own(missing),
     };
     let locked = Sql::new(
         "SELECT g.workspace_id FROM invitation_grants g JOIN invitations i ON i.id = g.invitation_id WHERE ",
@@ -890,12 +899,17 @@ pub async fn accept(
     let outcome = db
         .write(proof, async |tx| {
             let user = proof.actor().user();
+            if let Answer::Id(id) = answer
+                && !is_own(tx, proof, id).await?
+            {
+                return Ok(Err(not_own(missing)));
+            }
             let answered = match load_answerable(tx, &answer, missing).await? {
                 Ok(answered) => answered,
                 Err(refusal) => return Ok(Err(refusal)),
             };
-            if let Err(refusal) =
-                check_address(tx, &answered, user, &answer, Code::EmailMismatch, missing).await?
+            if let Answer::Token(_) = answer
+                && let Err(refusal) = check_address(tx, &answered, user, Code::EmailMismatch).await?
             {
                 return Ok(Err(refusal));
             }
@@ -914,15 +928,26 @@ struct Address {
     verified: bool,
 }
 
-/// Refuses an answer by somebody else than the invitee. Who holds the link is told that the address is
-/// another one; who only has the id learns nothing.
-async fn check_address<C: RefusalCode>(
+/// Whether the invitation is to the actor's own verified address. Asked before it is loaded and its
+/// workspaces are locked: who only has the id of somebody else's learns nothing, not even by the time it takes.
+async fn is_own(tx: &Tx<'_>, proof: &OwnSession, id: InvitationId) -> Result<bool, Fault> {
+    let sql = to_own_address(Sql::new("SELECT 1 FROM invitations i WHERE "), proof)
+        .push(" AND i.id = ")
+        .bind(id.uuid());
+    Ok(tx.one::<Single<i32>>(sql).await?.is_some())
+}
+
+fn not_own<C>(missing: C) -> Refusal<C> {
+    Refusal::new(missing, "You have no such invitation.").at("invitationId")
+}
+
+/// Refuses an answer by somebody else than the invitee, who holds the link and so is told that the address
+/// is another one.
+async fn check_address<C>(
     tx: &Tx<'_>,
     answered: &Answered,
     user: UserId,
-    answer: &Answer<'_>,
     mismatch: C,
-    missing: C,
 ) -> Result<Result<(), Refusal<C>>, Fault> {
     let sql = Sql::new("SELECT email, email_verified_at IS NOT NULL AS verified FROM users WHERE id = ")
         .bind(user.uuid());
@@ -930,17 +955,14 @@ async fn check_address<C: RefusalCode>(
     if address.is_some_and(|address| address.verified && address.email == answered.received.email) {
         return Ok(Ok(()));
     }
-    Ok(Err(match answer {
-        Answer::Token(_) => Refusal::new(
-            mismatch,
-            format!(
-                "This invitation is for {}. Sign in with that address, or ask for an invitation to yours.",
-                Email::from_stored(answered.received.email.clone()).masked()
-            ),
-        )
-        .at("token"),
-        Answer::Id(_) => Refusal::new(missing, "You have no such invitation.").at("invitationId"),
-    }))
+    Ok(Err(Refusal::new(
+        mismatch,
+        format!(
+            "This invitation is for {}. Sign in with that address, or ask for an invitation to yours.",
+            Email::from_stored(answered.received.email.clone()).masked()
+        ),
+    )
+    .at("token")))
 }
 
 /// Declines an invitation of one's own, as the person who is signed in.
@@ -950,20 +972,15 @@ pub async fn decline(
     id: InvitationId,
 ) -> Result<Received, OpError<DeclineInvitationCode>> {
     use DeclineInvitationCode as Code;
-    let answer = Answer::Id(id);
     let outcome = db
         .write(proof, async |tx| {
-            let answered = match load_answerable(tx, &answer, Code::NotFound).await? {
-                Ok(answered) => answered,
-                Err(refusal) => return Ok(Err(refusal)),
-            };
-            let user = proof.actor().user();
-            if let Err(refusal) =
-                check_address(tx, &answered, user, &answer, Code::EmailMismatch, Code::NotFound).await?
-            {
-                return Ok(Err(refusal));
+            if !is_own(tx, proof, id).await? {
+                return Ok(Err(not_own(Code::NotFound)));
             }
-            turn_down(tx, answered).await
+            match load_answerable(tx, &Answer::Id(id), Code::NotFound).await? {
+                Ok(answered) => turn_down(tx, answered).await,
+                Err(refusal) => Ok(Err(refusal)),
+            }
         })
         .await?;
     outcome.map_err(Into::into)

@@ -209,7 +209,7 @@ async fn lock_workspaces(tx: &Tx<'_>, claim: &Claim) -> Result<Vec<WorkspaceId>,
     )
     .bind(invitation.uuid())
     .push(" ORDER BY w.id");
-    let sql = if tx.db().engine() == Engine::Postgres { sql.push(" FOR UPDATE OF w") } else { sql };
+    let sql = if tx.db().engine() == Engine::Postgres { sql.push(" FOR NO KEY UPDATE OF w") } else { sql };
     Ok(tx.all::<Single<Uuid>>(sql).await?.into_iter().map(|Single(id)| id.into()).collect())
 }
 

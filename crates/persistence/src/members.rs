@@ -17,7 +17,7 @@ use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use uuid::Uuid;
 
 use crate::{
-    access::{page_by, role, word},
+    access::{in_sight, page_by, role, word},
     accounts::User,
     db::{Db, Tx},
     error::{Fault, OpError, ReadError},
@@ -405,13 +405,17 @@ pub async fn visible_user(db: &Db, proof: &OwnSession, user: UserId) -> Result<O
     Ok(db.read(proof).one(sql).await?)
 }
 
-/// The workspace that a membership is of: where to ask whether it may be seen.
+/// The workspace that a membership is of, if the actor knows of it: where to ask whether it may be seen.
 pub async fn workspace_of(
     db: &Db,
     proof: &OwnSession,
     id: MembershipId,
 ) -> Result<Option<WorkspaceId>, ReadError> {
-    let sql = Sql::new("SELECT workspace_id FROM memberships WHERE id = ").bind(id.uuid());
+    let sql = Sql::new(
+        "SELECT m.workspace_id FROM memberships m JOIN workspaces w ON w.id = m.workspace_id WHERE m.id = ",
+    )
+    .bind(id.uuid());
+    let sql = in_sight(sql, proof.actor());
     Ok(db.read(proof).one::<Single<Uuid>>(sql).await?.map(|Single(id)| id.into()))
 }
 

@@ -67,21 +67,20 @@ impl Sql {
     /// Several inserts as one statement, which saves a round trip each: on PostgreSQL as parts of a `WITH`,
     /// which run in no particular order, and on SQLite one after the other.
     pub(crate) fn together(inserts: Vec<Self>, backend: DbBackend) -> Self {
-        let parts = inserts.len();
+        let several = backend == DbBackend::Postgres && inserts.len() > 1;
         let mut all = Self::new("");
         for (place, insert) in inserts.into_iter().enumerate() {
-            let is_last = place + 1 == parts;
             let text = shifted(&insert.text, all.values.len());
-            all.text.push_str(&match backend {
-                DbBackend::Postgres if is_last => format!(" {text}"),
-                DbBackend::Postgres if place == 0 => format!("WITH part0 AS ({text})"),
-                DbBackend::Postgres => format!(", part{place} AS ({text})"),
-                _ if is_last => text,
-                _ => format!("{text}; "),
+            all.text.push_str(&match place {
+                0 if several => format!("WITH part0 AS ({text})"),
+                0 => text,
+                _ if several => format!(", part{place} AS ({text})"),
+                _ => format!("; {text}"),
             });
             all.values.extend(insert.values);
         }
-        all
+        // The last insert cannot follow the parts instead: it may begin with a `WITH` of its own.
+        if several { all.push(" SELECT 1") } else { all }
     }
 
     /// The statement for that database.
@@ -157,7 +156,7 @@ mod tests {
         let postgres = Sql::together(inserts(), DbBackend::Postgres);
         assert_eq!(
             postgres.text,
-            "WITH part0 AS (INSERT INTO a (x, y) VALUES ($1, $2)) INSERT INTO b SELECT $3, $4"
+            "WITH part0 AS (INSERT INTO a (x, y) VALUES ($1, $2)), part1 AS (INSERT INTO b SELECT $3, $4) SELECT 1"
         );
         let sqlite = Sql::together(inserts(), DbBackend::Sqlite);
         assert_eq!(sqlite.text, "INSERT INTO a (x, y) VALUES ($1, $2); INSERT INTO b SELECT $3, $4");

@@ -188,6 +188,8 @@ pub(crate) async fn join(
         created_at: Set(tx.now()),
         updated_at: Set(tx.now()),
     };
+    // The person may be losing another workspace at this moment.
+    tx.lock_user(user).await?;
     memberships::Entity::insert(row).exec_without_returning(tx.conn()).await?;
     tx.run(
         Sql::new("UPDATE users SET default_workspace_id = COALESCE(default_workspace_id, ")
@@ -377,6 +379,8 @@ async fn set_preference(
 /// After a person lost a workspace: the earliest other membership takes its place as the default and as the
 /// last one they were in.
 pub(crate) async fn fall_back(tx: &Tx<'_>, workspace: WorkspaceId, user: UserId) -> Result<(), Fault> {
+    // Of two losses at once the second waits here, and then sees what the first has left.
+    tx.lock_user(user).await?;
     for column in ["default_workspace_id", "last_workspace_id"] {
         tx.run(
             Sql::new(format!(

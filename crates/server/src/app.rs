@@ -221,7 +221,8 @@ impl App {
         let templates = Templates::load(PRODUCT, config.mail.templates_dir.as_deref())
             .map_err(|error| StartError::Mail(error.to_string()))?;
         let db = open_database(&mut config, seams).await?;
-        let limits = limits(&config.limits);
+        let mut limits = limits(&config.limits);
+        limits.document.introspection = config.server.introspection;
         let throttle = Arc::new(Throttle::new(&rates(&config.limits)));
         let shutdown = CancellationToken::new();
         let schema_limits = guildhall_graphql::Limits {

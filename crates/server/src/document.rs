@@ -6,10 +6,10 @@ mod guard;
 use std::sync::Arc;
 
 use async_graphql::{
-    Pos, Positioned, ServerError, Value, Variables,
+    Name, Pos, Positioned, ServerError, Value, Variables,
     parser::{
         self, parse_query,
-        types::{DocumentOperations, ExecutableDocument, OperationDefinition},
+        types::{BaseType, DocumentOperations, ExecutableDocument, OperationDefinition, VariableDefinition},
     },
 };
 use moka::sync::Cache;
@@ -112,6 +112,18 @@ pub fn missing_variables(operation: &OperationDefinition, variables: &Variables)
         .collect()
 }
 
+/// Gives null to every page size that the operation takes and the request leaves out: the two mean the same, and
+/// async-graphql, which asks for the size to know the cost, takes a variable without a value for an undeclared one.
+pub fn fill_page_sizes(operation: &OperationDefinition, variables: &mut Variables) {
+    for definition in &operation.variable_definitions {
+        let Positioned { node: VariableDefinition { name, var_type, default_value, .. }, .. } = definition;
+        let is_size = var_type.node.nullable && var_type.node.base == BaseType::Named(Name::new("Int"));
+        if is_size && default_value.is_none() {
+            variables.entry(name.node.clone()).or_insert(Value::Null);
+        }
+    }
+}
+
 /// The parser's message shows the whole offending line, up to the whole document: keep only what was expected.
 fn syntax_error(error: parser::Error) -> ServerError {
     let pos: Option<Pos> = error.positions().next();
@@ -205,6 +217,16 @@ mod tests {
         ] {
             assert_eq!(refusal(text).0, "GRAPHQL_VALIDATION_FAILED");
         }
+    }
+
+    #[test]
+    fn introspection_can_be_turned_off() {
+        let limits = DocumentLimits { introspection: false, ..DocumentLimits::default() };
+        let documents = Documents::new(limits);
+        for text in ["{__schema{types{name}}}", "{a ...f} fragment f on Query{x:__type(name:\"A\"){name}}"] {
+            assert!(documents.parse(text).unwrap_err().message.contains("introspection is turned off"));
+        }
+        documents.parse("{__typename a(b:\"__schema\")} # __type").unwrap();
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::ClientInfo,
-    document::{Documents, missing_variables},
+    document::{Documents, fill_page_sizes, missing_variables},
     errors::{self, Code, coded},
     identify::{Identify, Identity, Refused},
     limits::Limits,
@@ -121,7 +121,7 @@ impl Gateway {
 
     fn try_prepare(
         &self,
-        envelope: Envelope,
+        mut envelope: Envelope,
         caller: Caller,
         id: &RequestId,
     ) -> Result<Call, Vec<ServerError>> {
@@ -131,6 +131,7 @@ impl Gateway {
         if !missing.is_empty() {
             return Err(missing);
         }
+        fill_page_sizes(operation, &mut envelope.variables);
         let kind = operation.ty;
         let subscription = (kind == OperationType::Subscription).then(|| {
             let mut rehearsal = Request::new("").variables(envelope.variables.clone());

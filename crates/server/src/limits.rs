@@ -41,6 +41,8 @@ pub struct DocumentLimits {
     pub expanded_tokens: usize,
     /// Memory for parsed documents, in bytes (an estimate).
     pub cache_bytes: u64,
+    /// Whether a document may ask for the schema. The executor alone would answer null in its place, without an error.
+    pub introspection: bool,
 }
 
 /// Bounds of a graphql-transport-ws connection.
@@ -87,6 +89,7 @@ impl Default for DocumentLimits {
             spreads: 1_000,
             expanded_tokens: 20_000,
             cache_bytes: 16 * 1024 * 1024,
+            introspection: true,
         }
     }
 }

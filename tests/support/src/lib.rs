@@ -1,7 +1,6 @@
 //! What the tests stand on: fresh databases, a mail server, a running Guildhall, and people who use it.
 //!
 //! Everything goes over real loopback sockets. Knows how to ask; refuses to know which answer is right.
-#![expect(clippy::missing_panics_doc, reason = "a test's helper may stop the test where it stands")]
 
 pub mod actor;
 pub mod answer;

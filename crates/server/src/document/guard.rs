@@ -37,6 +37,13 @@ pub fn check(text: &str, limits: &DocumentLimits) -> Result<usize, ServerError> 
             let message = format!("The document may have {} tokens, it has {tokens}.", limits.tokens);
             return Err(coded(Code::QueryTooComplex, message, Some(position(text, start))));
         }
+        // Names that begin so are the specification's own, so nothing else can be called that.
+        if let Token::Name(name @ ("__schema" | "__type")) = token
+            && !limits.introspection
+        {
+            let message = format!("“{name}” is not answered: introspection is turned off here.");
+            return Err(coded(Code::ValidationFailed, message, Some(position(text, start))));
+        }
         before = match (before, token) {
             (Before::Definition, Token::Name("fragment")) => Before::FragmentName,
             (Before::Definition, Token::Name("query" | "mutation" | "subscription") | Token::Open) => {

@@ -1,0 +1,408 @@
+//! Every root field lets in exactly those whom its directive and the permission catalogue name. Knows one document per
+//! root field; refuses to know who may use it: that is predicted from the schema and the domain's rules.
+
+use async_graphql::{
+    Value,
+    parser::{
+        parse_schema,
+        types::{FieldDefinition, TypeDefinition, TypeKind, TypeSystemDefinition},
+    },
+};
+use guildhall_domain::access::{
+    OrganizationPolicy, OrganizationRole, Permission, PermissionSet, SystemRole, WorkspaceCreation,
+    catalog::Scope,
+};
+use guildhall_tests::{Actor, Answer, App, Workspace, both_databases, subscription::End};
+use serde_json::json;
+
+both_databases!(
+    App::start,
+    every_root_field_lets_in_whom_its_directive_names,
+    who_creates_workspaces_is_the_policy_s_choice,
+    nested_lists_ask_for_a_permission_of_their_own,
+);
+
+/// The types of the schema.
+pub(crate) fn types() -> Vec<TypeDefinition> {
+    let document = parse_schema(guildhall_graphql::sdl()).expect("the schema can be parsed");
+    let definitions = document.definitions.into_iter();
+    definitions
+        .filter_map(|definition| match definition {
+            TypeSystemDefinition::Type(of) => Some(of.node),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A field of a root, with the operation type it belongs to.
+pub(crate) struct RootField {
+    /// `query`, `mutation` or `subscription`.
+    pub(crate) operation: &'static str,
+    pub(crate) definition: FieldDefinition,
+}
+
+impl RootField {
+    pub(crate) fn name(&self) -> &str {
+        self.definition.name.node.as_str()
+    }
+
+    fn guard(&self) -> Guard {
+        let guards = self.definition.directives.iter().filter_map(|directive| {
+            Some(match directive.node.name.node.as_str() {
+                "anonymous" => Guard::Anonymous,
+                "signedIn" => Guard::SignedIn,
+                "authorize" => {
+                    let Value::String(name) = &directive.node.get_argument("permission")?.node else {
+                        panic!("{}: a permission is a text", self.name())
+                    };
+                    let wire = name.to_lowercase().replace('_', ".");
+                    let permission = Permission::from_name(&wire);
+                    Guard::Authorize(
+                        permission.unwrap_or_else(|| panic!("{}: no permission {name}", self.name())),
+                    )
+                }
+                _ => return None,
+            })
+        });
+        let [guard] = guards.collect::<Vec<_>>()[..] else { panic!("{} needs one guard", self.name()) };
+        guard
+    }
+}
+
+/// Every field that a client can begin with.
+pub(crate) fn root_fields() -> Vec<RootField> {
+    let roots = types().into_iter().filter_map(|of| {
+        let operation = match of.name.node.as_str() {
+            "Query" => "query",
+            "Mutation" => "mutation",
+            "Subscription" => "subscription",
+            _ => return None,
+        };
+        let TypeKind::Object(object) = of.kind else { panic!("a root is an object") };
+        Some(object.fields.into_iter().map(move |field| RootField { operation, definition: field.node }))
+    });
+    roots.flatten().collect()
+}
+
+#[derive(Clone, Copy)]
+enum Guard {
+    Anonymous,
+    SignedIn,
+    Authorize(Permission),
+}
+
+/// What a guard says to somebody.
+#[derive(Clone, Debug, PartialEq)]
+enum Verdict {
+    Unauthenticated,
+    /// As if it did not exist: `NOT_FOUND`, or null where null is an answer.
+    Unseen,
+    Forbidden,
+    /// Whatever the operation itself says then.
+    Passes,
+    /// No word of a guard.
+    Strange(String),
+}
+
+impl Verdict {
+    fn of_code(code: &str) -> Self {
+        match code {
+            "UNAUTHENTICATED" => Self::Unauthenticated,
+            "NOT_FOUND" => Self::Unseen,
+            "FORBIDDEN" => Self::Forbidden,
+            other => Self::Strange(other.to_owned()),
+        }
+    }
+}
+
+/// Somebody, and what of them the rules ask.
+struct Person {
+    what: &'static str,
+    actor: Actor,
+    is_signed_in: bool,
+    organization_role: Option<OrganizationRole>,
+    role: Option<SystemRole>,
+}
+
+impl Person {
+    fn judge(held: PermissionSet, sight: Permission, needed: Permission) -> Verdict {
+        if !held.holds(sight) {
+            Verdict::Unseen
+        } else if held.holds(needed) {
+            Verdict::Passes
+        } else {
+            Verdict::Forbidden
+        }
+    }
+
+    fn predict(&self, guard: Guard, policy: &OrganizationPolicy) -> Verdict {
+        match guard {
+            Guard::Anonymous => Verdict::Passes,
+            _ if !self.is_signed_in => Verdict::Unauthenticated,
+            Guard::SignedIn => Verdict::Passes,
+            Guard::Authorize(permission) => match permission.scope() {
+                Scope::Workspace => {
+                    let role = self.role.map(SystemRole::permissions);
+                    let held = policy.in_workspace(role, self.organization_role);
+                    Self::judge(held, Permission::WorkspaceView, permission)
+                }
+                Scope::Organization => {
+                    let administers = self.role == Some(SystemRole::Admin);
+                    let held = policy.in_organization(self.organization_role, administers);
+                    Self::judge(held, Permission::OrganizationView, permission)
+                }
+            },
+        }
+    }
+
+    /// What the server says. `predicted` only decides how long to listen to a subscription.
+    async fn ask(&self, field: &RootField, rest: &str, predicted: &Verdict) -> Verdict {
+        let (name, operation) = (field.name(), field.operation);
+        let document = format!("{operation} {{ {name}{rest} }}");
+        if operation == "subscription" {
+            let mut subscription = self.actor.subscribe(&document, json!({})).await;
+            if *predicted == Verdict::Passes {
+                subscription.no_event_for(150).await;
+                return Verdict::Passes;
+            }
+            let heard = heard(field, &subscription.next().await);
+            assert_eq!(subscription.ended().await, End::Complete, "{} on {name}", self.what);
+            return heard;
+        }
+        // Signing out takes the session along, and others still need it.
+        let answer = if name == "signOut" && self.is_signed_in {
+            self.actor.again().await.query(&document, json!({})).await
+        } else {
+            self.actor.query(&document, json!({})).await
+        };
+        heard(field, &answer)
+    }
+}
+
+fn heard(field: &RootField, answer: &Answer) -> Verdict {
+    let name = field.name();
+    let guarded = matches!(field.guard(), Guard::Authorize(_));
+    match answer.errors() {
+        [] if guarded && answer.data(&format!("/{name}")).is_null() => Verdict::Unseen,
+        [] => Verdict::Passes,
+        [error] if error["path"] == json!([name]) => Verdict::of_code(answer.code()),
+        _ => Verdict::Strange(answer.to_string()),
+    }
+}
+
+/// Everybody, and what they are asked about: an organization with a workspace in it.
+#[derive(Default)]
+struct Cast {
+    people: Vec<Person>,
+    organization: String,
+    workspace: (String, String),
+    /// A second workspace with the same members in the same roles, for leaving.
+    attic: String,
+    /// Somebody's membership of the workspace, as a Viewer.
+    member: String,
+}
+
+impl Cast {
+    async fn assemble(app: &App) -> Self {
+        // Whoever set the instance up owns an organization, and is a stranger to this one.
+        let ada = app.set_up().await;
+        let olga = app.stranger("olga@example.org", "Olga").await;
+        let (lab, attic) = (olga.workspace("Lab").await, olga.workspace("Attic").await);
+        let mut people = vec![
+            Person::new("anonymous", app.anonymous(), None, None).signed_out(),
+            Person::new("a stranger", ada, None, None),
+        ];
+        let members = [("a viewer", "Vera"), ("an editor", "Edda"), ("an admin", "Adam")];
+        for ((what, name), role) in members.into_iter().zip(SystemRole::ALL) {
+            let actor = app.member(&lab, role, name).await;
+            join(&attic, &actor, role).await;
+            people.push(Person::new(what, actor, Some(OrganizationRole::Member), Some(role)));
+        }
+        let orla = app.member(&lab, SystemRole::Viewer, "Orla").await;
+        let orla_is = format!("WHERE user_id = {}", app.literal(&orla.id));
+        app.sql(&format!("UPDATE organization_members SET role = 'ADMIN' {orla_is}")).await;
+        app.sql(&format!("DELETE FROM memberships {orla_is}")).await;
+        people.push(Person::new("an admin of the organization", orla, Some(OrganizationRole::Admin), None));
+        let gone = app.member(&lab, SystemRole::Admin, "Rita").await;
+        gone.mutate("signOut", json!(null), "").await.ok();
+        people.push(Person::new("somebody signed out", gone, None, None).signed_out());
+        let barred = app.member(&lab, SystemRole::Admin, "Bert").await;
+        app.sql(&format!("UPDATE users SET status = 'DISABLED' WHERE id = {}", app.literal(&barred.id)))
+            .await;
+        people.push(Person::new("somebody disabled", barred, None, None).signed_out());
+        app.member(&lab, SystemRole::Viewer, "Dora").await;
+        let members = format!(
+            r#"{{ workspace(name: "{}") {{ members(search: "dora") {{ nodes {{ id }} }} }} }}"#,
+            lab.name
+        );
+        let member =
+            olga.query(&members, json!({})).await.ok().text("/workspace/members/nodes/0/id").to_owned();
+        let organization = olga.id.replace("usr_", "org_");
+        let owner = Some(OrganizationRole::Owner);
+        people.push(Person::new("an owner of the organization", olga, owner, Some(SystemRole::Admin)));
+        Self { people, organization, workspace: (lab.id, lab.name), attic: attic.id, member }
+    }
+
+    /// What follows the name of each root field. Changes either leave everything as it was, or are of something made
+    /// for them, or are refused by a rule behind the guard; `turn` makes addresses that are used once.
+    fn documents(&self, turn: &str) -> Vec<(&'static str, String)> {
+        let Self { organization, workspace: (workspace, name), attic, member, .. } = self;
+        let nobody = "0193a1b2c3d47e8f9012345678901234";
+        let of_workspace = format!(r#"workspaceId: "{workspace}""#);
+        let change = |input: String| format!("(input: {{ {input} }}) {{ userErrors {{ message }} }}");
+        vec![
+            ("invitationByToken", r#"(token: "guessed") { id }"#.to_owned()),
+            ("node", format!(r#"(id: "{workspace}") {{ id }}"#)),
+            ("nodes", format!(r#"(ids: ["{workspace}", "{member}"]) {{ id }}"#)),
+            ("searchUsers", format!(r#"({of_workspace}, query: "dora") {{ id }}"#)),
+            ("viewer", " { user { id } }".to_owned()),
+            ("workspace", format!(r#"(name: "{name}") {{ id }}"#)),
+            ("workspaceNameAvailability", format!(r#"(name: "{name}") {{ isAvailable }}"#)),
+            ("acceptInvitation", change(r#"token: "guessed""#.to_owned())),
+            ("changePassword", change(r#"currentPassword: "guessed", newPassword: "granite otter 9 violin""#.to_owned())),
+            ("createWorkspace", change(format!(r#"organizationId: "{organization}", displayName: "Den""#))),
+            ("declineInvitation", change(r#"token: "guessed""#.to_owned())),
+            ("describeWorkspace", change(format!(r##"{of_workspace}, description: "# Lab""##))),
+            ("inviteMember", change(format!(r#"{of_workspace}, role: "VIEWER", email: "{turn}@example.org""#))),
+            (
+                "inviteMembers",
+                change(format!(r#"{of_workspace}, invitees: [{{ role: "VIEWER", email: "{turn}.too@example.org" }}]"#)),
+            ),
+            ("leaveWorkspace", change(format!(r#"workspaceId: "{attic}""#))),
+            ("refreshSession", change(r#"refreshToken: "guessed""#.to_owned())),
+            ("register", change(r#"token: "guessed", displayName: "Eve", password: "granite otter 9 violin""#.to_owned())),
+            ("removeMember", change(format!(r#"{of_workspace}, memberId: "mbr_{nobody}""#))),
+            ("resendInvitation", change(format!(r#"{of_workspace}, invitationId: "inv_{nobody}""#))),
+            ("revokeInvitation", change(format!(r#"{of_workspace}, invitationId: "inv_{nobody}""#))),
+            ("revokeSession", change(format!(r#"sessionId: "ses_{nobody}""#))),
+            ("setDefaultWorkspace", change(of_workspace.clone())),
+            (
+                "setUp",
+                change(
+                    r#"token: "guessed", email: "eve@example.org", displayName: "Eve", organizationName: "Eve",
+                       password: "granite otter 9 violin""#
+                        .to_owned(),
+                ),
+            ),
+            ("signIn", change(r#"email: "ada@example.org", password: "guessed""#.to_owned())),
+            ("signOut", " { userErrors { message } }".to_owned()),
+            ("switchWorkspace", change(of_workspace.clone())),
+            ("updateMemberRole", change(format!(r#"{of_workspace}, memberId: "{member}", role: "VIEWER""#))),
+            ("updateProfile", change(r#"displayName: "Somebody""#.to_owned())),
+            ("updateWorkspace", change(format!(r#"{of_workspace}, displayName: "Lab""#))),
+            ("invitationStatusChanged", format!("({of_workspace}) {{ cursor }}")),
+            ("viewerInvitationChanged", " { cursor }".to_owned()),
+        ]
+    }
+
+    /// Has everybody try the fields, and notes whoever hears something else than predicted.
+    async fn compare(&self, policy: &OrganizationPolicy, only: impl Fn(&RootField) -> bool) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let fields: Vec<_> = root_fields().into_iter().filter(only).collect();
+        for (turn, person) in self.people.iter().enumerate() {
+            let documents = self.documents(&format!("guest{turn}"));
+            for field in &fields {
+                let (_, rest) = documents.iter().find(|(name, _)| *name == field.name()).unwrap();
+                let predicted = person.predict(field.guard(), policy);
+                let heard = person.ask(field, rest, &predicted).await;
+                if heard != predicted {
+                    wrong.push(format!(
+                        "{} on {}: {heard:?} instead of {predicted:?}",
+                        person.what,
+                        field.name()
+                    ));
+                }
+            }
+        }
+        wrong
+    }
+}
+
+impl Person {
+    fn new(
+        what: &'static str,
+        actor: Actor,
+        organization_role: Option<OrganizationRole>,
+        role: Option<SystemRole>,
+    ) -> Self {
+        Self { what, actor, is_signed_in: true, organization_role, role }
+    }
+
+    fn signed_out(self) -> Self {
+        Self { is_signed_in: false, ..self }
+    }
+}
+
+/// Makes somebody who has an account a member of another workspace.
+async fn join(workspace: &Workspace, actor: &Actor, role: SystemRole) {
+    let invited = workspace.admin.invite(workspace, &actor.email, role.key()).await.ok();
+    let input = json!({ "invitationId": invited.data("/inviteMember/invitation/id") });
+    actor.mutate("acceptInvitation", input, "").await.ok();
+}
+
+#[test]
+fn every_root_field_has_a_document_here() {
+    let fields = root_fields();
+    let documents = Cast::default().documents("");
+    let missing: Vec<_> = fields
+        .iter()
+        .map(RootField::name)
+        .filter(|field| documents.iter().all(|(name, _)| name != field))
+        .collect();
+    assert!(missing.is_empty(), "write a document in Cast::documents for: {missing:?}");
+    let stale: Vec<_> = documents
+        .iter()
+        .map(|(name, _)| name)
+        .filter(|name| fields.iter().all(|field| field.name() != **name))
+        .collect();
+    assert!(stale.is_empty(), "these are no root fields any more: {stale:?}");
+}
+
+async fn every_root_field_lets_in_whom_its_directive_names(app: App) {
+    let cast = Cast::assemble(&app).await;
+    let wrong = cast.compare(&OrganizationPolicy::default(), |_| true).await;
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+async fn who_creates_workspaces_is_the_policy_s_choice(app: App) {
+    let cast = Cast::assemble(&app).await;
+    // Last comes what makes admins of everybody.
+    for creation in [
+        WorkspaceCreation::OrganizationAdmins,
+        WorkspaceCreation::WorkspaceAdmins,
+        WorkspaceCreation::AnyMember,
+    ] {
+        app.sql(&format!("UPDATE organizations SET workspace_creation = '{}'", creation.word())).await;
+        let policy = OrganizationPolicy { workspace_creation: creation, ..OrganizationPolicy::default() };
+        let wrong = cast.compare(&policy, |field| field.name() == "createWorkspace").await;
+        assert!(wrong.is_empty(), "{creation:?}: {wrong:#?}");
+    }
+}
+
+async fn nested_lists_ask_for_a_permission_of_their_own(app: App) {
+    let cast = Cast::assemble(&app).await;
+    for visibility in guildhall_domain::access::MemberListVisibility::ALL {
+        app.sql(&format!("UPDATE organizations SET member_list_visibility = '{}'", visibility.word())).await;
+        let policy =
+            OrganizationPolicy { member_list_visibility: *visibility, ..OrganizationPolicy::default() };
+        for person in cast.people.iter().filter(|person| person.is_signed_in) {
+            for (list, permission) in
+                [("members", Permission::MembersView), ("invitations", Permission::InvitationsView)]
+            {
+                let document =
+                    format!(r#"{{ workspace(name: "{}") {{ {list} {{ totalCount }} }} }}"#, cast.workspace.1);
+                let answer = person.actor.query(&document, json!({})).await;
+                let heard = match answer.errors() {
+                    [] if answer.data("/workspace").is_null() => Verdict::Unseen,
+                    [] => Verdict::Passes,
+                    _ => {
+                        assert!(answer.data(&format!("/workspace/{list}")).is_null(), "{answer}");
+                        Verdict::of_code(answer.code())
+                    }
+                };
+                let predicted = person.predict(Guard::Authorize(permission), &policy);
+                assert_eq!(heard, predicted, "{} on {list} with {visibility:?}: {answer}", person.what);
+            }
+        }
+    }
+}
