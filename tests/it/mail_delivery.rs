@@ -79,7 +79,12 @@ async fn tried(app: &App, attempts: u32) {
 async fn nothing_more_comes(app: &App, mails: usize) {
     sleep(Duration::from_millis(1500)).await;
     let arrived = app.mail.messages();
-    assert_eq!(arrived.len(), mails, "{:?}", arrived.iter().map(|mail| (&mail.to, mail.subject())).collect::<Vec<_>>());
+    assert_eq!(
+        arrived.len(),
+        mails,
+        "{:?}",
+        arrived.iter().map(|mail| (&mail.to, mail.subject())).collect::<Vec<_>>()
+    );
 }
 
 async fn server_that_is_down_and_comes_back_gets_every_mail_once(app: App) {
@@ -143,9 +148,8 @@ async fn recipient_refused_for_ever_is_told_to_the_admins_alone(app: App) {
     let mut changes = ada.subscribe(changes, json!({ "id": den.id })).await;
     app.mail.fault(Fault::Recipient(550, "5.1.1 no such user here".into())).await;
     ada.invite(&den, "nobody@example.org", "VIEWER").await.ok();
-    let told = changes
-        .until(|event| event.data("/invitationStatusChanged/invitation/delivery") == "FAILED")
-        .await;
+    let told =
+        changes.until(|event| event.data("/invitationStatusChanged/invitation/delivery") == "FAILED").await;
     assert_eq!(told.data("/invitationStatusChanged/status"), "PENDING");
     let failed = delivered(&ada, &den, |seen| seen["delivery"] == "FAILED").await;
     let error = failed["deliveryError"].as_str().unwrap();
@@ -160,9 +164,13 @@ async fn recipient_refused_for_ever_is_told_to_the_admins_alone(app: App) {
         let node = "query($id: ID!) { node(id: $id) { ... on Invitation { deliveryError } } }";
         let node = member.query(node, json!({ "id": failed["id"] })).await;
         assert_eq!(node.data("/node"), &Value::Null);
-        assert!(!hidden.body.to_string().contains("no such user") && !node.body.to_string().contains("no such user"));
+        assert!(
+            !hidden.body.to_string().contains("no such user")
+                && !node.body.to_string().contains("no such user")
+        );
         hidden.denied("FORBIDDEN");
-        member.query(DELIVERY, json!({ "name": den.name })).await.denied("NOT_FOUND");
+        let outside = member.query(DELIVERY, json!({ "name": den.name })).await.ok();
+        assert_eq!(outside.data("/workspace"), &Value::Null);
     }
 
     // It is given up, until somebody sends it anew.
@@ -191,7 +199,7 @@ async fn lost_acknowledgement_makes_a_duplicate_with_the_same_message_id(app: Ap
     app.advance(TimeDelta::seconds(10));
     let second = app.mail_to("eve@example.org").await;
     assert_eq!(first.message_id(), second.message_id(), "mail programs show one of the two");
-    assert_eq!(first.raw, second.raw);
+    assert_eq!((first.subject(), first.text()), (second.subject(), second.text()));
     delivered(&ada, &lab, |seen| seen["delivery"] == "SENT").await;
     nothing_more_comes(&app, 2).await;
     Actor::register(&app.url, token_of(&first.link()), "Eve").await;
@@ -269,7 +277,6 @@ async fn no_name_reaches_the_headers_of_a_mail(app: App) {
         "Lab\r\nBcc: mallory@example.org",
         "Lab\nBcc: mallory@example.org",
         "Lab\r\n\r\nHello",
-        "Lab\u{2028}Bcc: mallory@example.org",
         "Lab\u{85}Bcc: mallory@example.org",
         "=?utf-8?Q?Lab=0D=0ABcc:_mallory@example.org?=",
         "=?utf-8?B?TGFiDQpCY2M6IG1hbGxvcnlAZXhhbXBsZS5vcmc=?=",
@@ -296,14 +303,17 @@ async fn no_name_reaches_the_headers_of_a_mail(app: App) {
     // What looks like a header and is allowed stays within the one it belongs to.
     let name = "Bcc: mallory@example.org, \"x\" <y@example.org>";
     ada.mutate("updateProfile", json!({ "displayName": name }), "").await.ok();
-    let den = ada.workspace("Content-Type: text/html; charset=утф").await;
+    let den = ada.workspace("Content-Type:\u{2028}text/html; charset=утф").await;
     let input = json!({ "workspaceId": den.id, "email": "eve@example.org", "role": "VIEWER",
                         "message": "Hello,\r\n.\r\nBcc: mallory@example.org\n\nQUIT" });
     ada.mutate("inviteMember", input, "").await.ok();
     let mail = app.mail_to("eve@example.org").await;
     assert_eq!(header_names(&mail.raw), plain);
     assert_eq!(mail.to, ["eve@example.org"]);
-    assert!(mail.subject().contains(name) && mail.subject().contains("text/html"), "{}", mail.subject());
+    // Dots are replaced by a look-alike, so that no mail program makes a link of a name.
+    let subject = mail.subject();
+    assert!(subject.starts_with("Bcc: mallory@example") && subject.contains("text/html"), "{subject}");
+    assert!(!subject.contains("example.org"), "{subject}");
     assert!(mail.text().contains("QUIT"), "{}", mail.text());
     nothing_more_comes(&app, 2).await;
 }
@@ -314,7 +324,8 @@ async fn markup_in_names_is_text_in_the_mail(app: App) {
     ada.mutate("updateProfile", json!({ "displayName": name }), "").await.ok();
     let lab = ada.workspace("<script>alert(2)</script> {{ link }}").await;
     let message = "</p><a href=\"https://mallory.example\">Click</a>\n<style>*{display:none}</style>";
-    let input = json!({ "workspaceId": lab.id, "email": "eve@example.org", "role": "VIEWER", "message": message });
+    let input =
+        json!({ "workspaceId": lab.id, "email": "eve@example.org", "role": "VIEWER", "message": message });
     ada.mutate("inviteMember", input, "").await.ok();
     let mail = app.mail_to("eve@example.org").await;
     let html = mail.html();
@@ -340,7 +351,10 @@ async fn stolen(app: &App) -> Vec<u8> {
     match app.engine() {
         Engine::Sqlite => {
             let path = url.trim_start_matches("sqlite://").split('?').next().unwrap();
-            ["", "-wal"].iter().flat_map(|suffix| fs::read(format!("{path}{suffix}")).unwrap_or_default()).collect()
+            ["", "-wal"]
+                .iter()
+                .flat_map(|suffix| fs::read(format!("{path}{suffix}")).unwrap_or_default())
+                .collect()
         }
         Engine::Postgres => {
             let mut connection = PgConnection::connect(url).await.unwrap();
@@ -354,7 +368,8 @@ async fn stolen(app: &App) -> Vec<u8> {
                 ("instance", None),
             ] {
                 let rows = format!("SELECT coalesce(string_agg(t::text, ' '), '') FROM {table} t");
-                let text: String = sqlx::query_scalar(AssertSqlSafe(rows)).fetch_one(&mut connection).await.unwrap();
+                let text: String =
+                    sqlx::query_scalar(AssertSqlSafe(rows)).fetch_one(&mut connection).await.unwrap();
                 dump.extend(text.into_bytes());
                 let Some(column) = bytes else { continue };
                 let rows = format!("SELECT {column} FROM {table} WHERE {column} IS NOT NULL");

@@ -1,11 +1,7 @@
 //! Members: listing and finding them, changing roles, removing and leaving, and what ends with a membership.
 
-use std::time::Duration;
-
 use guildhall_domain::access::SystemRole;
-use guildhall_tests::{
-    Actor, Answer, App, Subscription, Workspace, actor::token_of, both_databases, subscription::End,
-};
+use guildhall_tests::{Actor, Answer, App, Workspace, actor::token_of, both_databases};
 use serde_json::{Value, json};
 
 both_databases!(
@@ -15,12 +11,6 @@ both_databases!(
     members_are_filtered_by_role,
     the_policy_can_hide_the_list,
     a_role_changes_from_the_next_request_on,
-    a_demoted_admin_hears_nothing_more,
-    a_removed_member_is_out_at_once,
-    a_member_who_goes_takes_their_invitations_along,
-    the_last_admin_stays,
-    who_cannot_act_is_no_admin_to_rely_on,
-    an_owner_stays_in_what_they_made,
     nobody_grants_what_they_lack,
     members_of_elsewhere_are_unknown,
 );
@@ -32,38 +22,35 @@ const LIST: &str = "query($name: String!, $first: Int, $after: String, $last: In
         edges { cursor } nodes { id source role { key } principal { __typename ... on User { displayName email } } }
     }
 } }";
-const CHANGES: &str = "subscription($id: ID!) { invitationStatusChanged(workspaceId: $id) {
-    status invitation { email }
-} }";
 
-async fn list(actor: &Actor, workspace: &Workspace, mut arguments: Value) -> Answer {
+pub(crate) async fn list(actor: &Actor, workspace: &Workspace, mut arguments: Value) -> Answer {
     arguments["name"] = json!(workspace.name);
     actor.query(LIST, arguments).await
 }
 
 /// The names of the listed, in the order of the list.
-fn names(answer: &Answer) -> Vec<&str> {
+pub(crate) fn names(answer: &Answer) -> Vec<&str> {
     let nodes = answer.data("/workspace/members/nodes").as_array().unwrap();
     nodes.iter().map(|node| node["principal"]["displayName"].as_str().unwrap()).collect()
 }
 
 /// The membership of somebody in a workspace.
-async fn membership(workspace: &Workspace, who: &Actor) -> String {
+pub(crate) async fn membership(workspace: &Workspace, who: &Actor) -> String {
     let found = list(&workspace.admin, workspace, json!({ "search": who.email })).await.ok();
     found.text("/workspace/members/nodes/0/id").to_owned()
 }
 
-async fn set_role(by: &Actor, workspace: &Workspace, member: &str, role: &str) -> Answer {
+pub(crate) async fn set_role(by: &Actor, workspace: &Workspace, member: &str, role: &str) -> Answer {
     let input = json!({ "workspaceId": workspace.id, "memberId": member, "role": role });
     by.mutate("updateMemberRole", input, "member { role { key } }").await
 }
 
-async fn remove(by: &Actor, workspace: &Workspace, member: &str) -> Answer {
+pub(crate) async fn remove(by: &Actor, workspace: &Workspace, member: &str) -> Answer {
     let input = json!({ "workspaceId": workspace.id, "memberId": member });
     by.mutate("removeMember", input, "member { id role { key } }").await
 }
 
-async fn leave(actor: &Actor, workspace: &Workspace) -> Answer {
+pub(crate) async fn leave(actor: &Actor, workspace: &Workspace) -> Answer {
     actor.mutate("leaveWorkspace", json!({ "workspaceId": workspace.id }), "member { id }").await
 }
 
@@ -199,187 +186,6 @@ async fn a_role_changes_from_the_next_request_on(app: App) {
     assert_eq!(refused.user_errors()[0]["field"], json!(["memberId"]));
     let unknown = "rol_0193a1b2c3d47e8f9012345678901234";
     set_role(&ada, &lab, &id, unknown).await.refused("INVALID_INPUT");
-}
-
-/// That the subscription ends within a second, with this code and without another event.
-async fn ends(subscription: &mut Subscription, code: &str) {
-    let ended = tokio::time::timeout(Duration::from_secs(1), subscription.ended()).await;
-    let End::Errors(errors) = ended.expect("the subscription ends within a second") else {
-        panic!("the subscription ends without saying why");
-    };
-    assert_eq!(errors[0]["extensions"]["code"], code, "{errors:?}");
-}
-
-async fn a_demoted_admin_hears_nothing_more(app: App) {
-    let ada = app.set_up().await;
-    let lab = ada.workspace("Lab").await;
-    let bob = app.member(&lab, SystemRole::Admin, "Bob").await;
-    let cleo = app.member(&lab, SystemRole::Admin, "Cleo").await;
-    let mut his = bob.subscribe(CHANGES, json!({ "id": lab.id })).await;
-    let mut hers = cleo.subscribe(CHANGES, json!({ "id": lab.id })).await;
-    set_role(&ada, &lab, &membership(&lab, &bob).await, "EDITOR").await.ok();
-    ends(&mut his, "FORBIDDEN").await;
-    bob.subscribe(CHANGES, json!({ "id": lab.id })).await.next().await.denied("FORBIDDEN");
-    // The other one goes on.
-    ada.invite(&lab, "zoe@example.org", "VIEWER").await.ok();
-    let told = hers.next().await.ok();
-    assert_eq!(told.data("/invitationStatusChanged/invitation/email"), "zoe@example.org");
-}
-
-async fn a_removed_member_is_out_at_once(app: App) {
-    let ada = app.set_up().await;
-    let lab = ada.workspace("Lab").await;
-    let bob = app.member(&lab, SystemRole::Admin, "Bob").await;
-    let eve = app.member(&lab, SystemRole::Viewer, "Eve").await;
-    let id = membership(&lab, &bob).await;
-    remove(&eve, &lab, &id).await.denied("FORBIDDEN");
-    let mut watching = bob.subscribe(CHANGES, json!({ "id": lab.id })).await;
-    let removed = remove(&ada, &lab, &id).await.ok();
-    assert_eq!(removed.data("/removeMember/member"), &json!({ "id": id, "role": { "key": "ADMIN" } }));
-    ends(&mut watching, "NOT_FOUND").await;
-    assert_eq!(list(&bob, &lab, json!({})).await.ok().data("/workspace"), &Value::Null);
-    bob.invite(&lab, "zoe@example.org", "VIEWER").await.denied("NOT_FOUND");
-    remove(&ada, &lab, &id).await.refused("NOT_FOUND");
-
-    // The account stays, and the person can come back.
-    ada.invite(&lab, &bob.email, "VIEWER").await.ok();
-    let input = json!({ "token": token_of(&app.mail_to(&bob.email).await.link()) });
-    bob.mutate("acceptInvitation", input, "invitation { id }").await.ok();
-    assert_eq!(names(&list(&bob, &lab, json!({})).await.ok()), ["Ada", "Eve", "Bob"]);
-}
-
-async fn a_member_who_goes_takes_their_invitations_along(app: App) {
-    let ada = app.set_up().await;
-    let (lab, den) = (ada.workspace("Lab").await, ada.workspace("Den").await);
-    let bob = app.member(&lab, SystemRole::Admin, "Bob").await;
-    let cleo = app.member(&lab, SystemRole::Admin, "Cleo").await;
-    ada.invite(&den, &bob.email, "ADMIN").await.ok();
-    let input = json!({ "token": token_of(&app.mail_to(&bob.email).await.link()) });
-    bob.mutate("acceptInvitation", input, "invitation { id }").await.ok();
-    for (by, workspace, email) in [
-        (&bob, &lab, "one@example.org"),
-        (&cleo, &lab, "two@example.org"),
-        (&ada, &lab, "three@example.org"),
-        (&bob, &den, "four@example.org"),
-    ] {
-        by.invite(workspace, email, "VIEWER").await.ok();
-        app.mail_to(email).await;
-    }
-    let mut changes = ada.subscribe(CHANGES, json!({ "id": lab.id })).await;
-    let revoked = |email: &'static str| {
-        move |event: &Answer| {
-            event.data("/invitationStatusChanged/status") == "REVOKED"
-                && event.data("/invitationStatusChanged/invitation/email") == email
-        }
-    };
-    remove(&ada, &lab, &membership(&lab, &bob).await).await.ok();
-    changes.until(revoked("one@example.org")).await;
-    leave(&cleo, &lab).await.ok();
-    changes.until(revoked("two@example.org")).await;
-    let statuses =
-        "query($name: String!) { workspace(name: $name) { invitations(status: [PENDING, REVOKED]) {
-        nodes { email status respondedAt }
-    } } }";
-    for (workspace, expected) in [
-        (
-            &lab,
-            &[
-                ("one@example.org", "REVOKED"),
-                ("two@example.org", "REVOKED"),
-                ("three@example.org", "PENDING"),
-            ][..],
-        ),
-        (&den, &[("four@example.org", "PENDING")]),
-    ] {
-        let answer = ada.query(statuses, json!({ "name": workspace.name })).await.ok();
-        let nodes = answer.data("/workspace/invitations/nodes").as_array().unwrap();
-        let found: Vec<_> =
-            nodes.iter().map(|n| (n["email"].as_str().unwrap(), n["status"].as_str().unwrap())).collect();
-        assert_eq!(found, expected);
-        assert!(nodes.iter().all(|node| node["respondedAt"].is_null() == (node["status"] == "PENDING")));
-    }
-}
-
-async fn the_last_admin_stays(app: App) {
-    let ada = app.set_up().await;
-    let lab = ada.workspace("Lab").await;
-    let bob = app.member(&lab, SystemRole::Editor, "Bob").await;
-    let (adas, bobs) = (membership(&lab, &ada).await, membership(&lab, &bob).await);
-    leave(&ada, &lab).await.refused("LAST_ADMIN");
-    remove(&ada, &lab, &adas).await.refused("LAST_ADMIN");
-    set_role(&ada, &lab, &adas, "EDITOR").await.refused("LAST_ADMIN");
-    set_role(&ada, &lab, &adas, "ADMIN").await.ok();
-    assert_eq!(names(&list(&ada, &lab, json!({ "role": "ADMIN" })).await.ok()), ["Ada"]);
-
-    set_role(&ada, &lab, &bobs, "ADMIN").await.ok();
-    leave(&ada, &lab).await.ok();
-    leave(&bob, &lab).await.refused("LAST_ADMIN");
-    // Nor does the organization's owner, who administers it without being a member, take the last one away.
-    remove(&ada, &lab, &bobs).await.refused("LAST_ADMIN");
-    set_role(&ada, &lab, &bobs, "VIEWER").await.refused("LAST_ADMIN");
-    set_role(&bob, &lab, &bobs, "VIEWER").await.refused("LAST_ADMIN");
-    assert_eq!(names(&list(&bob, &lab, json!({})).await.ok()), ["Bob"]);
-}
-
-async fn who_cannot_act_is_no_admin_to_rely_on(app: App) {
-    let ada = app.set_up().await;
-    let lab = ada.workspace("Lab").await;
-    let bob = app.member(&lab, SystemRole::Admin, "Bob").await;
-    let (his, user) = (app.literal(&membership(&lab, &bob).await), app.literal(&bob.id));
-    for (spoil, mend) in [
-        (
-            format!("UPDATE users SET status = 'DISABLED' WHERE id = {user}"),
-            format!("UPDATE users SET status = 'ACTIVE' WHERE id = {user}"),
-        ),
-        (
-            format!("UPDATE organization_members SET status = 'DISABLED' WHERE user_id = {user}"),
-            format!("UPDATE organization_members SET status = 'ACTIVE' WHERE user_id = {user}"),
-        ),
-        (
-            format!("UPDATE memberships SET expires_at = '2999-01-01 00:00:00+00:00' WHERE id = {his}"),
-            format!("UPDATE memberships SET expires_at = NULL WHERE id = {his}"),
-        ),
-    ] {
-        app.sql(&spoil).await;
-        leave(&ada, &lab).await.refused("LAST_ADMIN");
-        app.sql(&mend).await;
-    }
-    // A membership that has expired is none.
-    app.sql(&format!("UPDATE memberships SET expires_at = '2020-01-01 00:00:00+00:00' WHERE id = {his}"))
-        .await;
-    leave(&ada, &lab).await.refused("LAST_ADMIN");
-    assert_eq!(names(&list(&ada, &lab, json!({})).await.ok()), ["Ada"]);
-    bob.invite(&lab, "zoe@example.org", "VIEWER").await.denied("NOT_FOUND");
-    app.sql(&format!("UPDATE memberships SET expires_at = NULL WHERE id = {his}")).await;
-    leave(&ada, &lab).await.ok();
-}
-
-async fn an_owner_stays_in_what_they_made(app: App) {
-    let ada = app.set_up().await;
-    let lab = ada.workspace("Lab").await;
-    let bob = app.member(&lab, SystemRole::Admin, "Bob").await;
-    let cleo = app.member(&lab, SystemRole::Admin, "Cleo").await;
-    let adas = membership(&lab, &ada).await;
-    let organization_role = async |who: &Actor, role: &str| {
-        let user = app.literal(&who.id);
-        app.sql(&format!("UPDATE organization_members SET role = '{role}' WHERE user_id = {user}")).await;
-    };
-    organization_role(&cleo, "ADMIN").await;
-    for by in [&bob, &cleo] {
-        remove(by, &lab, &adas).await.refused("OWNER_PROTECTED");
-        set_role(by, &lab, &adas, "VIEWER").await.refused("OWNER_PROTECTED");
-        set_role(by, &lab, &adas, "ADMIN").await.ok();
-    }
-    // What the owner did not make is not theirs to keep.
-    let den = bob.workspace("Den").await;
-    bob.invite(&den, &ada.email, "ADMIN").await.ok();
-    let input = json!({ "token": token_of(&app.mail_to(&ada.email).await.link()) });
-    ada.mutate("acceptInvitation", input, "invitation { id }").await.ok();
-    remove(&cleo, &den, &membership(&den, &ada).await).await.ok();
-    // Another owner may, and so may they themselves.
-    organization_role(&cleo, "OWNER").await;
-    set_role(&cleo, &lab, &adas, "EDITOR").await.ok();
-    leave(&ada, &lab).await.ok();
 }
 
 async fn nobody_grants_what_they_lack(app: App) {

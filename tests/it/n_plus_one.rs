@@ -1,10 +1,11 @@
 //! What a request costs does not grow with what it lists: the same statements for two rows as for forty. Each edge of the
 //! graph that leads to another table has a line here.
 
-use std::cell::Cell;
+use std::{cell::Cell, collections::BTreeSet, mem, ops::Range, time::Duration};
 
 use guildhall_tests::{Actor, Answer, App, Workspace, both_databases, databases::Engine};
 use serde_json::json;
+use tokio::time::sleep;
 
 both_databases!(
     App::start,
@@ -182,7 +183,7 @@ async fn a_list_of_invitations_takes_as_many_statements_for_forty_as_for_two(app
            }} }} }}"#,
         lab.name
     );
-    let furnish = async |numbers: std::ops::Range<usize>| {
+    let furnish = async |numbers: Range<usize>| {
         let mut rows = Rows::of(&app);
         for number in numbers {
             rows.member(&lab, number);
@@ -196,7 +197,7 @@ async fn a_list_of_invitations_takes_as_many_statements_for_forty_as_for_two(app
     furnish(2..40).await;
     let (many, answer) = cost(&app, &ada, &document).await;
     let inviters = answer.data("/workspace/invitations/nodes").as_array().unwrap().iter();
-    let inviters: std::collections::BTreeSet<_> =
+    let inviters: BTreeSet<_> =
         inviters.map(|node| node["inviter"]["email"].as_str().unwrap().to_owned()).collect();
     assert_eq!(inviters.len(), 40, "each was sent by somebody else");
     assert_eq!(few, many, "statements for two and for forty invitations");
@@ -209,7 +210,7 @@ async fn a_list_of_received_invitations_takes_as_many_statements_for_twenty_as_f
     let like = invited.text("/inviteMember/invitation/id");
     let document = "{ viewer { invitations(first: 20) {
         totalCount nodes { organizationName inviterName workspaces { displayName role { key } } } } } }";
-    let furnish = async |numbers: std::ops::Range<usize>| {
+    let furnish = async |numbers: Range<usize>| {
         let mut rows = Rows::of(&app);
         for number in numbers {
             rows.member(&lab, number);
@@ -227,21 +228,25 @@ async fn a_list_of_received_invitations_takes_as_many_statements_for_twenty_as_f
     assert_eq!(few, many, "statements for two and for twenty invitations");
 }
 
-/// The fewest statements of several runs: the mailer and the event log work beside the requests.
-async fn fewest(app: &App, runs: usize, mut work: impl AsyncFnMut(usize)) -> u64 {
+/// The fewest statements of several runs: the mailer and the event log work beside the requests. No more runs than needed
+/// to come down to `enough`.
+async fn fewest(app: &App, runs: usize, enough: u64, mut work: impl AsyncFnMut(usize)) -> u64 {
     let mut fewest = u64::MAX;
     for run in 0..runs {
         // What the run before has set going comes to rest first.
         let mut before = app.statements();
         loop {
-            tokio::time::sleep(std::time::Duration::from_millis(40)).await;
+            sleep(Duration::from_millis(40)).await;
             let now = app.statements();
-            if std::mem::replace(&mut before, now) == now {
+            if mem::replace(&mut before, now) == now {
                 break;
             }
         }
         work(run).await;
         fewest = fewest.min(app.statements() - before);
+        if fewest <= enough {
+            break;
+        }
     }
     fewest
 }
@@ -249,12 +254,17 @@ async fn fewest(app: &App, runs: usize, mut work: impl AsyncFnMut(usize)) -> u64
 async fn an_invitation_takes_as_many_statements_as_was_recorded(app: App) {
     let ada = app.set_up().await;
     let lab = ada.workspace("Lab").await;
-    let statements = fewest(&app, 8, async |run| {
+    // A change of these numbers is a change of what every invitation costs: say why in the commit. PostgreSQL locks the
+    // workspace's row, and SQLite has one writer.
+    let recorded = match app.engine() {
+        Engine::Sqlite => 4,
+        Engine::Postgres => 5,
+    };
+    let statements = fewest(&app, 40, recorded, async |run| {
         ada.invite(&lab, &format!("guest{run}@example.org"), "VIEWER").await.ok();
     })
     .await;
-    // A change of this number is a change of what every invitation costs: say why in the commit.
-    assert_eq!(statements, 5);
+    assert_eq!(statements, recorded);
 }
 
 async fn an_event_costs_no_more_for_twenty_subscribers_than_for_one(app: App) {
@@ -281,7 +291,7 @@ async fn an_event_costs_no_more_for_twenty_subscribers_than_for_one(app: App) {
         for _ in 0..sessions {
             subscriptions.push(ada.again().await.subscribe(document, json!({ "id": lab.id })).await);
         }
-        let statements = fewest(&app, invitations.len(), async |run| {
+        let statements = fewest(&app, invitations.len(), 0, async |run| {
             let input = json!({ "workspaceId": lab.id, "invitationId": invitations[run] });
             ada.mutate("revokeInvitation", input, "").await.ok();
             for subscription in &mut subscriptions {

@@ -18,7 +18,11 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::time::{Instant, sleep};
 use url::Url;
 
-both_databases!(App::start, probes_tell_life_from_readiness, stop_closes_sockets_and_refuses_what_comes_later);
+both_databases!(
+    App::start,
+    probes_tell_life_from_readiness,
+    stop_closes_sockets_and_refuses_what_comes_later
+);
 both_databases!(
     fresh_database,
     stopped_process_finishes_what_it_began_and_exits_0,
@@ -183,7 +187,8 @@ async fn log_tells_what_was_asked_and_no_secret(database: TestDatabase) {
     ] {
         post(&nobody, "planted-request-1", body).await;
     }
-    nobody.get(&format!("/graphql?query={{viewer{{user{{id}}}}}}&variables={{\"password\":\"{}\"}}", planted.replace(' ', "+"))).await;
+    let variables = format!("%7B%22password%22:%22{}%22%7D", planted.replace(' ', "+"));
+    nobody.get(&format!("/graphql?query=%7Bviewer%7Buser%7Bid%7D%7D%7D&variables={variables}")).await;
 
     // Invitations by page, with their links; and tokens of all kinds.
     ada.invite(&lab, "eve@example.org", "VIEWER").await.ok();
@@ -191,10 +196,11 @@ async fn log_tells_what_was_asked_and_no_secret(database: TestDatabase) {
     let (eves, zoes) =
         (mail.next_for("eve@example.org").await.link(), mail.next_for("zoe@example.org").await.link());
     nobody.get(&eves).await;
-    let page = nobody.get(&format!("{eves}?x={planted}").replace(' ', "%20")).await;
+    let page = nobody.get(&format!("{eves}?x={}", planted.replace(' ', "%20"))).await;
     assert_eq!(page.status, StatusCode::OK);
     for intent in ["sign_in", "register", "decline", "nothing"] {
-        let fields = [("intent", intent), ("token", token_of(&zoes)), ("password", planted), ("display_name", "")];
+        let fields =
+            [("intent", intent), ("token", token_of(&zoes)), ("password", planted), ("display_name", "")];
         nobody.post_form(&zoes, &fields).await;
     }
     let eve = Actor::register(&process.url, token_of(&eves), "Eve").await;
@@ -235,7 +241,9 @@ async fn log_tells_what_was_asked_and_no_secret(database: TestDatabase) {
         assert_eq!(line, None, "{secret} is in the log");
     }
     // A password of the database's address is one too.
-    if let Some(password) = Url::parse(&database.url).unwrap().password().filter(|password| !password.is_empty()) {
+    if let Some(password) =
+        Url::parse(&database.url).unwrap().password().filter(|password| !password.is_empty())
+    {
         assert!(!log.contains(password), "the database's password is in the log");
     }
 }
@@ -270,7 +278,8 @@ fn playground_asks_for_nothing_outside() {
         let assets = page.text().split('"').filter(|text| text.contains("assets/"));
         let mut count = 0;
         for asset in assets {
-            let asset = nobody.get(&format!("/playground/{}", asset.trim_start_matches("/playground/"))).await;
+            let asset =
+                nobody.get(&format!("/playground/{}", asset.trim_start_matches("/playground/"))).await;
             assert_eq!(asset.status, StatusCode::OK);
             count += 1;
         }

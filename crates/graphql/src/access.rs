@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 
 use async_graphql::{
-    ContextSelectionSet, Enum, ID, InputType, InputValueError, InputValueResult, Object, OutputType,
-    Positioned, ServerResult, SimpleObject, Value,
+    ContextSelectionSet, Description, Enum, ID, InputType, InputValueError, InputValueResult, Object,
+    OutputType, Positioned, ServerResult, SimpleObject, Value,
     indexmap::IndexMap,
     parser::types::Field,
     registry::{MetaEnumValue, MetaType, MetaTypeId, Registry},
@@ -95,9 +95,10 @@ pub(crate) fn permissions(set: PermissionSet) -> Vec<Permission> {
 }
 
 /// A role: a named set of permissions that members, invitations and machines hold in a workspace.
+#[derive(Description)]
 pub struct Role(pub role::Role);
 
-#[Object]
+#[Object(use_type_description)]
 impl Role {
     /// The role's global id.
     pub(crate) async fn id(&self) -> ID {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, InputObject, Object, Result, Union};
+use async_graphql::{Context, Description, ID, InputObject, Object, Result, Union};
 use guildhall_domain::access::{Denied, OwnSession};
 use guildhall_domain::{
     accounts::{
@@ -41,9 +41,10 @@ mirror! {
 }
 
 /// A person. Seen by those who share a workspace or organization with them.
+#[derive(Description)]
 pub struct User(pub(crate) accounts::User);
 
-#[Object]
+#[Object(use_type_description)]
 impl User {
     /// The person's global id.
     pub(crate) async fn id(&self) -> ID {
@@ -71,6 +72,7 @@ pub enum Principal {
 }
 
 /// The signed-in person's own view.
+#[derive(Description)]
 pub struct Viewer {
     proof: OwnSession,
     account: tokio::sync::OnceCell<accounts::Account>,
@@ -99,7 +101,7 @@ async fn visible(ctx: &Context<'_>, workspace: Option<WorkspaceId>) -> Result<Op
     }
 }
 
-#[Object]
+#[Object(use_type_description)]
 impl Viewer {
     /// The person.
     async fn user(&self, ctx: &Context<'_>) -> Result<User> {

@@ -59,6 +59,7 @@ impl Window {
 macro_rules! connection {
     ($(#[$doc:meta])* $connection:ident, $edge:ident, $node:ty, $source:ty, $list:literal, $key:expr) => {
         $(#[$doc])*
+        #[derive(async_graphql::Description)]
         pub struct $connection {
             source: $source,
             page: tokio::sync::OnceCell<guildhall_domain::page::Page<std::sync::Arc<$node>>>,
@@ -82,7 +83,7 @@ macro_rules! connection {
             }
         }
 
-        #[async_graphql::Object]
+        #[async_graphql::Object(use_type_description)]
         impl $connection {
             /// The items of this page with their cursors.
             async fn edges(&self, ctx: &async_graphql::Context<'_>) -> async_graphql::Result<Vec<$edge>> {
@@ -119,9 +120,10 @@ macro_rules! connection {
         }
 
         #[doc = "An item of the list with its cursor."]
+        #[derive(async_graphql::Description)]
         pub struct $edge(std::sync::Arc<$node>);
 
-        #[async_graphql::Object]
+        #[async_graphql::Object(use_type_description)]
         impl $edge {
             /// Where the item stands in the list; for `after` and `before`.
             async fn cursor(&self) -> String {

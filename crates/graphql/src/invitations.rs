@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use async_graphql::{Context, ID, InputObject, Object, OneofObject, Result, SimpleObject, Subscription};
+use async_graphql::{
+    Context, Description, ID, InputObject, Object, OneofObject, Result, SimpleObject, Subscription,
+};
 use async_stream::stream;
 use chrono::{DateTime, Utc};
 use futures_util::{Stream, StreamExt, stream::BoxStream};
@@ -69,6 +71,7 @@ mirror! {
 }
 
 /// An invitation, as the workspace's admins see it. Needs `INVITATIONS_VIEW`.
+#[derive(Description)]
 pub struct Invitation {
     proof: Granted<perm::InvitationsView>,
     row: invitations::Invitation,
@@ -85,7 +88,7 @@ impl Invitation {
     }
 }
 
-#[Object]
+#[Object(use_type_description)]
 impl Invitation {
     /// The invitation's global id.
     pub(crate) async fn id(&self) -> ID {
@@ -139,9 +142,10 @@ impl Invitation {
 }
 
 /// A workspace that an invitation opens: its names and nothing of what is inside.
+#[derive(Description)]
 pub struct InvitedWorkspace(invitations::ReceivedGrant);
 
-#[Object]
+#[Object(use_type_description)]
 impl InvitedWorkspace {
     /// The workspace's name in addresses.
     async fn name(&self) -> &str {
@@ -158,9 +162,10 @@ impl InvitedWorkspace {
 }
 
 /// An invitation, as the invitee sees it.
+#[derive(Description)]
 pub struct ReceivedInvitation(pub(crate) invitations::Received);
 
-#[Object]
+#[Object(use_type_description)]
 impl ReceivedInvitation {
     /// The invitation's global id.
     async fn id(&self) -> ID {

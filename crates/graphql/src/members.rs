@@ -1,6 +1,6 @@
 //! Members in the schema.
 
-use async_graphql::{Context, ID, InputObject, Object, Result};
+use async_graphql::{Context, Description, ID, InputObject, Object, Result};
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, perm},
@@ -38,9 +38,10 @@ mirror! {
 }
 
 /// A membership of a workspace. Seen with `MEMBERS_VIEW` in the workspace.
+#[derive(Description)]
 pub struct Member(pub(crate) members::Member);
 
-#[Object]
+#[Object(use_type_description)]
 impl Member {
     /// The membership's global id.
     pub(crate) async fn id(&self) -> ID {

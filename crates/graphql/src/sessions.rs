@@ -1,6 +1,6 @@
 //! Signed-in devices in the schema.
 
-use async_graphql::{Context, ID, InputObject, Object, Result, SimpleObject};
+use async_graphql::{Context, Description, ID, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::OwnSession,
@@ -20,9 +20,10 @@ use crate::{
 };
 
 /// The tokens of a signed-in client. Keep them out of logs and URLs.
+#[derive(Description)]
 pub struct SessionTokens(pub(crate) sessions::SignedIn);
 
-#[Object]
+#[Object(use_type_description)]
 impl SessionTokens {
     /// A JWT for the header `Authorization: Bearer …`, and for `connection_init` of a socket. It says who
     /// you are and never what you may do.
@@ -44,6 +45,7 @@ impl SessionTokens {
 }
 
 /// A signed-in device. Only the person it belongs to sees it.
+#[derive(Description)]
 pub struct Session {
     row: sessions::SessionRow,
     is_current: bool,
@@ -55,7 +57,7 @@ impl Session {
     }
 }
 
-#[Object]
+#[Object(use_type_description)]
 impl Session {
     /// The session's global id.
     pub(crate) async fn id(&self) -> ID {

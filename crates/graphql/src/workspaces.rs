@@ -1,7 +1,7 @@
 //! Workspaces in the schema. A `Workspace` can be made only of a standing that grants `workspace.view`, and
 //! keeps it: what needs more derives a second proof without asking the database.
 
-use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
+use async_graphql::{Context, Description, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Actor, Granted, OrganizationRole, SystemRole, WorkspaceAccess, catalog::PermissionType, perm},
@@ -44,9 +44,10 @@ mirror! {
 }
 
 /// A country.
+#[derive(Description)]
 pub struct Country(CountryCode);
 
-#[Object]
+#[Object(use_type_description)]
 impl Country {
     /// The ISO 3166-1 alpha-2 code, such as `KE`.
     async fn code(&self) -> &str {
@@ -64,6 +65,7 @@ impl Country {
 
 /// A workspace: the room that isolates what an organization keeps in it. To whoever may not see it, it does
 /// not exist.
+#[derive(Description)]
 pub struct Workspace {
     view: Granted<perm::WorkspaceView>,
     row: workspaces::Workspace,
@@ -79,7 +81,7 @@ impl Workspace {
     }
 }
 
-#[Object]
+#[Object(use_type_description)]
 impl Workspace {
     /// The workspace's global id.
     pub(crate) async fn id(&self) -> ID {

@@ -279,7 +279,8 @@ async fn retrying<T, F: Future<Output = Result<T, DbErr>>>(
     const ATTEMPTS: u32 = 24;
     for tried in 0..ATTEMPTS {
         match attempt().await {
-            Err(error) if lost_connection(&error) => {
+            // A pool that gave no connection in time has tried for as long as a request may wait.
+            Err(error) if lost_connection(&error) && !matches!(error, DbErr::ConnectionAcquire(_)) => {
                 tracing::debug!(%error, tried, "database connection lost");
                 if tried > 8 {
                     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -362,7 +363,12 @@ pub async fn migrate(options: &Options) -> Result<(), Fault> {
         }
         Engine::Sqlite => {
             if let Some(directory) = sqlite_path(&options.url).and_then(|path| path.parent()) {
-                std::fs::create_dir_all(directory)
+                // Whoever can read the database can read everything in it.
+                let mut builder = std::fs::DirBuilder::new();
+                std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+                builder
+                    .recursive(true)
+                    .create(directory)
                     .map_err(|error| Fault::Stored(format!("{}: {error}", directory.display())))?;
             }
             let conn = Database::connect(sqlite(options, 1, false)).await?;

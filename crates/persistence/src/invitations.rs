@@ -4,9 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
-    access::{
-        Granted, Open, OrganizationRole, OwnSession, Permission, PermissionSet, perm, role::Role,
-    },
+    access::{Granted, Open, OrganizationRole, OwnSession, Permission, PermissionSet, perm, role::Role},
     events::Event,
     ids::{InvitationId, OrganizationId, RoleId, UserId, WorkspaceId},
     invitations::{
@@ -167,7 +165,7 @@ async fn plan_and_write(
     let access = tx.access()?.clone();
     let workspace = access.workspace();
     let Some(role) = grantable_role(tx, workspace, invitee.role).await? else {
-        return Ok(Err(Refusal::new(InviteMemberCode::InvalidInput, "There is no such role.").at("role")));
+        return Ok(Err(Refusal::new(InviteMemberCode::InvalidInput, "`role` is no role of this organization.").at("role")));
     };
     let email = match &invitee.who {
         Who::Email(email) => email.clone(),
@@ -176,7 +174,7 @@ async fn plan_and_write(
             None => {
                 return Ok(Err(Refusal::new(
                     InviteMemberCode::InvalidInput,
-                    "There is no such person in your organization. Invite by e-mail address instead.",
+                    "`userId` names nobody in your organization. Invite by e-mail address instead.",
                 )
                 .at("userId")));
             }
@@ -358,7 +356,7 @@ pub async fn resend(
         }
         if let Some(new_role) = new_role {
             let Some(role) = grantable_role(tx, workspace, new_role).await? else {
-                return Err(Refusal::new(Code::InvalidInput, "There is no such role.").at("role").into());
+                return Err(Refusal::new(Code::InvalidInput, "`role` is no role of this organization.").at("role").into());
             };
             invitation.role = role;
         }

@@ -22,4 +22,4 @@ pub mod telemetry;
 
 mod web;
 mod wire;
-mod workers;
+pub mod workers;

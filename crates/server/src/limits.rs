@@ -99,10 +99,10 @@ impl Default for SocketLimits {
         Self {
             message_bytes: 64 * 1024,
             operations: 100,
-            per_actor: 50,
+            per_actor: 100,
             total: 10_000,
-            init_deadline: Duration::from_secs(3),
-            ping_every: Duration::from_secs(20),
+            init_deadline: Duration::from_secs(10),
+            ping_every: Duration::from_secs(25),
             slow_reader: Duration::from_secs(5),
         }
     }

@@ -6,8 +6,8 @@ use lettre::{
     Address, Message,
     address::Envelope,
     message::{
-        Mailbox, MultiPart,
-        header::{HeaderName, HeaderValue},
+        Body, Mailbox, MultiPart, SinglePart,
+        header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue},
     },
 };
 use url::{Host, Url};
@@ -81,11 +81,21 @@ impl Letterhead {
                 "auto-generated".to_owned(),
             ))
             .envelope(envelope)
-            .multipart(MultiPart::alternative_plain_html(
-                mail.content.text.clone(),
-                mail.content.html.clone(),
-            ))
+            .multipart(
+                MultiPart::alternative()
+                    .singlepart(plain(mail.content.text.clone()))
+                    .singlepart(SinglePart::html(mail.content.html.clone())),
+            )
             .map_err(|_| SendError::permanent("The mail could not be put together."))
+    }
+}
+
+/// The part for plain text, unencoded where it can be: the encoding would fold a link over two lines, for
+/// whoever opens the file of a mail.
+fn plain(text: String) -> SinglePart {
+    match Body::new_with_encoding(text, ContentTransferEncoding::SevenBit) {
+        Ok(body) => SinglePart::builder().header(ContentType::TEXT_PLAIN).body(body),
+        Err(text) => SinglePart::plain(text),
     }
 }
 
