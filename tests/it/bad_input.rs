@@ -190,7 +190,8 @@ fn texts(name: &str, scalar: &str) -> Vec<(&'static str, String)> {
         }),
         // A password may be of anything that can be typed.
         "password" | "newPassword" => texts.retain(|(why, _)| {
-            ["too long", "10 KB", "a control character", "NUL", "a line break", "empty", "blank"].contains(why)
+            ["too long", "10 KB", "a control character", "NUL", "a line break", "empty", "blank"]
+                .contains(why)
         }),
         "displayName" | "organizationName" => texts.retain(|(why, _)| *why != "SQL"),
         "email" => texts.extend([

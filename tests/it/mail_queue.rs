@@ -55,9 +55,9 @@ fn letter(to: &str) -> Letter {
 impl House {
     async fn enqueue(&self, to: &str) -> MailId {
         let proof = system();
-        let queued = self.db.write(&proof, async |tx| {
-            Ok::<_, OpError<Infallible>>(mails::enqueue(tx, None, &letter(to))?)
-        });
+        let queued = self
+            .db
+            .write(&proof, async |tx| Ok::<_, OpError<Infallible>>(mails::enqueue(tx, None, &letter(to))?));
         queued.await.expect("queue a mail")
     }
 

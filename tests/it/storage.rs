@@ -92,7 +92,7 @@ async fn references_are_kept_whole(app: App) {
     });
     #[expect(clippy::disallowed_methods, reason = "a test acts for the service itself")]
     let proof = System::named("test");
-    let nowhere = InvitationId::from(Uuid::now_v7());
+    let nowhere = InvitationId::from(Uuid::from_u128(7));
     let written =
         app.db().write(&proof, async |tx| Ok::<_, OpError<()>>(mails::enqueue(tx, Some(nowhere), &letter)?));
     assert!(written.await.is_err());

@@ -520,8 +520,9 @@ impl Tx<'_> {
     /// The lock lets others refer to the workspace meanwhile, such as a person who falls back to it.
     pub(crate) async fn lock_workspace(&self, workspace: WorkspaceId) -> Result<(), Fault> {
         if self.conn.get_database_backend() == DbBackend::Postgres {
-            let sql =
-                Sql::new("SELECT 1 FROM workspaces WHERE id = ").bind(workspace.uuid()).push(" FOR NO KEY UPDATE");
+            let sql = Sql::new("SELECT 1 FROM workspaces WHERE id = ")
+                .bind(workspace.uuid())
+                .push(" FOR NO KEY UPDATE");
             self.one::<sql::Single<i32>>(sql).await?;
         }
         Ok(())
@@ -531,7 +532,8 @@ impl Tx<'_> {
     /// the workspaces' locks.
     pub(crate) async fn lock_user(&self, user: UserId) -> Result<(), Fault> {
         if self.conn.get_database_backend() == DbBackend::Postgres {
-            let sql = Sql::new("SELECT 1 FROM users WHERE id = ").bind(user.uuid()).push(" FOR NO KEY UPDATE");
+            let sql =
+                Sql::new("SELECT 1 FROM users WHERE id = ").bind(user.uuid()).push(" FOR NO KEY UPDATE");
             self.one::<sql::Single<i32>>(sql).await?;
         }
         Ok(())

@@ -165,7 +165,11 @@ async fn plan_and_write(
     let access = tx.access()?.clone();
     let workspace = access.workspace();
     let Some(role) = grantable_role(tx, workspace, invitee.role).await? else {
-        return Ok(Err(Refusal::new(InviteMemberCode::InvalidInput, "`role` is no role of this organization.").at("role")));
+        return Ok(Err(Refusal::new(
+            InviteMemberCode::InvalidInput,
+            "`role` is no role of this organization.",
+        )
+        .at("role")));
     };
     let email = match &invitee.who {
         Who::Email(email) => email.clone(),
@@ -356,7 +360,9 @@ pub async fn resend(
         }
         if let Some(new_role) = new_role {
             let Some(role) = grantable_role(tx, workspace, new_role).await? else {
-                return Err(Refusal::new(Code::InvalidInput, "`role` is no role of this organization.").at("role").into());
+                return Err(Refusal::new(Code::InvalidInput, "`role` is no role of this organization.")
+                    .at("role")
+                    .into());
             };
             invitation.role = role;
         }

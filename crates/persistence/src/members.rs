@@ -280,7 +280,9 @@ pub async fn update_role(
             return Err(no_such_member(Code::NotFound).into());
         };
         let Some(role) = grantable_role(tx, workspace, role).await? else {
-            return Err(Refusal::new(Code::InvalidInput, "`role` is no role of this organization.").at("role").into());
+            return Err(Refusal::new(Code::InvalidInput, "`role` is no role of this organization.")
+                .at("role")
+                .into());
         };
         judge_role_change(
             &facts,
