@@ -74,7 +74,7 @@ static TYPES: LazyLock<BTreeMap<String, TypeDefinition>> = LazyLock::new(|| {
 
 /// The arguments of each field of an object type.
 fn fields(object: &str) -> Vec<(String, Vec<InputValueDefinition>, Type)> {
-    let TypeKind::Object(object) = &TYPES[object].kind else { return Vec::new() };
+    let Some(TypeKind::Object(object)) = TYPES.get(object).map(|of| &of.kind) else { return Vec::new() };
     let fields = object.fields.iter().map(|field| {
         let arguments = field.node.arguments.iter().map(|argument| argument.node.clone()).collect();
         (field.node.name.node.to_string(), arguments, field.node.ty.node.clone())

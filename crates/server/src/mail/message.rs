@@ -93,9 +93,10 @@ impl Letterhead {
 /// The part for plain text, unencoded where it can be: the encoding would fold a link over two lines, for
 /// whoever opens the file of a mail.
 fn plain(text: String) -> SinglePart {
-    match Body::new_with_encoding(text, ContentTransferEncoding::SevenBit) {
+    let lines = text.replace("\r\n", "\n").replace('\n', "\r\n");
+    match Body::new_with_encoding(lines, ContentTransferEncoding::SevenBit) {
         Ok(body) => SinglePart::builder().header(ContentType::TEXT_PLAIN).body(body),
-        Err(text) => SinglePart::plain(text),
+        Err(_) => SinglePart::plain(text),
     }
 }
 
