@@ -25,7 +25,7 @@ use crate::http::alone;
 /// A subscription to which nothing happens.
 const IDLE: &str = "subscription { viewerInvitationChanged { status } }";
 const PROTOCOL: (&str, &str) = ("sec-websocket-protocol", "graphql-transport-ws");
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A test of a server with other settings.
 fn with(change: impl FnOnce(&mut Environment), test: impl AsyncFnOnce(App)) {

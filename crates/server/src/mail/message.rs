@@ -6,8 +6,8 @@ use lettre::{
     Address, Message,
     address::Envelope,
     message::{
-        Body, Mailbox, MultiPart, SinglePart,
-        header::{ContentTransferEncoding, ContentType, HeaderName, HeaderValue},
+        Mailbox, MultiPart,
+        header::{HeaderName, HeaderValue},
     },
 };
 use url::{Host, Url};
@@ -81,22 +81,11 @@ impl Letterhead {
                 "auto-generated".to_owned(),
             ))
             .envelope(envelope)
-            .multipart(
-                MultiPart::alternative()
-                    .singlepart(plain(mail.content.text.clone()))
-                    .singlepart(SinglePart::html(mail.content.html.clone())),
-            )
+            .multipart(MultiPart::alternative_plain_html(
+                mail.content.text.clone(),
+                mail.content.html.clone(),
+            ))
             .map_err(|_| SendError::permanent("The mail could not be put together."))
-    }
-}
-
-/// The part for plain text, unencoded where it can be: the encoding would fold a link over two lines, for
-/// whoever opens the file of a mail.
-fn plain(text: String) -> SinglePart {
-    let lines = text.replace("\r\n", "\n").replace('\n', "\r\n");
-    match Body::new_with_encoding(lines, ContentTransferEncoding::SevenBit) {
-        Ok(body) => SinglePart::builder().header(ContentType::TEXT_PLAIN).body(body),
-        Err(_) => SinglePart::plain(text),
     }
 }
 
