@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::OnceLock,
+    sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -22,6 +23,17 @@ pub struct Process {
     data: TempDir,
 }
 
+/// A free port below the range from which the system gives ports away, so that nobody is given it before the
+/// process listens there.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let mut candidates = (0..200).map(|_| {
+        let place = std::process::id() % 50 * 200 + NEXT.fetch_add(1, Ordering::Relaxed) % 200;
+        21_000 + u16::try_from(place).expect("below 10,000")
+    });
+    candidates.find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("a port")
+}
+
 impl Process {
     /// Starts one on this database and mail server, with the usual settings, and waits until it is ready.
     pub async fn spawn(database: &TestDatabase, mail: &MailServer) -> Self {
@@ -35,9 +47,7 @@ impl Process {
         change: impl FnOnce(&mut Environment),
     ) -> Self {
         let data = TempDir::new().expect("a directory");
-        // Free now; hardly anybody takes it before the process does.
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+        let port = free_port();
         let url = format!("http://127.0.0.1:{port}");
         let mut environment = Environment::new(&url, &database.url, data.path(), mail);
         change(&mut environment);
