@@ -25,6 +25,7 @@ use guildhall_tests::databases::{
 };
 use serde_json::{Value, json};
 use sqlx::Connection as _;
+use tokio::signal::unix::{SignalKind, signal};
 
 use client::Connection;
 use load::{Load, Scenario};
@@ -142,9 +143,16 @@ fn run(options: &Options) -> Result<()> {
             }
             Ok::<_, Box<dyn Error + Send + Sync>>(())
         };
-        let done = tokio::time::timeout(LIMIT, all).await;
+        // Whatever ends it, what was started is stopped and removed as the values that hold it go.
+        let mut ended = signal(SignalKind::terminate())?;
+        let done = tokio::select! {
+            done = all => done,
+            () = tokio::time::sleep(LIMIT) => Err(format!("stopped after {} s", LIMIT.as_secs()).into()),
+            _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+            _ = ended.recv() => Err("told to stop".into()),
+        };
         println!("{report}");
-        done.unwrap_or_else(|_| Err(format!("stopped after {} s", LIMIT.as_secs()).into()))
+        done
     })
 }
 
