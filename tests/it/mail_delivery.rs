@@ -265,7 +265,9 @@ async fn revoked_invitation_sends_no_mail(app: App) {
     let invited = ada.invite(&lab, "eve@example.org", "VIEWER").await.ok();
     tried(&app, 1).await;
     let id = invited.data("/inviteMember/invitation/id");
-    ada.mutate("revokeInvitation", json!({ "workspaceId": lab.id, "invitationId": id }), "").await.ok();
+    let revoked = json!({ "workspaceId": lab.id, "invitationId": id });
+    let revoked = ada.mutate("revokeInvitation", revoked, "invitation { delivery }").await.ok();
+    assert_eq!(revoked.data("/revokeInvitation/invitation/delivery"), "CANCELLED");
     app.mail.fault(Fault::None).await;
     app.advance(TimeDelta::minutes(11));
     nothing_more_comes(&app, 0).await;

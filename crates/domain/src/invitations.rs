@@ -38,6 +38,8 @@ words! {
         Sent = "SENT",
         /// The mail server refused it for good, or every try failed.
         Failed = "FAILED",
+        /// The invitation was answered or taken back before it was sent.
+        Cancelled = "CANCELLED",
     }
 }
 

@@ -1,10 +1,10 @@
 //! Permissions and roles in the schema. The enum is made from the catalogue, so that a permission exists
 //! once.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::LazyLock};
 
 use async_graphql::{
-    ContextSelectionSet, Description, Enum, ID, InputType, InputValueError, InputValueResult, Object,
+    ContextSelectionSet, Description, Enum, ID, InputType, InputValueError, InputValueResult, Name, Object,
     OutputType, Positioned, ServerResult, SimpleObject, Value,
     indexmap::IndexMap,
     parser::types::Field,
@@ -16,18 +16,26 @@ use guildhall_domain::access::{self, PermissionSet, role};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permission(pub access::Permission);
 
+/// The enum values of the permissions, in the order of the catalogue.
+static WIRE_NAMES: LazyLock<Vec<Name>> = LazyLock::new(|| {
+    let name =
+        |permission: &access::Permission| Name::new(permission.name().replace('.', "_").to_uppercase());
+    access::Permission::ALL.iter().map(name).collect()
+});
+
 /// The enum value of a permission: `MEMBERS_INVITE` for `members.invite`.
-pub(crate) fn wire_name(permission: access::Permission) -> String {
-    permission.name().replace('.', "_").to_uppercase()
+pub(crate) fn wire_name(permission: access::Permission) -> Name {
+    WIRE_NAMES[permission as usize].clone()
 }
 
 fn register(_: &mut Registry) -> MetaType {
     let values: IndexMap<String, MetaEnumValue> = access::Permission::ALL
         .iter()
         .map(|permission| {
-            let mut value = MetaEnumValue::new(wire_name(*permission));
+            let name = wire_name(*permission).to_string();
+            let mut value = MetaEnumValue::new(&name);
             value.description = Some(permission.sentence().to_owned());
-            (wire_name(*permission), value)
+            (name, value)
         })
         .collect();
     MetaType::Enum {
@@ -60,15 +68,14 @@ impl InputType for Permission {
             Some(Value::String(name)) => name.as_str(),
             _ => return Err(InputValueError::expected_type(value.unwrap_or_default())),
         };
-        access::Permission::ALL
-            .iter()
-            .find(|permission| wire_name(**permission) == name)
-            .map(|permission| Self(*permission))
+        (WIRE_NAMES.iter().zip(access::Permission::ALL))
+            .find(|(wire, _)| *wire == name)
+            .map(|(_, permission)| Self(*permission))
             .ok_or_else(|| InputValueError::custom("This is no permission of the catalogue."))
     }
 
     fn to_value(&self) -> Value {
-        Value::Enum(async_graphql::Name::new(wire_name(self.0)))
+        Value::Enum(wire_name(self.0))
     }
 
     fn as_raw_value(&self) -> Option<&Self> {

@@ -23,6 +23,8 @@ use guildhall_domain::{
     text::{Email, Message},
 };
 use guildhall_persistence::{
+    ReadError,
+    counts::Count,
     events::Topic,
     invitations::{self, Answer, Invitee, Who},
 };
@@ -67,6 +69,8 @@ mirror! {
         Sent,
         /// The mail server refused it for good, or every try failed. Send it again when the cause is gone.
         Failed,
+        /// The invitation was answered or taken back before the mail was sent, and it will not be.
+        Cancelled,
     }
 }
 
@@ -219,8 +223,8 @@ impl Invitations {
     }
 
     async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
-        let key = Scoped { proof: self.proof.clone(), what: self.statuses.clone() };
-        Ok(loaders::load(ctx, key).await?.unwrap_or(0))
+        let count = Count::Invitations(self.proof.clone(), self.statuses.clone());
+        Ok(loaders::load(ctx, count).await?.unwrap_or(0))
     }
 }
 
@@ -442,11 +446,20 @@ fn count(
         .map_err(|wait| Refusal::new(InviteMemberCode::RateLimited, wait))
 }
 
-fn recipient(invitee: &Invitee) -> String {
-    match &invitee.who {
+/// Whom the limit per recipient counts for: the address, whichever way it is named. Who cannot be invited counts for
+/// themselves; the operation says why.
+async fn recipient(
+    ctx: &Context<'_>,
+    proof: &Granted<perm::MembersInvite>,
+    who: &Who,
+) -> std::result::Result<String, ReadError> {
+    Ok(match who {
         Who::Email(email) => email.as_str().to_owned(),
-        Who::User(user) => user.to_string(),
-    }
+        Who::User(user) => match invitations::address_of_person(db(ctx), proof, *user).await? {
+            Some(email) => email.into_string(),
+            None => user.to_string(),
+        },
+    })
 }
 
 /// The invitation part of the mutation root.
@@ -478,7 +491,7 @@ impl InvitationMutation {
             };
             let (mut invitee, message) = reader.all(invitee.zip(message))?;
             invitee.message = message;
-            count(ctx, &proof, &recipient(&invitee))?;
+            count(ctx, &proof, &recipient(ctx, &proof, &invitee.who).await?)?;
             invitations::invite(db(ctx), &proof, &invitee).await
         }
         .await;
@@ -507,7 +520,8 @@ impl InvitationMutation {
             let message = input.message.as_deref().map(Message::parse_optional);
             let message = reader.optional("message", message).map(Option::flatten);
             let message = reader.all(message)?;
-            let invitees = input.invitees.iter().map(|invitee| {
+            let mut invitees = Vec::with_capacity(input.invitees.len());
+            for invitee in &input.invitees {
                 let read = read_invitee(
                     invitee.email.as_deref(),
                     invitee.user_id.as_ref(),
@@ -515,21 +529,23 @@ impl InvitationMutation {
                     message.as_ref(),
                 );
                 // The first fault stands for the item in the operation; all of them stand in the answer.
-                let counted = read.and_then(|invitee| {
-                    count(ctx, &proof, &recipient(&invitee))?;
-                    Ok(invitee)
-                });
+                let counted = match read {
+                    Ok(invitee) => {
+                        let recipient = recipient(ctx, &proof, &invitee.who).await?;
+                        count(ctx, &proof, &recipient).map(|()| invitee).map_err(Refusals::from)
+                    }
+                    Err(refusals) => Err(refusals),
+                };
                 let (invitee, all) = match counted {
                     Ok(invitee) => (Ok(invitee), Vec::new()),
                     Err(Refusals(all)) => (Err(all.first().cloned()), all),
                 };
                 faults.push(all);
-                invitee.map_err(|fault| {
+                invitees.push(invitee.map_err(|fault| {
                     fault
                         .unwrap_or_else(|| Refusal::new(InviteMemberCode::InvalidInput, "It cannot be read."))
-                })
-            });
-            let invitees = invitees.collect();
+                }));
+            }
             invitations::invite_many(db(ctx), &proof, invitees).await
         }
         .await;
@@ -561,7 +577,11 @@ impl InvitationMutation {
             let id = reader.field("invitationId", input::id::<InvitationId>(&input.invitation_id));
             let role = reader.optional("role", input.role.as_ref().map(input::role));
             let (id, role) = reader.all(id.zip(role))?;
-            count(ctx, &proof, &id.to_string())
+            let recipient = match invitations::address_of_invitation(db(ctx), &proof, id).await? {
+                Some(email) => email.into_string(),
+                None => id.to_string(),
+            };
+            count(ctx, &proof, &recipient)
                 .map_err(|refusal| Refusal::new(ResendInvitationCode::RateLimited, refusal.message))?;
             invitations::resend(db(ctx), &proof, id, role).await
         }
@@ -701,7 +721,7 @@ enum Watching {
 /// The answer to one event.
 async fn status_change(ctx: &Context<'_>, turn: Turn) -> Result<InvitationStatusChange> {
     let (event, access) = match turn.0 {
-        Told::Event(event, access) => (event, access),
+        Told::Event { event, access, .. } => (event, access),
         Told::Resync(seq) => {
             let cursor = live::cursor(seq);
             return Ok(InvitationStatusChange {
@@ -800,7 +820,7 @@ impl InvitationSubscription {
             futures_util::pin_mut!(followed);
             while let Some(occurrence) = followed.next().await {
                 let event = match occurrence {
-                    Ok(Occurrence::Event(event)) => event,
+                    Ok(Occurrence::Event(event) | Occurrence::Missed(event)) => event,
                     Ok(Occurrence::Resync(seq)) => {
                         let cursor = live::cursor(seq);
                         yield Ok(ViewerInvitationChange { cursor, status: None, invitation: None, resync_required: true });

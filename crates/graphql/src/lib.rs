@@ -4,6 +4,7 @@
 pub mod access;
 pub mod accounts;
 mod authz;
+mod batching;
 pub mod connection;
 mod error;
 mod input;
@@ -19,6 +20,7 @@ mod throttle;
 pub mod workspaces;
 
 pub use authz::Caller;
+pub use batching::batched;
 pub use error::RequestId;
 pub use live::{Ended, Handoff, Turn, Watch};
 pub use schema::{Limits, Mutation, Query, Schema, Subscription, build, sdl};

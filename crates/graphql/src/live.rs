@@ -37,8 +37,10 @@ const REPLAY_LIMIT: u32 = 1000;
 /// Something to tell a subscriber.
 #[derive(Clone, Debug)]
 pub(crate) enum Occurrence {
-    /// It happened.
+    /// It happened just now.
     Event(Arc<Recorded>),
+    /// It happened while the subscriber was not listening.
+    Missed(Arc<Recorded>),
     /// Events are missing that cannot be sent again; the cursor to go on from.
     Resync(i64),
 }
@@ -96,7 +98,7 @@ pub(crate) fn follow(
                     Ok(Ok(missed)) => {
                         for event in missed {
                             last = event.seq;
-                            yield Ok(Occurrence::Event(Arc::new(event)));
+                            yield Ok(Occurrence::Missed(Arc::new(event)));
                         }
                     }
                     Ok(Err(newest)) => {
@@ -129,8 +131,8 @@ pub struct Turn(pub(crate) Told);
 
 #[derive(Clone)]
 pub(crate) enum Told {
-    /// It happened, and the subscriber, who has these rights, may see it.
-    Event(Arc<Recorded>, Arc<WorkspaceAccess>),
+    /// It happened, and the subscriber, who has these rights, may see it. Whether it was missed when it happened.
+    Event { event: Arc<Recorded>, access: Arc<WorkspaceAccess>, missed: bool },
     /// Changes are missing that cannot be sent again.
     Resync(i64),
 }
@@ -141,11 +143,14 @@ pub struct Ended(Arc<ReadError>);
 
 impl Turn {
     /// What decides, beside the document, what the answer is: the same for those who get the same answer.
-    /// The types that a workspace's events lead to ask for rights and never for who asks.
-    pub fn key(&self) -> (i64, PermissionSet) {
+    /// The types that a workspace's events lead to ask for rights and never for who asks. `None` where the answer
+    /// is one subscriber's own: what was missed is told with what it is about as that is now, which others were
+    /// told as it was then.
+    pub fn key(&self) -> Option<(i64, PermissionSet)> {
         match &self.0 {
-            Told::Event(event, access) => (event.seq, access.permissions()),
-            Told::Resync(seq) => (*seq, PermissionSet::EMPTY),
+            Told::Event { missed: true, .. } => None,
+            Told::Event { event, access, .. } => Some((event.seq, access.permissions())),
+            Told::Resync(seq) => Some((*seq, PermissionSet::EMPTY)),
         }
     }
 }
@@ -190,8 +195,9 @@ impl Watch {
             let followed = follow(db, session, topic, aside, after);
             futures_util::pin_mut!(followed);
             while let Some(occurrence) = followed.next().await {
-                let event = match occurrence {
-                    Ok(Occurrence::Event(event)) => event,
+                let (event, missed) = match occurrence {
+                    Ok(Occurrence::Event(event)) => (event, false),
+                    Ok(Occurrence::Missed(event)) => (event, true),
                     Ok(Occurrence::Resync(seq)) => {
                         yield Ok(Turn(Told::Resync(seq)));
                         continue;
@@ -208,7 +214,7 @@ impl Watch {
                 match rechecks.access(actor, workspace).await {
                     Ok(access) if access.permissions().holds(needs) => {
                         if event.kind == EventKind::Invitation {
-                            yield Ok(Turn(Told::Event(event, access)));
+                            yield Ok(Turn(Told::Event { event, access, missed }));
                         }
                     }
                     Ok(_) => {

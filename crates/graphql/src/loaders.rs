@@ -1,29 +1,31 @@
 //! Batches of what many fields ask at once. A key carries the proof that its asker may read it, so a batch
 //! may serve several requests; nothing is cached, so an event or a mutation sees what is stored now.
 
-use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
+use std::{collections::HashMap, hash::Hash, sync::Arc};
 
 use async_graphql::{
     Context, Error, Result,
     dataloader::{DataLoader, Loader, NoCache},
-    runtime::{TokioSpawner, TokioTimer},
 };
 use guildhall_domain::{
     access::{Granted, WorkspaceAccess, catalog::PermissionType, perm},
     ids::{InvitationId, UserId, WorkspaceId},
-    invitations::InvitationStatus,
     page::{Page, PageArgs},
 };
 use guildhall_persistence::{
     Db, ReadError,
     accounts::{self, User},
+    counts::{self, Count},
     invitations,
     members::{self, Member, MemberFilter},
     workspaces::{self, Description},
 };
 use uuid::Uuid;
 
-use crate::error;
+use crate::{
+    batching::{AfterPoll, NoWait},
+    error,
+};
 
 /// The key of something in a workspace: the proof, and what exactly. Two askers with the same permission in
 /// the same workspace ask the same.
@@ -63,10 +65,6 @@ impl<P: PermissionType<Access = WorkspaceAccess>, T: Hash> Hash for Scoped<P, T>
 pub(crate) type DescriptionKey = Scoped<perm::WorkspaceView>;
 /// A page of a workspace's members.
 pub(crate) type MembersKey = Scoped<perm::MembersView, (MemberFilter, PageArgs<Uuid>)>;
-/// The number of a workspace's members.
-pub(crate) type MemberCountKey = Scoped<perm::MembersView, MemberFilter>;
-/// The number of a workspace's invitations in those statuses.
-pub(crate) type InvitationCountKey = Scoped<perm::InvitationsView, Vec<InvitationStatus>>;
 /// The person who sent an invitation of a workspace.
 pub(crate) type InviterKey = Scoped<perm::InvitationsView, UserId>;
 /// An invitation of a workspace.
@@ -79,7 +77,7 @@ pub(crate) struct Batches(Db);
 pub(crate) type Loaders = DataLoader<Batches, NoCache>;
 
 pub(crate) fn loaders(db: Db) -> Loaders {
-    DataLoader::new(Batches(db), TokioSpawner::current(), TokioTimer::default()).delay(Duration::ZERO)
+    DataLoader::new(Batches(db), AfterPoll::current(), NoWait)
 }
 
 /// Loads one key, with faults logged and masked.
@@ -151,42 +149,12 @@ impl Loader<MembersKey> for Batches {
     }
 }
 
-impl Loader<MemberCountKey> for Batches {
+impl Loader<Count> for Batches {
     type Value = u64;
     type Error = Arc<ReadError>;
 
-    async fn load(&self, keys: &[MemberCountKey]) -> Result<HashMap<MemberCountKey, u64>, Self::Error> {
-        let mut counts = HashMap::with_capacity(keys.len());
-        for (filter, group) in grouped(keys, |key| key.what.clone()) {
-            let proofs: Vec<_> = group.iter().map(|key| key.proof.clone()).collect();
-            let found: HashMap<_, _> =
-                members::counts(&self.0, &proofs, &filter).await?.into_iter().collect();
-            counts.extend(
-                group.into_iter().filter_map(|key| Some((key.clone(), *found.get(&key.workspace())?))),
-            );
-        }
-        Ok(counts)
-    }
-}
-
-impl Loader<InvitationCountKey> for Batches {
-    type Value = u64;
-    type Error = Arc<ReadError>;
-
-    async fn load(
-        &self,
-        keys: &[InvitationCountKey],
-    ) -> Result<HashMap<InvitationCountKey, u64>, Self::Error> {
-        let mut counts = HashMap::with_capacity(keys.len());
-        for (statuses, group) in grouped(keys, |key| key.what.clone()) {
-            let proofs: Vec<_> = group.iter().map(|key| key.proof.clone()).collect();
-            let found: HashMap<_, _> =
-                invitations::counts(&self.0, &proofs, &statuses).await?.into_iter().collect();
-            counts.extend(
-                group.into_iter().filter_map(|key| Some((key.clone(), *found.get(&key.workspace())?))),
-            );
-        }
-        Ok(counts)
+    async fn load(&self, wanted: &[Count]) -> Result<HashMap<Count, u64>, Self::Error> {
+        Ok(wanted.iter().cloned().zip(counts::counts(&self.0, wanted).await?).collect())
     }
 }
 

@@ -9,7 +9,10 @@ use guildhall_domain::{
     refusal::InputReader,
     text::SearchTerm,
 };
-use guildhall_persistence::members::{self, MemberFilter};
+use guildhall_persistence::{
+    counts::Count,
+    members::{self, MemberFilter},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -83,8 +86,8 @@ impl Members {
     }
 
     async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
-        let key = Scoped { proof: self.proof.clone(), what: self.filter.clone() };
-        Ok(loaders::load(ctx, key).await?.unwrap_or(0))
+        let count = Count::Members(self.proof.clone(), self.filter.clone());
+        Ok(loaders::load(ctx, count).await?.unwrap_or(0))
     }
 }
 

@@ -407,7 +407,7 @@ pub(crate) fn page_by(mut sql: Sql, page: &PageArgs<Uuid>, key: &str) -> Sql {
         sql = sql.push(&format!(" AND {key} < ")).bind(before);
     }
     let order = if page.backward { "DESC" } else { "ASC" };
-    sql.push(&format!(" ORDER BY {key} {order} LIMIT ")).bind(i64::from(page.size) + 1)
+    sql.push(&format!(" ORDER BY {key} {order}")).limit(i64::from(page.size) + 1)
 }
 
 /// The answer to a `count(*)`.

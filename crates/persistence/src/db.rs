@@ -2,6 +2,7 @@
 //! transactions and what is checked again inside one; refuses to know any feature.
 
 use std::{
+    str::FromStr as _,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -10,6 +11,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
 use guildhall_domain::{
     access::{Denied, OrganizationAccess, Proof, Recheck, WorkspaceAccess},
     events::Event,
@@ -18,15 +20,20 @@ use guildhall_domain::{
 };
 use guildhall_migrations::Migrator;
 use sea_orm::{
-    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    FromQueryResult, SqliteTransactionMode, SqlxPostgresConnector, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DbBackend, DbErr, FromQueryResult, QueryResult, SqliteTransactionMode,
+    SqlxPostgresConnector, SqlxSqliteConnector, TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
-use sqlx::Connection as _;
+use sqlx::{
+    ConnectOptions as _, Connection as _,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
 use uuid::Uuid;
 
 use crate::{
     access,
+    connection::{Opener, Pool, Transaction},
     error::{Fault, OpError, ReadError, lost_connection},
     events::{self, Bus},
     hasher::Hasher,
@@ -105,8 +112,10 @@ pub struct Db(Arc<Inner>);
 struct Inner {
     engine: Engine,
     options: Options,
-    write: DatabaseConnection,
-    read: DatabaseConnection,
+    /// Of SQLite the only connection that writes; of PostgreSQL all.
+    write: Pool,
+    /// Of SQLite those that only read; PostgreSQL has one pool for both.
+    read: Option<Pool>,
     seams: Seams,
     keys: Keys,
     hasher: Hasher,
@@ -132,15 +141,20 @@ impl Db {
     ) -> Result<Self, Fault> {
         let engine = options.engine();
         let statements = Arc::new(AtomicU64::new(0));
+        let pool = |opener, size| Pool::new(opener, size, options.acquire_timeout, &statements);
         let (write, read) = match engine {
             Engine::Postgres => {
-                let pool = counted(Database::connect(postgres(&options)).await?, &statements);
-                (pool.clone(), pool)
+                let pool = pool(Opener::Postgres(Box::new(postgres(&options)?)), options.max_connections);
+                // At least one, so that a service which cannot reach its database does not start.
+                pool.fill(options.min_connections.clamp(1, options.max_connections)).await?;
+                (pool, None)
             }
             Engine::Sqlite => {
-                let write = Database::connect(sqlite(&options, 1, false)).await?;
-                let read = Database::connect(sqlite(&options, options.read_connections, true)).await?;
-                (counted(write, &statements), counted(read, &statements))
+                let opener =
+                    |only_reads| Ok::<_, Fault>(Opener::Sqlite(Box::new(sqlite(&options, only_reads)?)));
+                let write = pool(opener(false)?, 1);
+                write.fill(1).await?;
+                (write, Some(pool(opener(true)?, options.read_connections)))
             }
         };
         Ok(Self(Arc::new(Inner {
@@ -202,8 +216,22 @@ impl Db {
 
     /// Whether the database answers: for readiness probes.
     pub async fn ping(&self) -> Result<(), Fault> {
-        sql::one::<sql::Single<i32>>(&self.0.read, Sql::new("SELECT 1")).await?;
+        let connection = self.reading().get().await?;
+        sql::one::<sql::Single<i32>>(&connection, Sql::new("SELECT 1")).await?;
         Ok(())
+    }
+
+    fn reading(&self) -> &Pool {
+        self.0.read.as_ref().unwrap_or(&self.0.write)
+    }
+
+    /// Lets go of connections that nobody needed for a while.
+    pub(crate) fn forget_idle_connections(&self) {
+        const IDLE: Duration = Duration::from_secs(10 * 60);
+        // What SQLite's connections hold is its file, which costs nothing to keep.
+        if self.0.engine == Engine::Postgres {
+            self.0.write.forget(IDLE);
+        }
     }
 
     /// Opens a session that reads.
@@ -222,34 +250,33 @@ impl Db {
         proof: &impl Proof,
         work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, OpError<C>>,
     ) -> Result<T, OpError<C>> {
-        let mut tx = self.begin().await?;
-        tx.recheck(proof.recheck()).await?;
-        match work(&mut tx).await {
-            Ok(value) => {
-                let told = tx.write_events().await?;
-                tx.conn.commit().await?;
-                if told {
-                    self.0.bus.announce();
+        // Boxed for the same reason as `Read::rows`.
+        Box::pin(async move {
+            let mut tx = self.begin().await?;
+            tx.recheck(proof.recheck()).await?;
+            match work(&mut tx).await {
+                Ok(value) => {
+                    let told = tx.write_events().await?;
+                    tx.conn.commit().await?;
+                    if told {
+                        self.0.bus.announce();
+                    }
+                    Ok(value)
                 }
-                Ok(value)
-            }
-            Err(error) => {
-                // A failed roll-back means a broken connection, which rolls back as well.
-                if let Err(error) = tx.conn.rollback().await {
-                    tracing::debug!(%error, "roll-back");
+                Err(error) => {
+                    // A failed roll-back means a broken connection, which rolls back as well.
+                    if let Err(error) = tx.conn.rollback().await {
+                        tracing::debug!(%error, "roll-back");
+                    }
+                    Err(error)
                 }
-                Err(error)
             }
-        }
+        })
+        .await
     }
 
     async fn begin(&self) -> Result<Tx<'_>, Fault> {
-        let options = TransactionOptions {
-            sqlite_transaction_mode: (self.0.engine == Engine::Sqlite)
-                .then_some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        let conn = retrying(|| self.0.write.begin_with_options(options)).await?;
+        let conn = self.retrying(&self.0.write, || Transaction::begin(&self.0.write)).await?;
         Ok(Tx {
             db: self,
             now: self.now(),
@@ -263,80 +290,59 @@ impl Db {
 
     /// Closes every connection, after those in use come back.
     pub async fn close(&self) {
-        for conn in [&self.0.read, &self.0.write] {
-            if let Err(error) = conn.clone().close().await {
-                tracing::warn!(%error, "closing the database");
-            }
+        for pool in self.0.read.iter().chain([&self.0.write]) {
+            pool.close().await;
         }
     }
-}
 
-/// Tries again while the connection is what fails: nothing of `attempt` can have been carried out, since it
-/// reads or only begins. Dead connections of a pool are found one by one, so there is no delay at first.
-async fn retrying<T, F: Future<Output = Result<T, DbErr>>>(
-    mut attempt: impl FnMut() -> F,
-) -> Result<T, Fault> {
-    const ATTEMPTS: u32 = 24;
-    for tried in 0..ATTEMPTS {
-        match attempt().await {
+    /// Tries again while the connection is what fails: nothing of `attempt` can have been carried out, since it
+    /// reads or only begins. A database that is restarting is waited for as long as a connection is.
+    async fn retrying<T, F: Future<Output = Result<T, DbErr>>>(
+        &self,
+        pool: &Pool,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, Fault> {
+        const PAUSE: Duration = Duration::from_millis(100);
+        let mut tried = 0_u32;
+        let started = tokio::time::Instant::now();
+        loop {
+            let error = match attempt().await {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
             // A pool that gave no connection in time has tried for as long as a request may wait.
-            Err(error) if lost_connection(&error) && !matches!(error, DbErr::ConnectionAcquire(_)) => {
-                tracing::debug!(%error, tried, "database connection lost");
-                if tried > 8 {
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
+            let again = lost_connection(&error) && !matches!(error, DbErr::ConnectionAcquire(_));
+            if !again || started.elapsed() > self.0.options.acquire_timeout {
+                return Err(error.into());
             }
-            other => return Ok(other?),
+            tracing::debug!(%error, tried, "database connection lost");
+            // Whatever ended this one has most likely ended those that nobody uses, too.
+            pool.forget(Duration::ZERO);
+            if tried > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            tried += 1;
         }
     }
-    Ok(attempt().await?)
 }
 
-fn counted(mut conn: DatabaseConnection, statements: &Arc<AtomicU64>) -> DatabaseConnection {
-    let statements = Arc::clone(statements);
-    conn.set_metric_callback(move |_| {
-        statements.fetch_add(1, Ordering::Relaxed);
-    });
-    conn
+fn postgres(options: &Options) -> Result<PgConnectOptions, Fault> {
+    Ok(PgConnectOptions::from_str(&options.url)?.application_name("guildhall").disable_statement_logging())
 }
 
-fn postgres(options: &Options) -> ConnectOptions {
-    let mut connect = ConnectOptions::new(&options.url);
-    connect
-        .max_connections(options.max_connections)
-        .min_connections(options.min_connections)
-        .acquire_timeout(options.acquire_timeout)
-        .test_before_acquire_if_idle_for(Duration::from_secs(15))
-        .set_application_name("guildhall")
-        .sqlx_logging(false);
-    connect
-}
-
-fn sqlite(options: &Options, connections: u32, only_reads: bool) -> ConnectOptions {
-    let mut connect = ConnectOptions::new(&options.url);
+fn sqlite(options: &Options, only_reads: bool) -> Result<SqliteConnectOptions, Fault> {
     let full = options.sqlite_full_sync;
-    connect
-        .max_connections(connections)
-        .min_connections(1)
-        .acquire_timeout(options.acquire_timeout)
-        .idle_timeout(None::<Duration>)
-        .max_lifetime(None::<Duration>)
-        .test_before_acquire(false)
-        .sqlx_logging(false)
-        .map_sqlx_sqlite_opts(move |sqlite| {
-            use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
-            let sqlite = sqlite
-                .create_if_missing(!only_reads)
-                .busy_timeout(Duration::from_secs(5))
-                .foreign_keys(true)
-                .synchronous(if full { SqliteSynchronous::Full } else { SqliteSynchronous::Normal });
-            if only_reads {
-                sqlite.pragma("query_only", "ON")
-            } else {
-                sqlite.journal_mode(SqliteJournalMode::Wal)
-            }
-        });
-    connect
+    let sqlite = SqliteConnectOptions::from_str(&options.url)?
+        .create_if_missing(!only_reads)
+        .busy_timeout(Duration::from_secs(5))
+        .foreign_keys(true)
+        .synchronous(if full { SqliteSynchronous::Full } else { SqliteSynchronous::Normal })
+        .disable_statement_logging();
+    Ok(if only_reads {
+        sqlite.pragma("query_only", "ON")
+    } else {
+        sqlite.journal_mode(SqliteJournalMode::Wal)
+    })
 }
 
 /// Brings the tables up to date. Two processes that start at once take turns, by a lock of the database.
@@ -356,7 +362,7 @@ pub async fn migrate(options: &Options) -> Result<(), Fault> {
                 )));
             }
             sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut holder).await?;
-            let pool = sqlx::postgres::PgPoolOptions::new().max_connections(1).connect(&options.url).await?;
+            let pool = PgPoolOptions::new().max_connections(1).connect_with(postgres(options)?).await?;
             let migrated = Migrator::up(&SqlxPostgresConnector::from_sqlx_postgres_pool(pool), None).await;
             holder.close().await?;
             Ok(migrated?)
@@ -371,7 +377,9 @@ pub async fn migrate(options: &Options) -> Result<(), Fault> {
                     .create(directory)
                     .map_err(|error| Fault::Stored(format!("{}: {error}", directory.display())))?;
             }
-            let conn = Database::connect(sqlite(options, 1, false)).await?;
+            let pool =
+                SqlitePoolOptions::new().max_connections(1).connect_with(sqlite(options, false)?).await?;
+            let conn = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool);
             let txn = conn
                 .begin_with_options(TransactionOptions {
                     sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
@@ -427,11 +435,21 @@ pub struct Read<'a> {
 
 impl Read<'_> {
     pub(crate) async fn all<T: FromQueryResult>(&self, sql: Sql) -> Result<Vec<T>, Fault> {
-        retrying(|| sql::all(&self.db.0.read, sql.clone())).await
+        Ok(sql::read(&self.rows(sql).await?)?)
     }
 
     pub(crate) async fn one<T: FromQueryResult>(&self, sql: Sql) -> Result<Option<T>, Fault> {
-        retrying(|| sql::one(&self.db.0.read, sql.clone())).await
+        Ok(self.rows(sql).await?.first().map(sql::read_row).transpose()?)
+    }
+
+    /// Boxed: whoever waits for it, up to the field of a query, would otherwise keep room for a connection being
+    /// opened in its own state: 10 KiB, which are moved each time that state is.
+    fn rows(&self, sql: Sql) -> BoxFuture<'_, Result<Vec<QueryResult>, Fault>> {
+        let pool = self.db.reading();
+        Box::pin(async move {
+            let attempt = async || sql::rows(&pool.get().await?, sql.clone()).await;
+            self.db.retrying(pool, attempt).await
+        })
     }
 }
 
@@ -439,7 +457,7 @@ impl Read<'_> {
 pub struct Tx<'a> {
     db: &'a Db,
     now: DateTime<Utc>,
-    conn: DatabaseTransaction,
+    conn: Transaction,
     access: Option<Arc<WorkspaceAccess>>,
     organization: Option<Arc<OrganizationAccess>>,
     happened: Vec<Event>,
@@ -447,7 +465,7 @@ pub struct Tx<'a> {
 }
 
 impl Tx<'_> {
-    pub(crate) fn conn(&self) -> &DatabaseTransaction {
+    pub(crate) fn conn(&self) -> &Transaction {
         &self.conn
     }
 

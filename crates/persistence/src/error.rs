@@ -38,20 +38,25 @@ impl Fault {
 
 /// Whether the connection broke, rather than the statement.
 pub(crate) fn lost_connection(error: &DbErr) -> bool {
-    use sqlx::Error;
     match error {
         DbErr::ConnectionAcquire(_) => true,
         DbErr::Conn(RuntimeErr::SqlxError(error))
         | DbErr::Exec(RuntimeErr::SqlxError(error))
-        | DbErr::Query(RuntimeErr::SqlxError(error)) => match &**error {
-            Error::Io(_) | Error::Protocol(_) | Error::PoolTimedOut | Error::WorkerCrashed => true,
-            // Class 57: the operator ended the connection or the server is starting or stopping; class 08:
-            // connection exceptions (PostgreSQL, appendix A).
-            Error::Database(error) => {
-                error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
-            }
-            _ => false,
-        },
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => broken(error),
+        _ => false,
+    }
+}
+
+/// Whether the connection that gave this error is of no more use.
+pub(crate) fn broken(error: &sqlx::Error) -> bool {
+    use sqlx::Error;
+    match error {
+        Error::Io(_) | Error::Protocol(_) | Error::PoolTimedOut | Error::WorkerCrashed => true,
+        // Class 57: the operator ended the connection or the server is starting or stopping; class 08: connection
+        // exceptions (PostgreSQL, appendix A).
+        Error::Database(error) => {
+            error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
+        }
         _ => false,
     }
 }

@@ -35,6 +35,7 @@ pub struct Swept {
 
 /// Deletes everything that was kept long enough, in small transactions.
 pub async fn sweep(db: &Db) -> Result<Swept, Fault> {
+    db.forget_idle_connections();
     let mut swept = Swept::default();
     loop {
         let batch = sweep_events(db).await?;

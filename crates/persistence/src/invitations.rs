@@ -1,6 +1,6 @@
 //! Invitations: sending, resending, revoking, answering, listing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
@@ -28,7 +28,7 @@ use crate::{
     error::{Fault, OpError, ReadError},
     keys::fresh_token,
     mails,
-    members::{Counted, grantable_role},
+    members::grantable_role,
     sql::{Single, Sql},
     workspaces::join,
 };
@@ -293,37 +293,79 @@ async fn invite_facts(
 }
 
 async fn email_of(tx: &Tx<'_>, organization: OrganizationId, user: UserId) -> Result<Option<Email>, Fault> {
-    let sql = Sql::new(
+    let row = tx.one::<Single<String>>(email_sql(organization, user)).await?;
+    Ok(row.map(|Single(email)| Email::from_stored(email)))
+}
+
+/// The address that a mail to the person would go to; `None` unless they are in the workspace's organization.
+pub async fn address_of_person(
+    db: &Db,
+    proof: &Granted<perm::MembersInvite>,
+    user: UserId,
+) -> Result<Option<Email>, ReadError> {
+    let row = db.read(proof).one::<Single<String>>(email_sql(proof.access().organization(), user)).await?;
+    Ok(row.map(|Single(email)| Email::from_stored(email)))
+}
+
+/// The address that an invitation of the workspace went to.
+pub async fn address_of_invitation(
+    db: &Db,
+    proof: &Granted<perm::MembersInvite>,
+    invitation: InvitationId,
+) -> Result<Option<Email>, ReadError> {
+    let sql = Sql::new("SELECT g.email FROM invitation_grants g WHERE g.workspace_id = ")
+        .bind(proof.access().workspace().uuid())
+        .push(" AND g.invitation_id = ")
+        .bind(invitation.uuid());
+    let row = db.read(proof).one::<Single<String>>(sql).await?;
+    Ok(row.map(|Single(email)| Email::from_stored(email)))
+}
+
+fn email_sql(organization: OrganizationId, user: UserId) -> Sql {
+    Sql::new(
         "SELECT u.email FROM users u JOIN organization_members om ON om.user_id = u.id AND om.status = 'ACTIVE' \
          WHERE om.organization_id = ",
     )
     .bind(organization.uuid())
     .push(" AND u.id = ")
-    .bind(user.uuid());
-    Ok(tx.one::<Single<String>>(sql).await?.map(|Single(email)| Email::from_stored(email)))
+    .bind(user.uuid())
 }
 
 /// Moves a pending invitation to another status; `false` when it was not pending.
 async fn set_status(tx: &Tx<'_>, id: InvitationId, status: InvitationStatus) -> Result<bool, Fault> {
-    let changed = tx
-        .run(
-            Sql::new("UPDATE invitations SET status = ")
-                .bind(status.word())
-                .push(", responded_at = ")
-                .bind(tx.now())
-                .push(", updated_at = ")
-                .bind(tx.now())
-                .push(" WHERE status = 'PENDING' AND id = ")
-                .bind(id.uuid()),
-        )
-        .await?;
-    if changed > 0 {
+    Ok(set_status_of_each(tx, &[id], status).await?.contains(&id))
+}
+
+/// Moves those of the invitations that are pending to another status, and tells which they were.
+async fn set_status_of_each(
+    tx: &Tx<'_>,
+    ids: &[InvitationId],
+    status: InvitationStatus,
+) -> Result<HashSet<InvitationId>, Fault> {
+    let uuids = |ids: &[InvitationId]| ids.iter().map(|id| id.uuid()).collect::<Vec<_>>();
+    let sql = Sql::new("UPDATE invitations SET status = ")
+        .bind(status.word())
+        .push(", responded_at = ")
+        .bind(tx.now())
+        .push(", updated_at = ")
+        .bind(tx.now())
+        // A mail that is still on its way to the mail server says so when it has arrived.
+        .push(", delivery = CASE WHEN delivery = ")
+        .bind(DeliveryState::Queued.word())
+        .push(" THEN ")
+        .bind(DeliveryState::Cancelled.word())
+        .push(" ELSE delivery END WHERE status = 'PENDING' AND id IN ")
+        .bind_list(uuids(ids))
+        .push(" RETURNING id");
+    let changed: Vec<InvitationId> =
+        tx.all::<Single<Uuid>>(sql).await?.into_iter().map(|Single(id)| id.into()).collect();
+    if !changed.is_empty() {
         let done =
-            Sql::new("UPDATE invitation_grants SET pending = ").bind(false).push(" WHERE invitation_id = ");
-        tx.run(done.bind(id.uuid())).await?;
-        mails::cancel(tx, id).await?;
+            Sql::new("UPDATE invitation_grants SET pending = ").bind(false).push(" WHERE invitation_id IN ");
+        tx.run(done.bind_list(uuids(&changed))).await?;
+        mails::cancel(tx, &changed).await?;
     }
-    Ok(changed > 0)
+    Ok(changed.into_iter().collect())
 }
 
 /// The invitation of that id as it is seen from the workspace.
@@ -406,7 +448,7 @@ pub async fn resend(
                 .bind(workspace.uuid()),
         )
         .await?;
-        mails::cancel(tx, id).await?;
+        mails::cancel(tx, &[id]).await?;
         let letter = Letter::Invitation(InvitationLetter {
             recipient_email: invitation.email.clone(),
             inviter_name: facts.inviter_name,
@@ -454,6 +496,9 @@ pub async fn revoke(
         }
         invitation.status = InvitationStatus::Revoked;
         invitation.responded_at = Some(tx.now());
+        if invitation.delivery == DeliveryState::Queued {
+            invitation.delivery = DeliveryState::Cancelled;
+        }
         let email = Email::from_stored(invitation.email.clone());
         tx.append(Event::Invitation { invitation: id, workspace, email, status: invitation.status });
         Ok(invitation)
@@ -475,11 +520,17 @@ pub(crate) async fn revoke_sent_by(
     .push(" AND g.workspace_id = ")
     .bind(workspace.uuid())
     .push(" ORDER BY i.id");
-    for Sent { id, email } in tx.all(sql).await? {
+    let sent: Vec<Sent> = tx.all(sql).await?;
+    if sent.is_empty() {
+        return Ok(());
+    }
+    let status = InvitationStatus::Revoked;
+    let ids: Vec<InvitationId> = sent.iter().map(|sent| sent.id.into()).collect();
+    let revoked = set_status_of_each(tx, &ids, status).await?;
+    for Sent { id, email } in sent {
         let invitation = id.into();
-        if set_status(tx, invitation, InvitationStatus::Revoked).await? {
-            let (email, status) = (Email::from_stored(email), InvitationStatus::Revoked);
-            tx.append(Event::Invitation { invitation, workspace, email, status });
+        if revoked.contains(&invitation) {
+            tx.append(Event::Invitation { invitation, workspace, email: Email::from_stored(email), status });
         }
     }
     Ok(())
@@ -700,24 +751,18 @@ pub async fn page(
     Ok(Page::cut(args, rows).map(|invitation| invitation.at(now)))
 }
 
-/// How many invitations in those statuses each of several workspaces has; one without any is left out.
-pub async fn counts(
-    db: &Db,
-    proofs: &[Granted<perm::InvitationsView>],
-    statuses: &[InvitationStatus],
-) -> Result<Vec<(WorkspaceId, u64)>, ReadError> {
-    let Some(proof) = proofs.first() else { return Ok(Vec::new()) };
+/// How many invitations in those statuses each of several workspaces has, as `id` and `number`; one without any is
+/// left out.
+pub(crate) fn number(workspaces: &[WorkspaceId], statuses: &[InvitationStatus], now: DateTime<Utc>) -> Sql {
     let sql = Sql::new(
         "SELECT g.workspace_id AS id, count(*) AS number FROM invitation_grants g \
          JOIN invitations i ON i.id = g.invitation_id WHERE g.workspace_id IN ",
     )
-    .bind_list(proofs.iter().map(|proof| proof.access().workspace().uuid()));
+    .bind_list(workspaces.iter().map(|id| id.uuid()));
     // The partial index on what is pending serves the common question; a superset by itself.
     let pending_only = statuses == [InvitationStatus::Pending];
     let sql = if pending_only { sql.push(" AND g.pending") } else { sql };
-    let sql = with_status(sql, statuses, db.now()).push(" GROUP BY g.workspace_id");
-    let rows: Vec<Counted> = db.read(proof).all(sql).await?;
-    Ok(rows.into_iter().map(Counted::pair).collect())
+    with_status(sql, statuses, now).push(" GROUP BY g.workspace_id")
 }
 
 /// One of a workspace's invitations.

@@ -3,6 +3,8 @@
 
 mod access;
 pub mod accounts;
+mod connection;
+pub mod counts;
 mod db;
 mod entities;
 mod error;

@@ -55,12 +55,12 @@ pub fn enqueue(tx: &Tx<'_>, invitation: Option<InvitationId>, letter: &Letter) -
     Ok(id)
 }
 
-/// Takes back what is still queued for an invitation: it was revoked, answered or is sent anew.
-pub async fn cancel(tx: &Tx<'_>, invitation: InvitationId) -> Result<(), Fault> {
+/// Takes back what is still queued for invitations: they were revoked, answered or are sent anew.
+pub async fn cancel(tx: &Tx<'_>, invitations: &[InvitationId]) -> Result<(), Fault> {
     let sql = Sql::new("UPDATE mails SET status = 'CANCELLED', sealed = NULL, updated_at = ")
         .bind(tx.now())
-        .push(" WHERE status = 'QUEUED' AND invitation_id = ")
-        .bind(invitation.uuid());
+        .push(" WHERE status = 'QUEUED' AND invitation_id IN ")
+        .bind_list(invitations.iter().map(|id| id.uuid()));
     tx.run(sql).await?;
     Ok(())
 }
@@ -147,11 +147,17 @@ pub async fn ack(db: &Db, claim: &Claim) -> Result<(), Fault> {
     let proof = System::named("mailer");
     let acked = db.write(&proof, async |tx| {
         let told = lock_workspaces(tx, claim).await?;
-        // `FAILED`: another claimant gave up after this one's lease. The mail was accepted all the same.
+        // `FAILED`: another claimant gave up after this one's lease. `CANCELLED`: the invitation was answered while
+        // the mail server took the mail, which invitees are quick enough for. It was accepted all the same; but
+        // where the invitation was sent anew, the state is that of the newer mail.
         let sql =
             Sql::new("UPDATE mails SET status = 'SENT', sealed = NULL, last_error = NULL, updated_at = ")
                 .bind(tx.now())
-                .push(" WHERE status IN ('QUEUED', 'FAILED') AND id = ")
+                .push(
+                    " WHERE (status IN ('QUEUED', 'FAILED') OR status = 'CANCELLED' AND NOT EXISTS ( \
+                     SELECT 1 FROM mails newer WHERE newer.invitation_id = mails.invitation_id AND newer.id > mails.id)) \
+                     AND id = ",
+                )
                 .bind(claim.id.uuid());
         if tx.run(sql).await? == 1 {
             deliver(tx, claim, DeliveryState::Sent, None, &told).await?;
@@ -249,6 +255,10 @@ async fn deliver(
         tracing::error!(%invitation, status = row.status, "this version does not know the status");
         return Ok(());
     };
+    // Who watches was told how the invitation ended, and would take this for the same news again.
+    if status != InvitationStatus::Pending {
+        return Ok(());
+    }
     let email = Email::from_stored(row.email);
     let status = effective_status(status, row.expires_at, tx.now());
     for &workspace in told {

@@ -122,34 +122,14 @@ pub async fn first_of_each(
     Ok(db.read(proof).all(sql).await?)
 }
 
-/// How many members each of several workspaces has; a workspace without any is left out.
-pub async fn counts(
-    db: &Db,
-    proofs: &[Granted<perm::MembersView>],
-    filter: &MemberFilter,
-) -> Result<Vec<(WorkspaceId, u64)>, ReadError> {
-    let Some(proof) = proofs.first() else { return Ok(Vec::new()) };
+/// How many members each of several workspaces has, as `id` and `number`; a workspace without any is left out.
+pub(crate) fn number(workspaces: &[WorkspaceId], filter: &MemberFilter, now: DateTime<Utc>) -> Sql {
     let users = if filter.search.is_some() { "JOIN users u ON u.id = m.user_id" } else { "" };
     let sql = Sql::new(format!(
         "SELECT m.workspace_id AS id, count(*) AS number FROM memberships m {users} WHERE m.workspace_id IN "
     ))
-    .bind_list(proofs.iter().map(|proof| proof.access().workspace().uuid()));
-    let rows: Vec<Counted> =
-        db.read(proof).all(filter.apply(sql, db.now()).push(" GROUP BY m.workspace_id")).await?;
-    Ok(rows.into_iter().map(Counted::pair).collect())
-}
-
-/// A count of something per workspace.
-#[derive(Debug, FromQueryResult)]
-pub(crate) struct Counted {
-    id: Uuid,
-    number: i64,
-}
-
-impl Counted {
-    pub(crate) fn pair(self) -> (WorkspaceId, u64) {
-        (self.id.into(), u64::try_from(self.number).unwrap_or(0))
-    }
+    .bind_list(workspaces.iter().map(|id| id.uuid()));
+    filter.apply(sql, now).push(" GROUP BY m.workspace_id")
 }
 
 /// A member with what the rules about admins ask.

@@ -32,10 +32,23 @@ impl Sql {
         self
     }
 
+    /// Adds another statement, its values after those that are here.
+    pub(crate) fn append(mut self, other: Self) -> Self {
+        self.text.push_str(&shifted(&other.text, self.values.len()));
+        self.values.extend(other.values);
+        self
+    }
+
     /// Adds values without touching the text, which names them itself.
     pub(crate) fn values<const N: usize>(mut self, values: [Value; N]) -> Self {
         self.values.extend(values);
         self
+    }
+
+    /// Adds a `LIMIT`. SQLite plans a statement anew each time that a bare parameter there changes, and each time
+    /// it is bound counts as a change; it does not look into an expression.
+    pub(crate) fn limit(self, rows: i64) -> Self {
+        self.push(" LIMIT (0 + ").bind(rows).push(")")
     }
 
     /// Adds `(value, value, …)`; never empty, since `IN ()` is no SQL.
@@ -70,14 +83,13 @@ impl Sql {
         let several = backend == DbBackend::Postgres && inserts.len() > 1;
         let mut all = Self::new("");
         for (place, insert) in inserts.into_iter().enumerate() {
-            let text = shifted(&insert.text, all.values.len());
-            all.text.push_str(&match place {
-                0 if several => format!("WITH part0 AS ({text})"),
-                0 => text,
-                _ if several => format!(", part{place} AS ({text})"),
-                _ => format!("; {text}"),
-            });
-            all.values.extend(insert.values);
+            let (before, after) = match place {
+                0 if several => ("WITH part0 AS (".to_owned(), ")"),
+                0 => (String::new(), ""),
+                _ if several => (format!(", part{place} AS ("), ")"),
+                _ => ("; ".to_owned(), ""),
+            };
+            all = all.push(&before).append(insert).push(after);
         }
         // The last insert cannot follow the parts instead: it may begin with a `WITH` of its own.
         if several { all.push(" SELECT 1") } else { all }
@@ -106,13 +118,14 @@ fn shifted(text: &str, by: usize) -> String {
     moved
 }
 
+/// Runs a statement and gives every row of the answer.
+pub(crate) async fn rows(conn: &impl ConnectionTrait, sql: Sql) -> Result<Vec<QueryResult>, DbErr> {
+    conn.query_all_raw(sql.statement(conn.get_database_backend())).await
+}
+
 /// Runs a statement and reads every row of the answer.
 pub(crate) async fn all<T: FromQueryResult>(conn: &impl ConnectionTrait, sql: Sql) -> Result<Vec<T>, DbErr> {
-    conn.query_all_raw(sql.statement(conn.get_database_backend()))
-        .await?
-        .iter()
-        .map(|row| T::from_query_result(row, ""))
-        .collect()
+    read(&rows(conn, sql).await?)
 }
 
 /// Runs a statement and reads the only row, if there is one.
@@ -120,10 +133,17 @@ pub(crate) async fn one<T: FromQueryResult>(
     conn: &impl ConnectionTrait,
     sql: Sql,
 ) -> Result<Option<T>, DbErr> {
-    conn.query_one_raw(sql.statement(conn.get_database_backend()))
-        .await?
-        .map(|row| T::from_query_result(&row, ""))
-        .transpose()
+    rows(conn, sql).await?.first().map(read_row).transpose()
+}
+
+/// Reads rows.
+pub(crate) fn read<T: FromQueryResult>(rows: &[QueryResult]) -> Result<Vec<T>, DbErr> {
+    rows.iter().map(read_row).collect()
+}
+
+/// Reads a row.
+pub(crate) fn read_row<T: FromQueryResult>(row: &QueryResult) -> Result<T, DbErr> {
+    T::from_query_result(row, "")
 }
 
 /// Runs a statement and tells how many rows it touched.

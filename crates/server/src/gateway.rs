@@ -6,7 +6,7 @@ use std::{any::Any, collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 use async_graphql::{Request, Response, ServerError, Value, parser::types::OperationType};
 use axum::http::{HeaderMap, header};
 use futures_util::{FutureExt, StreamExt, stream, stream::BoxStream};
-use guildhall_graphql::{Handoff, Schema};
+use guildhall_graphql::{Handoff, Schema, batched};
 use guildhall_persistence::sessions::Device;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -162,7 +162,7 @@ impl Gateway {
 
     /// Runs a query or a mutation.
     pub async fn execute(&self, call: Call) -> Payload {
-        match AssertUnwindSafe(self.schema.execute(call.request)).catch_unwind().await {
+        match AssertUnwindSafe(batched(self.schema.execute(call.request))).catch_unwind().await {
             Ok(response) if errors::never_executed(&response) => {
                 Payload::Refused(self.refusal(response.errors, &call.request_id))
             }

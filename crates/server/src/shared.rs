@@ -14,7 +14,7 @@ use async_graphql::{
 };
 use futures_util::{FutureExt, Stream, StreamExt};
 use guildhall_domain::access::PermissionSet;
-use guildhall_graphql::{Ended, Turn, Watch};
+use guildhall_graphql::{Ended, Turn, Watch, batched};
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -109,17 +109,18 @@ impl Shared {
     ) -> impl Stream<Item = Payload> + Send + 'static {
         watch.turns().then(move |turn| {
             let (shared, gateway, request_id) = (Arc::clone(&self), Arc::clone(&gateway), request_id.clone());
-            async move {
+            // Boxed: the stream would keep room for an execution between the events, too.
+            Box::pin(async move {
                 match turn {
                     Ok(turn) => Payload::Serialized(shared.answer(&gateway, turn, &request_id).await),
                     Err(ended) => gateway.ended(&ended, &request_id),
                 }
-            }
+            })
         })
     }
 
     async fn answer(&self, gateway: &Gateway, turn: Turn, request_id: &RequestId) -> Arc<str> {
-        let key = turn.key();
+        let Some(key) = turn.key() else { return self.execute(gateway, turn, request_id).await };
         let cell = {
             let mut answers = lock(&self.answers);
             match answers.iter().find(|(kept, _)| *kept == key) {
@@ -145,7 +146,7 @@ impl Shared {
             .data(guildhall_graphql::Caller::default())
             .data(guildhall_graphql::RequestId(request_id.shared()));
         let mut events = gateway.schema.execute_stream(request);
-        let response = match AssertUnwindSafe(events.next()).catch_unwind().await {
+        let response = match AssertUnwindSafe(batched(events.next())).catch_unwind().await {
             Ok(response) => response,
             Err(panic) => return body(&Body::refused(&gateway.panicked(&*panic, request_id))),
         };

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::time::sleep;
 
@@ -106,9 +107,10 @@ impl Process {
 
     /// `kill -TERM`, and how the process ended; within fifteen seconds.
     pub async fn terminate(&mut self) -> ExitStatus {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &id]).status().expect("run kill");
-        assert!(sent.success(), "the process is gone:\n{}", self.output());
+        // Not the command `kill`: a bare Debian has none.
+        let id = Pid::from_child(&self.child);
+        let sent = kill_process(id, Signal::TERM);
+        assert!(sent.is_ok(), "the process is gone:\n{}", self.output());
         let deadline = Instant::now() + Duration::from_secs(15);
         loop {
             if let Some(status) = self.child.try_wait().expect("ask for the process") {

@@ -86,7 +86,7 @@ pub async fn since(
     let sql = of_topic(Sql::new(format!("SELECT {COLUMNS} FROM events WHERE ")), topic);
     let sql = sql.push(" AND seq > ").bind(after).push(" AND kind IN ");
     let sql = sql.bind_list(EventKind::ALL.iter().map(|kind| kind.word()));
-    let rows: Vec<Row> = db.read(proof).all(sql.push(" ORDER BY seq LIMIT ").bind(i64::from(limit))).await?;
+    let rows: Vec<Row> = db.read(proof).all(sql.push(" ORDER BY seq").limit(i64::from(limit))).await?;
     Ok(rows.into_iter().filter_map(|row| row.event).collect())
 }
 

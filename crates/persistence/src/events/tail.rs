@@ -118,7 +118,7 @@ impl Place {
     async fn advance(&mut self, db: &Db) -> Result<(), Fault> {
         loop {
             let sql = Sql::new(format!("SELECT {COLUMNS} FROM events WHERE seq > ")).bind(self.last);
-            let new: Vec<Row> = log(db).all(sql.push(" ORDER BY seq LIMIT ").bind(BATCH as i64)).await?;
+            let new: Vec<Row> = log(db).all(sql.push(" ORDER BY seq").limit(BATCH as i64)).await?;
             let more = new.len() == BATCH;
             // Second: whatever committed before an event among the new ones is visible by now, so the order
             // within a workspace holds.

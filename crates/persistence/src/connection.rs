@@ -1,0 +1,356 @@
+//! Connections to either database, and the pool that lends them. Knows opening, lending and transactions; refuses to
+//! know what is asked.
+//!
+//! The driver has a pool of its own, which asks the server after each use whether the connection still works, on a
+//! task of its own. That is a second round trip and two more wake-ups for each statement: half the price of the
+//! statements that this service lives of. Here a connection that read its last answer to the end is taken to work,
+//! and one that has been idle for a while is asked before it is lent.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use deadpool::{
+    Runtime,
+    managed::{
+        self, Metrics, Object, PoolError, QueueMode, RecycleError, RecycleResult, TimeoutType, Timeouts,
+    },
+};
+use sea_orm::{
+    ConnAcquireErr, ConnectionTrait, DbBackend, DbErr, ExecResult, QueryResult, RuntimeErr, Statement,
+};
+use sea_query_sqlx::SqlxValues;
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Error, PgConnection, SqliteConnection,
+    postgres::PgConnectOptions, sqlite::SqliteConnectOptions,
+};
+use tokio::sync::Mutex;
+
+use crate::error::broken;
+
+/// How connections are opened.
+#[derive(Debug)]
+pub(crate) enum Opener {
+    Postgres(Box<PgConnectOptions>),
+    Sqlite(Box<SqliteConnectOptions>),
+}
+
+/// An open connection.
+pub(crate) struct Opened {
+    wire: Wire,
+    condition: Condition,
+}
+
+enum Wire {
+    Postgres(PgConnection),
+    Sqlite(SqliteConnection),
+}
+
+/// What a connection was last seen in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Condition {
+    /// It read its last answer to the end.
+    Ready,
+    /// An answer is under way; whoever waited for it may have gone.
+    Asked,
+    /// It failed.
+    Broken,
+}
+
+/// Runs the same on whichever connection it is.
+macro_rules! on {
+    ($wire:expr, $connection:ident => $run:expr) => {
+        match $wire {
+            Wire::Postgres($connection) => $run,
+            Wire::Sqlite($connection) => $run,
+        }
+    };
+}
+
+impl Opened {
+    /// Notes what becomes of the connection while `run` is at work with it.
+    async fn with<T>(&mut self, run: impl AsyncFnOnce(&mut Wire) -> Result<T, Error>) -> Result<T, Error> {
+        self.condition = Condition::Asked;
+        let result = run(&mut self.wire).await;
+        self.condition = match &result {
+            Err(error) if broken(error) => Condition::Broken,
+            _ => Condition::Ready,
+        };
+        result
+    }
+
+    async fn ping(&mut self) -> Result<(), Error> {
+        self.with(async |wire| on!(wire, connection => connection.ping().await)).await
+    }
+
+    async fn close(self) -> Result<(), Error> {
+        on!(self.wire, connection => connection.close().await)
+    }
+}
+
+impl managed::Manager for Opener {
+    type Type = Opened;
+    type Error = Error;
+
+    async fn create(&self) -> Result<Opened, Error> {
+        let wire = match self {
+            Self::Postgres(options) => Wire::Postgres(options.connect().await?),
+            Self::Sqlite(options) => Wire::Sqlite(options.connect().await?),
+        };
+        Ok(Opened { wire, condition: Condition::Ready })
+    }
+
+    async fn recycle(&self, opened: &mut Opened, metrics: &Metrics) -> RecycleResult<Error> {
+        /// After that long without use a connection is asked whether it still works.
+        const IDLE: Duration = Duration::from_secs(15);
+        /// A connection is not used longer than that: what a server's process keeps for it only grows.
+        const LIFETIME: Duration = Duration::from_secs(30 * 60);
+        if opened.condition == Condition::Broken {
+            return Err(RecycleError::message("broken"));
+        }
+        if matches!(self, Self::Postgres(_)) {
+            if metrics.age() > LIFETIME {
+                return Err(RecycleError::message("old"));
+            }
+            if opened.condition == Condition::Asked || metrics.last_used() > IDLE {
+                opened.ping().await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lends connections to one database.
+pub(crate) struct Pool {
+    connections: managed::Pool<Opener>,
+    backend: DbBackend,
+    statements: Arc<AtomicU64>,
+}
+
+impl Pool {
+    /// A pool of at most `size` connections, each opened when it is needed. Each statement is counted.
+    pub(crate) fn new(opener: Opener, size: u32, patience: Duration, statements: &Arc<AtomicU64>) -> Self {
+        let backend = match &opener {
+            Opener::Postgres(_) => DbBackend::Postgres,
+            Opener::Sqlite(_) => DbBackend::Sqlite,
+        };
+        let timeouts = Timeouts { wait: Some(patience), create: Some(patience), recycle: Some(patience) };
+        let connections = managed::Pool::builder(opener)
+            .max_size(usize::try_from(size).unwrap_or(usize::MAX))
+            .timeouts(timeouts)
+            // The one used last: its caches are warm, and the others may end.
+            .queue_mode(QueueMode::Lifo)
+            .runtime(Runtime::Tokio1)
+            .build();
+        #[expect(clippy::expect_used, reason = "fails only for timeouts without a runtime")]
+        let connections = connections.expect("a pool with a runtime");
+        Self { connections, backend, statements: Arc::clone(statements) }
+    }
+
+    /// Opens connections until there are `number`.
+    pub(crate) async fn fill(&self, number: u32) -> Result<(), DbErr> {
+        let mut held = Vec::new();
+        for _ in 0..number {
+            held.push(self.get().await?);
+        }
+        Ok(())
+    }
+
+    /// Borrows a connection.
+    pub(crate) async fn get(&self) -> Result<Connection, DbErr> {
+        let opened = self.connections.get().await.map_err(|error| match error {
+            PoolError::Backend(error) => failed(DbErr::Conn, error),
+            PoolError::Timeout(TimeoutType::Wait) => DbErr::ConnectionAcquire(ConnAcquireErr::Timeout),
+            PoolError::Timeout(TimeoutType::Create | TimeoutType::Recycle) => {
+                failed(DbErr::Conn, Error::Io(std::io::ErrorKind::TimedOut.into()))
+            }
+            PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
+                DbErr::ConnectionAcquire(ConnAcquireErr::ConnectionClosed)
+            }
+        })?;
+        Ok(Connection {
+            opened: Mutex::new(opened),
+            backend: self.backend,
+            statements: Arc::clone(&self.statements),
+        })
+    }
+
+    /// Forgets the connections that nobody uses, or those of them that were idle for longer than `idle`.
+    pub(crate) fn forget(&self, idle: Duration) {
+        drop(self.connections.retain(|_, metrics| metrics.last_used() < idle));
+    }
+
+    /// Closes every connection, after those in use come back or a while has passed.
+    pub(crate) async fn close(&self) {
+        const PATIENCE: Duration = Duration::from_secs(5);
+        let open = self.connections.status().size;
+        // No new ones instead of those that are in use.
+        self.connections.resize(open);
+        let all = async {
+            for _ in 0..open {
+                let Ok(object) = self.connections.get().await else { return };
+                if let Err(error) = Object::take(object).close().await {
+                    tracing::debug!(%error, "closing a connection");
+                }
+            }
+        };
+        if tokio::time::timeout(PATIENCE, all).await.is_err() {
+            tracing::warn!("some connections to the database were still in use when the service ended");
+        }
+        self.connections.close();
+    }
+}
+
+fn failed(what: fn(RuntimeErr) -> DbErr, error: Error) -> DbErr {
+    what(RuntimeErr::SqlxError(Arc::new(error)))
+}
+
+/// A borrowed connection; goes back when dropped.
+pub(crate) struct Connection {
+    opened: Mutex<Object<Opener>>,
+    backend: DbBackend,
+    statements: Arc<AtomicU64>,
+}
+
+impl Connection {
+    /// Runs a statement that begins or ends a transaction.
+    async fn command(&self, text: &'static str) -> Result<(), DbErr> {
+        let mut opened = self.opened.lock().await;
+        let run = async |wire: &mut Wire| on!(wire, connection => sqlx::raw_sql(text).execute(connection).await.map(drop));
+        opened.with(run).await.map_err(|error| failed(DbErr::Exec, error))
+    }
+
+    fn count(&self) {
+        self.statements.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// The statement with its values, for whichever driver.
+macro_rules! query {
+    ($statement:ident) => {
+        sqlx::query_with(
+            AssertSqlSafe($statement.sql),
+            SqlxValues($statement.values.unwrap_or_else(|| sea_orm::Values(Vec::new()))),
+        )
+    };
+}
+
+#[async_trait::async_trait]
+impl ConnectionTrait for Connection {
+    fn get_database_backend(&self) -> DbBackend {
+        self.backend
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.count();
+        let run = async |wire: &mut Wire| on!(wire, connection => query!(statement).execute(connection).await.map(ExecResult::from));
+        self.opened.lock().await.with(run).await.map_err(|error| failed(DbErr::Exec, error))
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.count();
+        let text = AssertSqlSafe(sql.to_owned());
+        let run = async |wire: &mut Wire| on!(wire, connection => sqlx::raw_sql(text).execute(connection).await.map(ExecResult::from));
+        self.opened.lock().await.with(run).await.map_err(|error| failed(DbErr::Exec, error))
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        // To the end of the answer, so that nothing of it is left for whoever gets the connection next.
+        Ok(self.query_all_raw(statement).await?.into_iter().next())
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.count();
+        let run = async |wire: &mut Wire| {
+            on!(wire, connection => {
+                let rows = query!(statement).fetch_all(connection).await?;
+                Ok(rows.into_iter().map(QueryResult::from).collect())
+            })
+        };
+        self.opened.lock().await.with(run).await.map_err(|error| failed(DbErr::Query, error))
+    }
+}
+
+/// A transaction under way. Dropped without an end, it is rolled back.
+pub(crate) struct Transaction {
+    /// `None` once it has ended.
+    connection: Option<Connection>,
+    backend: DbBackend,
+}
+
+impl Transaction {
+    /// Begins one. On SQLite it takes the right to write at once: a transaction that reads first and then finds
+    /// another writer cannot wait for it.
+    pub(crate) async fn begin(pool: &Pool) -> Result<Self, DbErr> {
+        let connection = pool.get().await?;
+        let begin = match pool.backend {
+            DbBackend::Sqlite => "BEGIN IMMEDIATE",
+            _ => "BEGIN",
+        };
+        // Made first, so that it ends the transaction if this future is dropped halfway.
+        let this = Self { connection: Some(connection), backend: pool.backend };
+        this.open()?.command(begin).await?;
+        Ok(this)
+    }
+
+    /// Makes the changes last.
+    pub(crate) async fn commit(self) -> Result<(), DbErr> {
+        self.end("COMMIT").await
+    }
+
+    /// Takes the changes back.
+    pub(crate) async fn rollback(self) -> Result<(), DbErr> {
+        self.end("ROLLBACK").await
+    }
+
+    async fn end(mut self, how: &'static str) -> Result<(), DbErr> {
+        self.open()?.command(how).await?;
+        self.connection = None;
+        Ok(())
+    }
+
+    fn open(&self) -> Result<&Connection, DbErr> {
+        self.connection.as_ref().ok_or_else(|| DbErr::Custom("the transaction has ended".to_owned()))
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection.take() else { return };
+        // Not when the connection is lent next: until then it would hold its locks.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = connection.command("ROLLBACK").await {
+                    tracing::debug!(%error, "roll-back");
+                }
+            });
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl ConnectionTrait for Transaction {
+    fn get_database_backend(&self) -> DbBackend {
+        self.backend
+    }
+
+    async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
+        self.open()?.execute_raw(statement).await
+    }
+
+    async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
+        self.open()?.execute_unprepared(sql).await
+    }
+
+    async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
+        self.open()?.query_one_raw(statement).await
+    }
+
+    async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
+        self.open()?.query_all_raw(statement).await
+    }
+}

@@ -1,0 +1,107 @@
+//! How many of something a workspace has: whatever is asked at the same time, in one statement.
+
+use std::{
+    collections::HashMap,
+    hash::{Hash, Hasher},
+};
+
+use guildhall_domain::{
+    access::{Granted, perm},
+    ids::WorkspaceId,
+    invitations::InvitationStatus,
+};
+use sea_orm::FromQueryResult;
+use uuid::Uuid;
+
+use crate::{
+    db::Db,
+    error::ReadError,
+    invitations,
+    members::{self, MemberFilter},
+    sql::Sql,
+};
+
+/// Something to count in a workspace, with the proof that the asker may know the number. Two are equal that
+/// have the same answer.
+#[derive(Clone)]
+pub enum Count {
+    /// Members.
+    Members(Granted<perm::MembersView>, MemberFilter),
+    /// Invitations in one of those statuses; in any when empty.
+    Invitations(Granted<perm::InvitationsView>, Vec<InvitationStatus>),
+}
+
+/// What is counted, wherever that is: workspaces are counted together where this is the same.
+#[derive(PartialEq, Eq, Hash)]
+enum What<'a> {
+    Members(&'a MemberFilter),
+    Invitations(&'a [InvitationStatus]),
+}
+
+impl Count {
+    fn parts(&self) -> (WorkspaceId, What<'_>) {
+        match self {
+            Self::Members(proof, filter) => (proof.access().workspace(), What::Members(filter)),
+            Self::Invitations(proof, statuses) => (proof.access().workspace(), What::Invitations(statuses)),
+        }
+    }
+}
+
+impl PartialEq for Count {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for Count {}
+
+impl Hash for Count {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
+
+#[derive(FromQueryResult)]
+struct Counted {
+    place: i32,
+    id: Uuid,
+    number: i64,
+}
+
+/// The numbers, in the order in which they are asked for.
+pub async fn counts(db: &Db, wanted: &[Count]) -> Result<Vec<u64>, ReadError> {
+    let Some(first) = wanted.first() else { return Ok(Vec::new()) };
+    let mut groups: Vec<(What<'_>, Vec<WorkspaceId>)> = Vec::new();
+    let mut places = Vec::with_capacity(wanted.len());
+    for count in wanted {
+        let (workspace, what) = count.parts();
+        let place = groups.iter().position(|(known, _)| *known == what).unwrap_or(groups.len());
+        match groups.get_mut(place) {
+            Some((_, workspaces)) => workspaces.push(workspace),
+            None => groups.push((what, vec![workspace])),
+        }
+        places.push((place, workspace));
+    }
+    let mut sql = Sql::new("");
+    for (place, (what, workspaces)) in groups.iter().enumerate() {
+        let number = match what {
+            What::Members(filter) => members::number(workspaces, filter, db.now()),
+            What::Invitations(statuses) => invitations::number(workspaces, statuses, db.now()),
+        };
+        let union = if place > 0 { " UNION ALL " } else { "" };
+        sql = sql.push(&format!("{union}SELECT {place} AS place, id, number FROM ("));
+        sql = sql.append(number).push(&format!(") AS counted{place}"));
+    }
+    let rows: Vec<Counted> = match first {
+        Count::Members(proof, _) => db.read(proof).all(sql).await?,
+        Count::Invitations(proof, _) => db.read(proof).all(sql).await?,
+    };
+    let mut numbers = HashMap::with_capacity(rows.len());
+    for row in rows {
+        numbers.insert((usize::try_from(row.place).ok(), row.id), u64::try_from(row.number).unwrap_or(0));
+    }
+    // A workspace that has none gives no row.
+    let number =
+        |(place, workspace): (usize, WorkspaceId)| numbers.get(&(Some(place), workspace.uuid())).copied();
+    Ok(places.into_iter().map(|place| number(place).unwrap_or(0)).collect())
+}
