@@ -3,6 +3,7 @@
 //!
 //! Knows the targets and prints a table; refuses to judge: a busy machine is no defect.
 
+mod baseline;
 mod client;
 mod load;
 mod process;
@@ -102,6 +103,12 @@ impl Options {
 }
 
 fn main() -> ExitCode {
+    if let [_, command, address, url] = env::args().collect::<Vec<_>>().as_slice()
+        && command == "baseline"
+    {
+        let served = address.parse().map_err(Into::into).and_then(|address| baseline::serve(address, url));
+        return served.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     let options = match Options::read(env::args().skip(1)) {
         Ok(options) => options,
         Err(fault) => {
@@ -197,7 +204,11 @@ async fn measure(engine: Engine, load: &Load, report: &mut Report) -> Result<()>
         connection.close().await?;
     }
 
-    requests(engine, &setup, load, report).await?;
+    let least = match &setup.database {
+        Some(url) => least(engine, &setup, url, load, report).await?,
+        None => Least::default(),
+    };
+    requests(engine, &setup, load, &least, report).await?;
     for (users, name) in [(10, "10 users"), (1, "one user")] {
         fan_out(engine, &setup, users, name, report).await?;
     }
@@ -218,7 +229,53 @@ fn binary() -> Result<PathBuf> {
     Ok(binary)
 }
 
-async fn requests(engine: Engine, setup: &Setup, load: &Load, report: &mut Report) -> Result<()> {
+/// What the baseline took for each kind of request; nothing where it was not measured.
+#[derive(Default)]
+struct Least {
+    query: Option<Duration>,
+    check: Option<Duration>,
+    invite: Option<Duration>,
+}
+
+async fn least(engine: Engine, setup: &Setup, url: &str, load: &Load, report: &mut Report) -> Result<Least> {
+    let mut connection = sqlx::PgConnection::connect(url).await?;
+    let users = "SELECT u.id FROM users u WHERE u.email LIKE 'user-%' ORDER BY u.email LIMIT $1";
+    let users: Vec<uuid::Uuid> =
+        sqlx::query_scalar(users).bind(PAIRS as i64).fetch_all(&mut connection).await?;
+    connection.close().await?;
+    let server = Server::start_baseline(setup, url).await?;
+    let ask = |operation: &str, n: usize, email: &str| {
+        let (user, name) = (users[n % PAIRS], format!("workspace-{:05}", n % PAIRS + 1));
+        client::request(None, operation, &json!({ "name": name, "user": user, "email": email }))
+    };
+    let fixed = |operation: &str| (0..PAIRS).map(|n| ask(operation, n, "")).collect::<Vec<_>>();
+    let mut run = async |what: &str, scenario| {
+        let measured = load.run(&server, scenario).await?;
+        let least = report::median(&measured.cpu);
+        report.cpu(engine, &format!("baseline: {what}"), None, measured, None);
+        Ok::<_, Box<dyn Error + Send + Sync>>(least)
+    };
+    let query = run("query", Scenario::fixed(fixed("query"), r#""totalCount":20"#)).await?;
+    let check = run("permission check", Scenario::fixed(fixed("check"), r#""role":""#)).await?;
+    let users = users.clone();
+    let invite = move |n: usize, request: &mut Vec<u8>| {
+        let (user, name) = (users[n % PAIRS], format!("workspace-{:05}", n % PAIRS + 1));
+        let email = format!("least-{n}@example.com");
+        *request = client::request(None, "invite", &json!({ "name": name, "user": user, "email": email }));
+    };
+    let invite =
+        run("`inviteMember`", Scenario { request: Box::new(invite), expect: r#""written":1"# }).await?;
+    server.stop()?;
+    Ok(Least { query, check, invite })
+}
+
+async fn requests(
+    engine: Engine,
+    setup: &Setup,
+    load: &Load,
+    least: &Least,
+    report: &mut Report,
+) -> Result<()> {
     let server = Server::start(setup).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     report.megabytes(engine, "idle process", Some(30.0), server.resident()?);
@@ -239,22 +296,34 @@ async fn requests(engine: Engine, setup: &Setup, load: &Load, report: &mut Repor
         admins.iter().map(request).collect::<Vec<_>>()
     };
     let query = Scenario::fixed(named(OVERVIEW), r#""members":{"totalCount":20"#);
-    report.cpu(engine, "query: workspace, 10 members, counts", Some(0.30), load.run(&server, query).await?);
+    report.cpu(
+        engine,
+        "query: workspace, 10 members, counts",
+        Some(0.30),
+        load.run(&server, query).await?,
+        least.query,
+    );
     let check = Scenario::fixed(named(CHECK), r#""can":true"#);
-    report.cpu(engine, "permission check", Some(0.11), load.run(&server, check).await?);
+    report.cpu(engine, "permission check", Some(0.11), load.run(&server, check).await?, least.check);
 
     let invite = move |n: usize, request: &mut Vec<u8>| {
         let admin = &admins[n % admins.len()];
         *request = client::request(Some(&admin.token), INVITE, &invitation(&admin.id, &format!("load-{n}")));
     };
     let invite = Scenario { request: Box::new(invite), expect: r#""status":"PENDING""# };
-    report.cpu(engine, "`inviteMember`, committed", Some(0.50), load.run(&server, invite).await?);
+    report.cpu(
+        engine,
+        "`inviteMember`, committed",
+        Some(0.50),
+        load.run(&server, invite).await?,
+        least.invite,
+    );
 
     let sign_ins = (1..=PAIRS)
         .map(|n| client::request(None, SIGN_IN, &credentials(&format!("user-{n:05}@example.org"))));
     let sign_ins = Scenario::fixed(sign_ins.collect(), r#""accessToken":""#);
     let four = Load { connections: 4, ..*load };
-    report.cpu(engine, "`signIn`", None, four.run(&server, sign_ins).await?);
+    report.cpu(engine, "`signIn`", None, four.run(&server, sign_ins).await?, None);
     report.megabytes(engine, "resident after those, 4 sign-ins at a time", None, server.resident()?);
     server.stop()
 }

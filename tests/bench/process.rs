@@ -1,7 +1,7 @@
 //! The server as a process of its own: starting and ending it, and what the system says it uses.
 
 use std::{
-    fs,
+    env, fs,
     io::{self, Read as _},
     net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
@@ -48,7 +48,7 @@ impl Setup {
                 ]
                 .contains(&name.as_str())
         };
-        for (name, _) in std::env::vars_os() {
+        for (name, _) in env::vars_os() {
             if name.to_str().is_some_and(|name| of_this_shell(&name.to_owned())) {
                 command.env_remove(name);
             }
@@ -98,12 +98,30 @@ pub struct Server {
 impl Server {
     /// Starts it and waits until it is ready.
     pub async fn start(setup: &Setup) -> Result<Self> {
+        let binary = setup.binary.clone();
+        Self::launch(setup, |command, _| {
+            command.arg(binary).arg("serve");
+        })
+        .await
+    }
+
+    /// Starts what the server is compared with: this program, on the same database.
+    pub async fn start_baseline(setup: &Setup, url: &str) -> Result<Self> {
+        let binary = env::current_exe()?;
+        Self::launch(setup, |command, address| {
+            command.arg(binary).args(["baseline", &address.to_string(), url]);
+        })
+        .await
+    }
+
+    async fn launch(setup: &Setup, program: impl FnOnce(&mut Command, SocketAddr)) -> Result<Self> {
         let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
         let log = setup.directory.join("server.log");
         let mut command = Command::new("/bin/sh");
         setup.configure(&mut command);
         command.env("GUILDHALL_LISTEN", address.to_string());
-        command.args(["-c", SCRIPT, "sh"]).arg(&setup.binary).arg("serve").stdin(Stdio::piped());
+        command.args(["-c", SCRIPT, "sh"]).stdin(Stdio::piped());
+        program(&mut command, address);
         let output = fs::File::create(&log)?;
         let process = command.stdout(output.try_clone()?).stderr(output).spawn()?;
         let mut server = Self { address, process, database_process: setup.database_process };

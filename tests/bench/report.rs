@@ -38,10 +38,20 @@ impl Report {
     }
 
     /// CPU time per request: the median round.
-    pub fn cpu(&mut self, engine: Engine, what: &str, target: Option<f64>, measured: Measured) {
+    pub fn cpu(
+        &mut self,
+        engine: Engine,
+        what: &str,
+        target: Option<f64>,
+        measured: Measured,
+        least: Option<Duration>,
+    ) {
         let Measured { cpu, database_share, rate, latencies } = measured;
+        let times_the_least = least.zip(median(&cpu)).map_or_else(String::new, |(least, cpu)| {
+            format!("{:.1} times the baseline; ", cpu.as_secs_f64() / least.as_secs_f64())
+        });
         let beside = format!(
-            "rounds {:.3}–{:.3} ms; {}{rate:.0}/s, p50 {:.2} ms, p99 {:.2} ms",
+            "{times_the_least}rounds {:.3}–{:.3} ms; {}{rate:.0}/s, p50 {:.2} ms, p99 {:.2} ms",
             millis(cpu.first().copied()),
             millis(cpu.last().copied()),
             if engine == Engine::Postgres {
@@ -128,4 +138,9 @@ fn at(sorted: &[Duration], part: f64) -> Option<Duration> {
 
 fn millis(time: Option<Duration>) -> f64 {
     time.unwrap_or_default().as_secs_f64() * 1000.0
+}
+
+/// The middle one of what is sorted.
+pub fn median(sorted: &[Duration]) -> Option<Duration> {
+    at(sorted, 0.5)
 }
