@@ -87,8 +87,8 @@ impl Report {
         self.add(engine, format!("{what}, resident"), target, megabytes, ("MB", 1), String::new());
     }
 
-    pub fn kibibytes(&mut self, engine: Engine, what: &str, target: Option<f64>, kib: f64) {
-        self.add(engine, format!("{what}, resident"), target, kib, ("KiB", 1), String::new());
+    pub fn kibibytes(&mut self, engine: Engine, what: &str, target: Option<f64>, kib: f64, beside: String) {
+        self.add(engine, format!("{what}, resident"), target, kib, ("KiB", 1), beside);
     }
 
     fn add(

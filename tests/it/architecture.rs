@@ -67,7 +67,7 @@ fn libraries_stay_in_their_rooms() {
         ("sea-orm-migration", &["migrations", "persistence"]),
         ("sqlx", &["persistence", "tests"]),
         ("async-graphql", &["graphql", "server", "tests"]),
-        ("axum", &["server"]),
+        ("axum", &["server", "tests"]),
         ("lettre", &["server"]),
         ("argon2", &["persistence"]),
         ("tokio", &["graphql", "persistence", "server", "tests"]),

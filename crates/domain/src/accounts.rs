@@ -59,18 +59,18 @@ impl TakesPassword for ChangePasswordCode {
     const WEAK_PASSWORD: Self = Self::WeakPassword;
 }
 
-/// Refuses a password that breaks a rule, naming each rule that it breaks.
+/// Refuses a password that breaks a rule, naming each rule that it breaks. `email` and `name` are what an attacker would
+/// try first; a form in which one of them is at fault hears of its password all the same.
 pub fn check_password<C: TakesPassword>(
     field: &'static str,
     password: &str,
-    email: &Email,
-    name: &DisplayName,
+    email: Option<&Email>,
+    name: Option<&DisplayName>,
 ) -> Result<(), Refusal<C>> {
-    let (local, domain) = email.as_str().split_once('@').unwrap_or((email.as_str(), ""));
-    PasswordPolicy::check(password, &[email.as_str(), local, domain, name.as_str(), "guildhall"]).map_err(
-        |Unmet(rules)| {
-            let sentences: Vec<String> = rules.iter().map(ToString::to_string).collect();
-            Refusal::new(C::WEAK_PASSWORD, sentences.join(" ")).at(field).with(Detail::WeakPassword(rules))
-        },
-    )
+    let (email, name) = (email.map_or("", Email::as_str), name.map_or("", DisplayName::as_str));
+    let (local, domain) = email.split_once('@').unwrap_or((email, ""));
+    PasswordPolicy::check(password, &[email, local, domain, name, "guildhall"]).map_err(|Unmet(rules)| {
+        let sentences: Vec<String> = rules.iter().map(ToString::to_string).collect();
+        Refusal::new(C::WEAK_PASSWORD, sentences.join(" ")).at(field).with(Detail::WeakPassword(rules))
+    })
 }

@@ -6,12 +6,12 @@ use async_graphql::{Context, Description, ID, InputObject, Object, Result, Union
 use guildhall_domain::access::{Denied, OwnSession};
 use guildhall_domain::{
     accounts::{
-        ChangePasswordCode, RegisterCode, SetUpCode, SignInCode, UpdateProfileCode,
-        UserStatus as DomainStatus,
+        ChangePasswordCode, RegisterCode, SetUpCode, SignInCode, TakesPassword, UpdateProfileCode,
+        UserStatus as DomainStatus, check_password,
     },
     ids::WorkspaceId,
     invitations::InvitationStatus as DomainInvitationStatus,
-    refusal::{InputReader, Refusal},
+    refusal::{InputReader, Refusal, RefusalCode},
     text::{DisplayName, Email},
 };
 use guildhall_persistence::{ReadError, accounts};
@@ -296,6 +296,19 @@ payload! {
     }
 }
 
+/// Adds what is wrong with the password to what is wrong with other fields, so that a form shows all of it at once. Where
+/// nothing else is wrong, the operation itself checks it.
+fn also_password<C: TakesPassword + RefusalCode>(
+    reader: &mut InputReader<C>,
+    password: &str,
+    email: Option<&Email>,
+    name: Option<&DisplayName>,
+) {
+    if let Err(weak) = check_password("password", password, email, name) {
+        reader.refuse(weak);
+    }
+}
+
 /// The account part of the mutation root.
 #[derive(Default)]
 pub struct AccountMutation;
@@ -315,6 +328,9 @@ impl AccountMutation {
             let email = reader.field("email", Email::parse(&input.email));
             let name = reader.field("displayName", DisplayName::parse(&input.display_name));
             let organization = reader.field("organizationName", DisplayName::parse(&input.organization_name));
+            if email.is_none() || name.is_none() || organization.is_none() {
+                also_password(&mut reader, &input.password, email.as_ref(), name.as_ref());
+            }
             let (email, display_name, organization) =
                 reader.all((|| Some((email?, name?, organization?)))())?;
             let new = accounts::NewUser { email, display_name, password: input.password };
@@ -366,6 +382,9 @@ impl AccountMutation {
         let outcome = async {
             let mut reader = InputReader::default();
             let name = reader.field("displayName", DisplayName::parse(&input.display_name));
+            if name.is_none() {
+                also_password(&mut reader, &input.password, None, None);
+            }
             let name = reader.all(name)?;
             let device = &caller(ctx).device;
             accounts::register(db(ctx), &proof, &input.token, &name, &input.password, device).await

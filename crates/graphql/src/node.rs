@@ -1,7 +1,7 @@
 //! Objects by their global ids. What does not exist and what may not be seen are both null.
 
 use async_graphql::{Context, Error, ID, Interface, Object, Result};
-use guildhall_domain::ids::AnyId;
+use guildhall_domain::{access::OwnSession, ids::AnyId};
 use guildhall_persistence::{invitations, members};
 
 use crate::{
@@ -49,7 +49,10 @@ impl NodeQuery {
         ctx: &Context<'_>,
         #[graphql(desc = "A global id, as any object gives it.")] id: ID,
     ) -> Option<Result<Node>> {
-        find(ctx, &id).await.transpose()
+        match signed_in(ctx).await {
+            Ok(own) => find(ctx, own, &id).await.transpose(),
+            Err(fault) => Some(Err(fault)),
+        }
     }
 
     /// The objects of those ids, in the same order; null for each that does not exist or that you may not
@@ -69,9 +72,10 @@ impl NodeQuery {
                 ids.len()
             )));
         }
+        let own = signed_in(ctx).await?;
         let mut found = Vec::with_capacity(ids.len());
         for id in &ids {
-            found.push(find(ctx, id).await?);
+            found.push(find(ctx, own, id).await?);
         }
         Ok(found)
     }
@@ -86,8 +90,7 @@ fn if_seen<T>(found: Result<T>) -> Result<Option<T>> {
     }
 }
 
-async fn find(ctx: &Context<'_>, id: &ID) -> Result<Option<Node>> {
-    let own = signed_in(ctx).await?;
+async fn find(ctx: &Context<'_>, own: OwnSession, id: &ID) -> Result<Option<Node>> {
     let read = |fault| -> Error { error::read(ctx, fault) };
     let standing = async |workspace| {
         let actor = caller(ctx).actor.ok_or_else(error::unauthenticated)?;

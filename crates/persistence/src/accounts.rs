@@ -185,7 +185,7 @@ pub async fn set_up(
         .at("token")
         .into());
     }
-    check_password("password", &new.password, &new.email, &new.display_name)?;
+    check_password("password", &new.password, Some(&new.email), Some(&new.display_name))?;
     let hash = db.hasher().hash(&new.password).await?;
     db.write(proof, async |tx| {
         if !instance::claim_set_up(tx).await? {
@@ -359,7 +359,7 @@ pub async fn register(
         return Err(invitations::link_invalid(RegisterCode::LinkInvalid).into());
     };
     let email = Email::from_stored(preview.email.clone());
-    check_password("password", password, &email, name)?;
+    check_password("password", password, Some(&email), Some(name))?;
     let hash = db.hasher().hash(password).await?;
     let outcome = db
         .write(proof, async |tx| {
@@ -436,7 +436,7 @@ pub async fn change_password(
         .into());
     };
     let (email, name) = (Email::from_stored(user.email), DisplayName::from_stored(user.display_name));
-    check_password("newPassword", new, &email, &name)?;
+    check_password("newPassword", new, Some(&email), Some(&name))?;
     let hash = db.hasher().hash(new).await?;
     db.write(proof, async |tx| {
         let changed = set_password(tx, user.id, &hash, Some(&password_hash)).await?;

@@ -97,9 +97,10 @@ impl managed::Manager for Opener {
     type Error = Error;
 
     async fn create(&self) -> Result<Opened, Error> {
+        // Boxed, as in `recycle`: rare, and large for what waits for a connection.
         let wire = match self {
-            Self::Postgres(options) => Wire::Postgres(options.connect().await?),
-            Self::Sqlite(options) => Wire::Sqlite(options.connect().await?),
+            Self::Postgres(options) => Wire::Postgres(Box::pin(options.connect()).await?),
+            Self::Sqlite(options) => Wire::Sqlite(Box::pin(options.connect()).await?),
         };
         Ok(Opened { wire, condition: Condition::Ready })
     }
@@ -117,7 +118,7 @@ impl managed::Manager for Opener {
                 return Err(RecycleError::message("old"));
             }
             if opened.condition == Condition::Asked || metrics.last_used() > IDLE {
-                opened.ping().await?;
+                Box::pin(opened.ping()).await?;
             }
         }
         Ok(())
