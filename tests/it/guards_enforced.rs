@@ -254,6 +254,7 @@ impl Cast {
             ("invitationByToken", r#"(token: "guessed") { id }"#.to_owned()),
             ("node", format!(r#"(id: "{workspace}") {{ id }}"#)),
             ("nodes", format!(r#"(ids: ["{workspace}", "{member}"]) {{ id }}"#)),
+            ("permissionCatalogue", " { name }".to_owned()),
             ("searchUsers", format!(r#"({of_workspace}, query: "dora") {{ id }}"#)),
             ("viewer", " { user { id } }".to_owned()),
             ("workspace", format!(r#"(name: "{name}") {{ id }}"#)),

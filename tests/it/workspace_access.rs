@@ -10,6 +10,7 @@ use crate::workspaces::{SEEN, member_id};
 both_databases!(
     App::start,
     what_may_be_done_is_what_the_role_says,
+    the_catalogue_tells_what_each_role_holds,
     the_organization_administers_every_workspace_and_says_so,
     a_workspace_does_not_exist_for_those_outside,
     each_chooses_where_they_land,
@@ -17,6 +18,41 @@ both_databases!(
 );
 
 const LANDS: &str = "{ viewer { defaultWorkspace { name } lastWorkspace { name } } }";
+
+async fn the_catalogue_tells_what_each_role_holds(app: App) {
+    let ada = app.set_up().await;
+    let lab = ada.workspace("Lab").await;
+    let document = "{ permissionCatalogue { permission name description scope leastRole { key } } }";
+    let answer = app.anonymous().query(document, json!({})).await.ok();
+    let catalogue = answer.data("/permissionCatalogue").as_array().unwrap();
+    assert_eq!(catalogue.len(), Permission::ALL.len());
+    for entry in catalogue {
+        let name = entry["name"].as_str().unwrap();
+        assert_eq!(entry["permission"], name.replace('.', "_").to_uppercase());
+        assert!(entry["description"].as_str().unwrap().ends_with('.'), "{entry}");
+        let in_organization = name.starts_with("organization.") || name == "workspace.create";
+        assert_eq!(entry["scope"], if in_organization { "ORGANIZATION" } else { "WORKSPACE" });
+    }
+    let rank = |role: &Value| ["VIEWER", "EDITOR", "ADMIN"].iter().position(|key| role == key);
+    for role in SystemRole::ALL {
+        let actor = app.member(&lab, role, role.title()).await;
+        let document =
+            "query($name: String!) { workspace(name: $name) { viewerRole { key } viewerPermissions } }";
+        let answer = actor.query(document, json!({ "name": lab.name })).await.ok();
+        let own = rank(answer.data("/workspace/viewerRole/key")).expect("a system role");
+        let held = answer.data("/workspace/viewerPermissions").as_array().unwrap();
+        for entry in catalogue {
+            // By default the policy lets nobody read a secret again.
+            let withheld = entry["permission"] == "CREDENTIAL_REVEAL";
+            let least = rank(&entry["leastRole"]["key"]).filter(|_| !withheld);
+            assert_eq!(
+                held.contains(&entry["permission"]),
+                least.is_some_and(|least| own >= least),
+                "{role:?} {entry}"
+            );
+        }
+    }
+}
 
 async fn what_may_be_done_is_what_the_role_says(app: App) {
     let ada = app.set_up().await;

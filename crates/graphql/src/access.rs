@@ -12,6 +12,8 @@ use async_graphql::{
 };
 use guildhall_domain::access::{self, PermissionSet, role};
 
+use crate::{authz::anonymous, schema::mirror};
+
 /// A permission in the schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Permission(pub access::Permission);
@@ -141,4 +143,56 @@ pub struct ViewerAccess {
     pub role: Role,
     /// Where it comes from.
     pub source: AccessSource,
+}
+
+mirror! {
+    /// What a permission is held in.
+    enum PermissionScope = access::catalog::Scope {
+        /// The organization itself.
+        Organization,
+        /// A workspace.
+        Workspace,
+    }
+}
+
+/// A permission as people read it who put a role together.
+#[derive(Description)]
+pub struct PermissionDescription(access::Permission);
+
+#[Object(use_type_description)]
+impl PermissionDescription {
+    /// The permission.
+    async fn permission(&self) -> Permission {
+        Permission(self.0)
+    }
+    /// Its name in access tokens, logs and documentation, such as `members.invite`.
+    async fn name(&self) -> &str {
+        self.0.name()
+    }
+    /// What it allows, as a sentence.
+    async fn description(&self) -> &str {
+        self.0.sentence()
+    }
+    /// What it is held in.
+    async fn scope(&self) -> PermissionScope {
+        self.0.scope().into()
+    }
+    /// The least of the system roles Viewer, Editor and Admin that holds it, as far as the organization's policy lets it;
+    /// null where the policy or the role in the organization decides alone.
+    async fn least_role(&self) -> Option<Role> {
+        self.0.least_role().map(|role| Role(role.into()))
+    }
+}
+
+/// The part of the query root about rights.
+#[derive(Default)]
+pub struct AccessQuery;
+
+#[Object]
+impl AccessQuery {
+    /// Every permission there is, in the order in which a role editor shows them.
+    #[graphql(directive = anonymous::apply("it is the same for everybody and says what the enum `Permission` says".to_owned()))]
+    async fn permission_catalogue(&self) -> Vec<PermissionDescription> {
+        access::Permission::ALL.iter().copied().map(PermissionDescription).collect()
+    }
 }

@@ -6,7 +6,8 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    accounts, invitations, live::Rechecks, loaders, members, node, sessions, throttle::Throttle, workspaces,
+    access, accounts, invitations, live::Rechecks, loaders, members, node, sessions, throttle::Throttle,
+    workspaces,
 };
 
 /// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value
@@ -37,6 +38,7 @@ pub(crate) use mirror;
 #[derive(MergedObject, Default)]
 pub struct Query(
     node::NodeQuery,
+    access::AccessQuery,
     accounts::AccountQuery,
     workspaces::WorkspaceQuery,
     members::MemberQuery,
