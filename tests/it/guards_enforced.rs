@@ -254,6 +254,8 @@ impl Cast {
             ("invitationByToken", r#"(token: "guessed") { id }"#.to_owned()),
             ("node", format!(r#"(id: "{workspace}") {{ id }}"#)),
             ("nodes", format!(r#"(ids: ["{workspace}", "{member}"]) {{ id }}"#)),
+            // Its owner's id is the organization's too, and stands in its slug.
+            ("organization", format!(r#"(slug: "of-{}") {{ id }}"#, organization.trim_start_matches("org_"))),
             ("permissionCatalogue", " { name }".to_owned()),
             ("searchUsers", format!(r#"({of_workspace}, query: "dora") {{ id }}"#)),
             ("viewer", " { user { id } }".to_owned()),

@@ -150,7 +150,7 @@ async fn the_page_of_a_workspace_takes_four_statements_for_any_number_of_members
 async fn a_list_of_workspaces_takes_as_many_statements_for_twenty_as_for_two(app: App) {
     let ada = app.set_up().await;
     let document = "{ viewer { workspaces(first: 20) { totalCount nodes {
-        displayName description viewerRole { key } countries { name }
+        displayName description organization { slug } viewerRole { key } countries { name }
         members(first: 3) { totalCount nodes { principal { ... on User { email } } } }
         invitations(status: [PENDING]) { totalCount }
     } } } }";

@@ -36,6 +36,7 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("node", r#"(id: "%role%") { id ... on Role { key } }"#),
     ("node", r#"(id: "%organization%") { id }"#),
     ("nodes", r#"(ids: ["%workspace%", "%member%", "%own workspace%", "%invitation%", "%person%"]) { id }"#),
+    ("organization", r#"(slug: "%slug%") { id name viewerRole }"#),
     ("searchUsers", r#"(workspaceId: "%workspace%", query: "a") { id email }"#),
     ("workspace", r#"(name: "%name%") { id members { totalCount } invitations { totalCount } }"#),
     ("workspace", r#"(name: "%own name%") { members(role: "%role%") { totalCount nodes { id } } }"#),
@@ -357,6 +358,7 @@ async fn two_tenants(app: &App) -> (Tenant, Tenant) {
         ("person", olga.id.clone()),
         ("stranger", olga.id.clone()),
         ("organization", olga.id.replace("usr_", "org_")),
+        ("slug", olga.id.replace("usr_", "of-")),
         ("role", role.to_owned()),
     ]);
     (own, foreign)

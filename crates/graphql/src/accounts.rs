@@ -21,6 +21,7 @@ use crate::{
     connection::Window,
     error,
     invitations::{InvitationStatus, ReceivedInvitation, ReceivedInvitationConnection, ReceivedInvitations},
+    organizations::{OrganizationConnection, Organizations},
     payload::{answer, payload},
     schema::mirror,
     sessions::{SessionConnection, SessionTokens, Sessions},
@@ -122,6 +123,22 @@ impl Viewer {
             Ok(account) => visible(ctx, account.last_workspace).await.transpose(),
             Err(fault) => Some(Err(fault)),
         }
+    }
+
+    /// The organizations the person belongs to; the oldest first.
+    #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
+    async fn organizations(
+        &self,
+        #[graphql(
+            desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
+        )]
+        first: Option<i32>,
+        #[graphql(desc = "Only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many items from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
+    ) -> Result<OrganizationConnection> {
+        let args = Window { first, after, last, before }.read(OrganizationConnection::LIST)?;
+        Ok(OrganizationConnection::new(Organizations { actor: self.proof.actor(), args }))
     }
 
     /// The workspaces the person is a member of, and every workspace of an organization they are an admin

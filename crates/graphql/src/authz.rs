@@ -11,7 +11,7 @@ use guildhall_domain::{
     ids::{OrganizationId, WorkspaceId},
     text::{Slug, TextFault},
 };
-use guildhall_persistence::{Db, Standing, sessions::Device};
+use guildhall_persistence::{Db, OrganizationStanding, Standing, Which, sessions::Device};
 
 use crate::error;
 
@@ -99,17 +99,28 @@ pub(crate) async fn authorize_in_organization<P: PermissionType<Access = Organiz
     organization: Option<&ID>,
 ) -> Result<Granted<P>> {
     let actor = actor(ctx)?;
-    let organization: Option<OrganizationId> = match organization.map(|id| id.parse()) {
-        None => None,
-        Some(Ok(id)) => Some(id),
+    let which = match organization.map(|id| id.parse::<OrganizationId>()) {
+        None => Which::Earliest,
+        Some(Ok(id)) => Which::Id(id),
         Some(Err(_)) => {
             signed_in(ctx).await?;
             return Err(error::not_found());
         }
     };
-    let access =
-        db(ctx).organization_access(actor, organization).await.map_err(|error| error::read(ctx, error))?;
-    access.grant().map_err(error::denied)
+    let standing =
+        db(ctx).organization_standing(actor, which).await.map_err(|error| error::read(ctx, error))?;
+    standing.access.grant().map_err(error::denied)
+}
+
+/// The caller's standing in the organization of that slug.
+pub(crate) async fn organization_by_slug(ctx: &Context<'_>, slug: &str) -> Result<OrganizationStanding> {
+    let actor = actor(ctx)?;
+    if !matches!(Slug::parse(slug), Ok(_) | Err(TextFault::Reserved(_))) {
+        signed_in(ctx).await?;
+        return Err(error::not_found());
+    }
+    let standing = db(ctx).organization_standing(actor, Which::Slug(slug)).await;
+    standing.map_err(|error| error::read(ctx, error))
 }
 
 /// The proof for a field that is open to everyone.

@@ -8,12 +8,12 @@ use async_graphql::{
     dataloader::{DataLoader, Loader, NoCache},
 };
 use guildhall_domain::{
-    access::{Granted, WorkspaceAccess, catalog::PermissionType, perm},
-    ids::{InvitationId, UserId, WorkspaceId},
+    access::{Actor, Granted, WorkspaceAccess, catalog::PermissionType, perm},
+    ids::{InvitationId, OrganizationId, UserId, WorkspaceId},
     page::{Page, PageArgs},
 };
 use guildhall_persistence::{
-    Db, ReadError,
+    Db, OrganizationStanding, ReadError,
     accounts::{self, User},
     counts::{self, Count},
     invitations,
@@ -155,6 +155,27 @@ impl Loader<Count> for Batches {
 
     async fn load(&self, wanted: &[Count]) -> Result<HashMap<Count, u64>, Self::Error> {
         Ok(wanted.iter().cloned().zip(counts::counts(&self.0, wanted).await?).collect())
+    }
+}
+
+/// Whose standing in which organization.
+type OrganizationKey = (Actor, OrganizationId);
+
+impl Loader<OrganizationKey> for Batches {
+    type Value = OrganizationStanding;
+    type Error = Arc<ReadError>;
+
+    async fn load(
+        &self,
+        keys: &[OrganizationKey],
+    ) -> Result<HashMap<OrganizationKey, OrganizationStanding>, Self::Error> {
+        let mut found = HashMap::with_capacity(keys.len());
+        for (actor, group) in grouped(keys, |(actor, _)| *actor) {
+            let ids: Vec<_> = group.iter().map(|(_, organization)| *organization).collect();
+            let standings = self.0.organization_standings_of(actor, &ids).await?;
+            found.extend(standings.into_iter().map(|standing| ((actor, standing.organization.id), standing)));
+        }
+        Ok(found)
     }
 }
 

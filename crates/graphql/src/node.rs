@@ -2,7 +2,7 @@
 
 use async_graphql::{Context, Error, ID, Interface, Object, Result};
 use guildhall_domain::{access::OwnSession, ids::AnyId};
-use guildhall_persistence::{invitations, members};
+use guildhall_persistence::{Which, invitations, members};
 
 use crate::{
     access::Role,
@@ -11,6 +11,7 @@ use crate::{
     error,
     invitations::Invitation,
     members::Member,
+    organizations::Organization,
     sessions::Session,
     workspaces::Workspace,
 };
@@ -19,6 +20,8 @@ use crate::{
 #[derive(Interface)]
 #[graphql(field(name = "id", ty = "ID", desc = "The global id: opaque, and unique among all objects."))]
 pub enum Node {
+    /// An organization.
+    Organization(Organization),
     /// A workspace.
     Workspace(Workspace),
     /// A person.
@@ -97,6 +100,13 @@ async fn find(ctx: &Context<'_>, own: OwnSession, id: &ID) -> Result<Option<Node
         if_seen(db(ctx).standing(actor, workspace).await.map_err(read))
     };
     Ok(match id.parse() {
+        Ok(AnyId::OrganizationId(id)) => {
+            let found = db(ctx).organization_standing(own.actor(), Which::Id(id)).await;
+            match if_seen(found.map_err(read))? {
+                Some(standing) => Some(Node::Organization(Organization::new(standing)?)),
+                None => None,
+            }
+        }
         Ok(AnyId::WorkspaceId(id)) => match standing(id).await? {
             Some(standing) => Some(Node::Workspace(Workspace::new(standing)?)),
             None => None,
@@ -129,6 +139,6 @@ async fn find(ctx: &Context<'_>, own: OwnSession, id: &ID) -> Result<Option<Node
             .await
             .map_err(read)?
             .map(|row| Node::Session(Session::new(row, &own))),
-        Ok(AnyId::OrganizationId(_) | AnyId::MailId(_)) | Err(_) => None,
+        Ok(AnyId::MailId(_)) | Err(_) => None,
     })
 }

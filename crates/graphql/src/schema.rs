@@ -6,8 +6,8 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    access, accounts, invitations, live::Rechecks, loaders, members, node, sessions, throttle::Throttle,
-    workspaces,
+    access, accounts, invitations, live::Rechecks, loaders, members, node, organizations, sessions,
+    throttle::Throttle, workspaces,
 };
 
 /// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value
@@ -39,6 +39,7 @@ pub(crate) use mirror;
 pub struct Query(
     node::NodeQuery,
     access::AccessQuery,
+    organizations::OrganizationQuery,
     accounts::AccountQuery,
     workspaces::WorkspaceQuery,
     members::MemberQuery,

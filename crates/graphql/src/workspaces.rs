@@ -29,6 +29,7 @@ use crate::{
     invitations::{InvitationConnection, InvitationStatus, Invitations},
     loaders::{self, Scoped},
     members::{MemberConnection, Members},
+    organizations::Organization,
     payload::{NameUnavailableReason, answer, payload},
     schema::mirror,
 };
@@ -120,6 +121,13 @@ impl Workspace {
     /// When its settings changed last.
     async fn updated_at(&self) -> DateTime<Utc> {
         self.row.updated_at
+    }
+
+    /// The organization it belongs to.
+    async fn organization(&self, ctx: &Context<'_>) -> Result<Organization> {
+        let access = self.view.access();
+        let key = (access.actor(), access.organization());
+        Organization::new(loaders::load(ctx, key).await?.ok_or_else(error::not_found)?)
     }
 
     /// Your role here: that of your membership, or Admin where you are an admin of the organization.

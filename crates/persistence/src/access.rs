@@ -46,6 +46,39 @@ const MEMBERSHIP_JOINS: &str = "LEFT JOIN memberships m ON m.workspace_id = w.id
      AND (m.expires_at IS NULL OR m.expires_at > $3) \
      LEFT JOIN roles r ON r.id = m.role_id";
 
+/// Which organization is meant.
+#[derive(Clone, Copy, Debug)]
+pub enum Which<'a> {
+    /// The one that the actor joined first.
+    Earliest,
+    /// The one of that id.
+    Id(OrganizationId),
+    /// The one of that slug.
+    Slug(&'a str),
+}
+
+/// An organization.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Organization {
+    /// Its id.
+    pub id: OrganizationId,
+    /// The name in addresses.
+    pub slug: String,
+    /// The name people read.
+    pub name: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+}
+
+/// What the actor knows of an organization by looking at it: its rights and the organization itself.
+#[derive(Clone, Debug)]
+pub struct OrganizationStanding {
+    /// The actor's rights.
+    pub access: Arc<OrganizationAccess>,
+    /// The organization.
+    pub organization: Organization,
+}
+
 /// What the actor knows of a workspace by looking at it: its rights and the workspace itself.
 #[derive(Clone, Debug)]
 pub struct Standing {
@@ -129,14 +162,44 @@ impl Db {
             .collect()
     }
 
-    /// The actor's rights in an organization: the one named, or the earliest they joined.
-    pub async fn organization_access(
+    /// The actor's standing in an organization, at the price of one statement.
+    pub async fn organization_standing(
         &self,
         actor: Actor,
-        organization: Option<OrganizationId>,
-    ) -> Result<Arc<OrganizationAccess>, ReadError> {
-        let row = self.reader().one(organization_sql(actor, organization, self.now())).await?;
+        which: Which<'_>,
+    ) -> Result<OrganizationStanding, ReadError> {
+        let row = self.reader().one(organization_sql(actor, which, self.now())).await?;
         judge_organization(actor, row)
+    }
+
+    /// The actor's standing in each of those organizations where they have one.
+    pub async fn organization_standings_of(
+        &self,
+        actor: Actor,
+        organizations: &[OrganizationId],
+    ) -> Result<Vec<OrganizationStanding>, ReadError> {
+        let sql = organizations_sql(actor, &organization_columns(), self.now())
+            .push(" AND o.id IN ")
+            .bind_list(organizations.iter().map(|id| id.uuid()));
+        let rows: Vec<OrganizationRow> = self.reader().all(sql).await?;
+        rows.into_iter().map(|row| judge_organization(actor, Some(row))).collect()
+    }
+
+    /// The actor's standing in each of their organizations, by age.
+    pub async fn organization_standings(
+        &self,
+        actor: Actor,
+        page: &PageArgs<Uuid>,
+    ) -> Result<Page<OrganizationStanding>, ReadError> {
+        let sql = organizations_sql(actor, &organization_columns(), self.now());
+        let rows: Vec<OrganizationRow> = self.reader().all(page_by(sql, page, "o.id")).await?;
+        let standings = rows.into_iter().map(|row| judge_organization(actor, Some(row)));
+        Ok(Page::cut(page, standings.collect::<Result<_, _>>()?))
+    }
+
+    /// How many organizations [`Db::organization_standings`] lists in all.
+    pub async fn count_organization_standings(&self, actor: Actor) -> Result<u64, ReadError> {
+        count(self.reader().one(organizations_sql(actor, "count(*)", self.now())).await?)
     }
 
     /// Reads of this module need no proof: what they read *is* how a proof is come by.
@@ -171,11 +234,11 @@ pub(crate) async fn workspace_by_id(
 pub(crate) async fn organization(
     conn: &impl ConnectionTrait,
     actor: Actor,
-    organization: Option<OrganizationId>,
+    organization: OrganizationId,
     now: DateTime<Utc>,
 ) -> Result<Arc<OrganizationAccess>, ReadError> {
-    let row = sql::one(conn, organization_sql(actor, organization, now)).await?;
-    judge_organization(actor, row)
+    let row = sql::one(conn, organization_sql(actor, Which::Id(organization), now)).await?;
+    Ok(judge_organization(actor, row)?.access)
 }
 
 /// What somebody holds in a workspace, whether or not they are signed in: nothing while they are disabled.
@@ -254,24 +317,47 @@ fn standings_sql(actor: Actor, columns: &str, now: DateTime<Utc>) -> Sql {
     .values([actor.session().uuid().into(), actor.user().uuid().into(), now.into()])
 }
 
-fn organization_sql(actor: Actor, organization: Option<OrganizationId>, now: DateTime<Utc>) -> Sql {
-    let which = if organization.is_some() { "AND o.id = $4" } else { "" };
-    let mut sql = Sql::new(format!(
-        "SELECT o.id AS organization_id, {POLICY_COLUMNS}, om.role AS organization_role, EXISTS (\
+/// The columns of an organization (alias `o`), its policy, the actor's role in it, and whether they administer one of its
+/// workspaces. `$3` is the moment.
+fn organization_columns() -> String {
+    format!(
+        "o.id AS organization_id, o.slug AS slug, o.name AS name, o.created_at AS created_at, {POLICY_COLUMNS}, om.role AS organization_role, EXISTS (\
              SELECT 1 FROM memberships am JOIN workspaces aw ON aw.id = am.workspace_id JOIN roles ar ON ar.id = am.role_id \
              WHERE am.user_id = u.id AND aw.organization_id = o.id AND (am.expires_at IS NULL OR am.expires_at > $3) \
              AND (ar.key = 'ADMIN' AND ar.organization_id IS NULL OR ar.permissions LIKE '%\"members.manage\"%')\
-         ) AS administers \
-         FROM {LIVE_SESSION} \
+         ) AS administers"
+    )
+}
+
+fn organization_sql(actor: Actor, which: Which<'_>, now: DateTime<Utc>) -> Sql {
+    let found_by = match which {
+        Which::Earliest => "",
+        Which::Id(_) => "AND o.id = $4",
+        Which::Slug(_) => "AND o.slug = $4",
+    };
+    // A left join, for the same reasons as in `workspace_sql`.
+    let sql = Sql::new(format!(
+        "SELECT {} FROM {LIVE_SESSION} \
          LEFT JOIN (organization_members om JOIN organizations o ON o.id = om.organization_id) \
-             ON om.user_id = u.id AND om.status = 'ACTIVE' {which} \
-         WHERE {IS_LIVE} ORDER BY om.created_at, o.id LIMIT 1"
+             ON om.user_id = u.id AND om.status = 'ACTIVE' {found_by} \
+         WHERE {IS_LIVE} ORDER BY om.created_at, o.id LIMIT 1",
+        organization_columns()
     ))
     .values([actor.session().uuid().into(), actor.user().uuid().into(), now.into()]);
-    if let Some(organization) = organization {
-        sql = sql.values([organization.uuid().into()]);
+    match which {
+        Which::Earliest => sql,
+        Which::Id(id) => sql.values([id.uuid().into()]),
+        Which::Slug(slug) => sql.values([slug.into()]),
     }
-    sql
+}
+
+fn organizations_sql(actor: Actor, columns: &str, now: DateTime<Utc>) -> Sql {
+    Sql::new(format!(
+        "SELECT {columns} FROM {LIVE_SESSION} \
+         JOIN organization_members om ON om.user_id = u.id AND om.status = 'ACTIVE' \
+         JOIN organizations o ON o.id = om.organization_id WHERE {IS_LIVE}"
+    ))
+    .values([actor.session().uuid().into(), actor.user().uuid().into(), now.into()])
 }
 
 /// A row of [`workspace_sql`] and [`standings_sql`].
@@ -330,30 +416,35 @@ fn judge(actor: Actor, row: Option<StandingRow>) -> Result<Standing, ReadError> 
     }
 }
 
-/// A row of [`organization_sql`].
+/// A row of [`organization_sql`] and [`organizations_sql`].
 #[derive(Debug)]
-struct OrganizationRow(Option<OrganizationFacts>);
+struct OrganizationRow(Option<(OrganizationFacts, Organization)>);
 
 impl FromQueryResult for OrganizationRow {
     fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
-        let Some(organization) = row.try_get::<Option<Uuid>>(prefix, "organization_id")? else {
+        let Some(id) = row.try_get::<Option<Uuid>>(prefix, "organization_id")? else {
             return Ok(Self(None));
         };
-        Ok(Self(Some(OrganizationFacts {
-            organization: organization.into(),
+        let organization = Organization {
+            id: id.into(),
+            slug: row.try_get(prefix, "slug")?,
+            name: row.try_get(prefix, "name")?,
+            created_at: row.try_get(prefix, "created_at")?,
+        };
+        let facts = OrganizationFacts {
+            organization: organization.id,
             policy: policy(row, prefix)?,
             role: organization_role(row, prefix)?,
             administers_a_workspace: row.try_get(prefix, "administers")?,
-        })))
+        };
+        Ok(Self(Some((facts, organization))))
     }
 }
 
-fn judge_organization(
-    actor: Actor,
-    row: Option<OrganizationRow>,
-) -> Result<Arc<OrganizationAccess>, ReadError> {
-    let OrganizationRow(facts) = row.ok_or(Denied::SignedOut)?;
-    Ok(OrganizationAccess::assess(actor, facts.ok_or(Denied::NotFound)?)?)
+fn judge_organization(actor: Actor, row: Option<OrganizationRow>) -> Result<OrganizationStanding, ReadError> {
+    let OrganizationRow(row) = row.ok_or(Denied::SignedOut)?;
+    let (facts, organization) = row.ok_or(Denied::NotFound)?;
+    Ok(OrganizationStanding { access: OrganizationAccess::assess(actor, facts)?, organization })
 }
 
 /// Reads one of a fixed set of words.

@@ -573,7 +573,7 @@ impl Tx<'_> {
                 self.access = Some(access);
             }
             Recheck::Organization(actor, organization, permission) => {
-                let access = access::organization(&self.conn, actor, Some(organization), self.now).await?;
+                let access = access::organization(&self.conn, actor, organization, self.now).await?;
                 if !access.permissions().holds(permission) {
                     return Err(Denied::Forbidden(permission).into());
                 }

@@ -21,7 +21,7 @@ pub mod sessions;
 mod sql;
 pub mod workspaces;
 
-pub use access::Standing;
+pub use access::{Organization, OrganizationStanding, Standing, Which};
 pub use db::{Db, Engine, Options, Read, Seams, Settings, Tx, migrate};
 pub use error::{Fault, OpError, ReadError};
 pub use hasher::Hasher;

@@ -172,6 +172,11 @@ impl OrganizationAccess {
         self.facts.organization
     }
 
+    /// The actor's role in the organization.
+    pub fn role(&self) -> Option<OrganizationRole> {
+        self.facts.role
+    }
+
     /// Everything the actor may do in the organization itself.
     pub fn permissions(&self) -> PermissionSet {
         self.permissions
