@@ -180,9 +180,16 @@ impl Pool {
         })
     }
 
-    /// Forgets the connections that nobody uses, or those of them that were idle for longer than `idle`.
-    pub(crate) fn forget(&self, idle: Duration) {
-        drop(self.connections.retain(|_, metrics| metrics.last_used() < idle));
+    /// Lets go of connections that were not lent for as long as `idle`, as long as more than `fewest` are open.
+    pub(crate) fn forget(&self, idle: Duration, fewest: u32) {
+        let fewest = usize::try_from(fewest).unwrap_or(usize::MAX);
+        let mut open = self.connections.status().size;
+        let forgotten = self.connections.retain(|_, metrics| {
+            let stays = metrics.last_used() < idle || open <= fewest;
+            open -= usize::from(!stays);
+            stays
+        });
+        drop(forgotten);
     }
 
     /// Closes every connection, after those in use come back or a while has passed.

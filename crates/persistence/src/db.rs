@@ -57,7 +57,7 @@ pub struct Options {
     pub url: String,
     /// The most connections to PostgreSQL.
     pub max_connections: u32,
-    /// The fewest connections to PostgreSQL.
+    /// The connections to PostgreSQL that are opened at the start and kept when idle.
     pub min_connections: u32,
     /// The connections of SQLite that only read; writing has one of its own.
     pub read_connections: u32,
@@ -230,7 +230,7 @@ impl Db {
         const IDLE: Duration = Duration::from_secs(10 * 60);
         // What SQLite's connections hold is its file, which costs nothing to keep.
         if self.0.engine == Engine::Postgres {
-            self.0.write.forget(IDLE);
+            self.0.write.forget(IDLE, self.0.options.min_connections);
         }
     }
 
@@ -317,7 +317,7 @@ impl Db {
             }
             tracing::debug!(%error, tried, "database connection lost");
             // Whatever ended this one has most likely ended those that nobody uses, too.
-            pool.forget(Duration::ZERO);
+            pool.forget(Duration::ZERO, 0);
             if tried > 0 {
                 tokio::time::sleep(PAUSE).await;
             }
