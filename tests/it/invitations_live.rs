@@ -17,6 +17,7 @@ both_databases!(
     delivery_goes_from_queued_to_sent,
     a_mail_refused_for_good_is_told_with_its_reason,
     after_a_break_come_exactly_the_missed_ones,
+    what_was_missed_is_told_as_it_is_now,
     a_cursor_that_is_none_is_refused,
     a_cursor_beyond_the_log_asks_to_read_anew,
     only_those_who_may_see_invitations_watch,
@@ -187,6 +188,25 @@ async fn after_a_break_come_exactly_the_missed_ones(app: App) {
     // From the last one on there is nothing.
     let last = cursors.last().unwrap();
     ada.subscribe(CHANGES, json!({ "id": lab.id, "after": last })).await.no_event_for(200).await;
+}
+
+async fn what_was_missed_is_told_as_it_is_now(app: App) {
+    let ada = app.set_up().await;
+    let lab = ada.workspace("Lab").await;
+    app.mail.fault(Fault::Recipient(451, "later".to_owned())).await;
+    // Somebody who holds the same subscription was told of each as it was then.
+    let mut whole = ada.subscribe(CHANGES, json!({ "id": lab.id })).await;
+    invited(&ada, &lab, "max@example.org", "VIEWER").await;
+    let cursor = next(&mut whole).await["cursor"].clone();
+    let id = invited(&ada, &lab, "eve@example.org", "VIEWER").await;
+    assert_eq!(next(&mut whole).await["invitation"]["status"], "PENDING");
+    change(&ada, "revokeInvitation", &lab, &id).await.ok();
+    next_status(&mut whole, "REVOKED").await;
+
+    let mut late = ada.subscribe(CHANGES, json!({ "id": lab.id, "after": cursor })).await;
+    let told = next(&mut late).await;
+    assert_eq!((&told["status"], &told["invitation"]["id"]), (&json!("PENDING"), &id), "what happened then");
+    assert_eq!(told["invitation"]["status"], "REVOKED", "and what it is about, now");
 }
 
 /// The code that a subscription is refused with: before it starts, or as its only event.

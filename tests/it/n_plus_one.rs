@@ -260,7 +260,7 @@ async fn an_invitation_takes_as_many_statements_as_was_recorded(app: App) {
     let ada = app.set_up().await;
     let lab = ada.workspace("Lab").await;
     // A change of these numbers is a change of what every invitation costs, from the request until its mail is sent and
-    // everybody told: say why in the commit. PostgreSQL locks the workspace’s row and notifies other processes, and SQLite has one writer.
+    // everybody told: say why in the commit. PostgreSQL locks the workspace's row and notifies other processes, and SQLite has one writer.
     let recorded = match app.engine() {
         Engine::Sqlite => 13,
         Engine::Postgres => 16,

@@ -27,7 +27,12 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-both_databases!(App::start, thirty_two_write_at_once, references_are_kept_whole);
+both_databases!(
+    App::start,
+    thirty_two_write_at_once,
+    clients_that_go_away_leave_nothing_half_written_and_no_lock,
+    references_are_kept_whole,
+);
 both_databases!(
     fresh_database,
     database_written_with_other_secrets_refuses_to_start,
@@ -97,6 +102,45 @@ async fn references_are_kept_whole(app: App) {
         app.db().write(&proof, async |tx| Ok::<_, OpError<()>>(mails::enqueue(tx, Some(nowhere), &letter)?));
     assert!(written.await.is_err());
     assert_eq!(app.number("SELECT count(*) FROM mails").await, 0);
+}
+
+/// Requests that are dropped while their statement or transaction is under way: each at another moment.
+async fn clients_that_go_away_leave_nothing_half_written_and_no_lock(app: App) {
+    let ada = app.set_up().await;
+    let lab = ada.workspace("Lab").await;
+    for number in 0..120_u64 {
+        let email = format!("gone{number}@example.org");
+        let invite = async { drop(ada.invite(&lab, &email, "VIEWER").await) };
+        let moment = Duration::from_micros(number * 60);
+        let _ = tokio::time::timeout(moment, invite).await;
+    }
+    // Whoever comes next finds every connection usable, and the workspace's row free.
+    let next = (0..20).map(|number| {
+        let (ada, lab) = (&ada, &lab);
+        async move { ada.invite(lab, &format!("next{number}@example.org"), "VIEWER").await.ok() }
+    });
+    tokio::time::timeout(Duration::from_secs(10), join_all(next)).await.expect("something holds a lock");
+    for (whole, half) in [
+        (
+            "invitations",
+            "SELECT count(*) FROM invitations i WHERE NOT EXISTS \
+            (SELECT 1 FROM invitation_grants g WHERE g.invitation_id = i.id)",
+        ),
+        (
+            "their mails",
+            "SELECT count(*) FROM invitations i WHERE NOT EXISTS \
+            (SELECT 1 FROM mails m WHERE m.invitation_id = i.id)",
+        ),
+        (
+            "their events",
+            "SELECT count(*) FROM invitations i WHERE NOT EXISTS \
+            (SELECT 1 FROM events e WHERE e.subject_id = i.id)",
+        ),
+    ] {
+        assert_eq!(app.number(half).await, 0, "{whole} came without what belongs to them");
+    }
+    let written = app.number("SELECT count(*) FROM invitations").await;
+    assert!((20..=140).contains(&written), "{written}");
 }
 
 async fn thirty_two_write_at_once(app: App) {

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use std::collections::HashMap;
+
 use async_graphql::{
     Context, Description, ID, InputObject, Object, OneofObject, Result, SimpleObject, Subscription,
 };
@@ -446,20 +448,33 @@ fn count(
         .map_err(|wait| Refusal::new(InviteMemberCode::RateLimited, wait))
 }
 
-/// Whom the limit per recipient counts for: the address, whichever way it is named. Who cannot be invited counts for
-/// themselves; the operation says why.
-async fn recipient(
-    ctx: &Context<'_>,
-    proof: &Granted<perm::MembersInvite>,
-    who: &Who,
-) -> std::result::Result<String, ReadError> {
-    Ok(match who {
-        Who::Email(email) => email.as_str().to_owned(),
-        Who::User(user) => match invitations::address_of_person(db(ctx), proof, *user).await? {
-            Some(email) => email.into_string(),
-            None => user.to_string(),
-        },
-    })
+/// Whom the limit per recipient counts for: the address, whichever way it is named.
+struct Recipients(HashMap<UserId, Email>);
+
+impl Recipients {
+    /// Those of all these invitees, at the price of one statement if people are among them.
+    async fn read<'a>(
+        ctx: &Context<'_>,
+        proof: &Granted<perm::MembersInvite>,
+        invitees: impl IntoIterator<Item = &'a Invitee>,
+    ) -> std::result::Result<Self, ReadError> {
+        let person = |invitee: &Invitee| match &invitee.who {
+            Who::Email(_) => None,
+            Who::User(user) => Some(*user),
+        };
+        let people: Vec<_> = invitees.into_iter().filter_map(person).collect();
+        Ok(Self(invitations::addresses_of_people(db(ctx), proof, &people).await?))
+    }
+
+    /// Who cannot be invited counts for themselves; the operation says why.
+    fn of(&self, who: &Who) -> String {
+        match who {
+            Who::Email(email) => email.as_str().to_owned(),
+            Who::User(user) => {
+                self.0.get(user).map_or_else(|| user.to_string(), |email| email.as_str().to_owned())
+            }
+        }
+    }
 }
 
 /// The invitation part of the mutation root.
@@ -491,7 +506,8 @@ impl InvitationMutation {
             };
             let (mut invitee, message) = reader.all(invitee.zip(message))?;
             invitee.message = message;
-            count(ctx, &proof, &recipient(ctx, &proof, &invitee.who).await?)?;
+            let recipients = Recipients::read(ctx, &proof, [&invitee]).await?;
+            count(ctx, &proof, &recipients.of(&invitee.who))?;
             invitations::invite(db(ctx), &proof, &invitee).await
         }
         .await;
@@ -520,32 +536,33 @@ impl InvitationMutation {
             let message = input.message.as_deref().map(Message::parse_optional);
             let message = reader.optional("message", message).map(Option::flatten);
             let message = reader.all(message)?;
-            let mut invitees = Vec::with_capacity(input.invitees.len());
-            for invitee in &input.invitees {
-                let read = read_invitee(
+            let read = input.invitees.iter().map(|invitee| {
+                read_invitee(
                     invitee.email.as_deref(),
                     invitee.user_id.as_ref(),
                     &invitee.role,
                     message.as_ref(),
-                );
+                )
+            });
+            let read: Vec<_> = read.collect();
+            let recipients = Recipients::read(ctx, &proof, read.iter().flatten()).await?;
+            let invitees = read.into_iter().map(|read| {
                 // The first fault stands for the item in the operation; all of them stand in the answer.
-                let counted = match read {
-                    Ok(invitee) => {
-                        let recipient = recipient(ctx, &proof, &invitee.who).await?;
-                        count(ctx, &proof, &recipient).map(|()| invitee).map_err(Refusals::from)
-                    }
-                    Err(refusals) => Err(refusals),
-                };
+                let counted = read.and_then(|invitee| {
+                    count(ctx, &proof, &recipients.of(&invitee.who))?;
+                    Ok(invitee)
+                });
                 let (invitee, all) = match counted {
                     Ok(invitee) => (Ok(invitee), Vec::new()),
                     Err(Refusals(all)) => (Err(all.first().cloned()), all),
                 };
                 faults.push(all);
-                invitees.push(invitee.map_err(|fault| {
+                invitee.map_err(|fault| {
                     fault
                         .unwrap_or_else(|| Refusal::new(InviteMemberCode::InvalidInput, "It cannot be read."))
-                }));
-            }
+                })
+            });
+            let invitees = invitees.collect();
             invitations::invite_many(db(ctx), &proof, invitees).await
         }
         .await;

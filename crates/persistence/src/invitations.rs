@@ -293,18 +293,21 @@ async fn invite_facts(
 }
 
 async fn email_of(tx: &Tx<'_>, organization: OrganizationId, user: UserId) -> Result<Option<Email>, Fault> {
-    let row = tx.one::<Single<String>>(email_sql(organization, user)).await?;
-    Ok(row.map(|Single(email)| Email::from_stored(email)))
+    let row: Option<Addressed> = tx.one(email_sql(organization, &[user])).await?;
+    Ok(row.map(|row| Email::from_stored(row.email)))
 }
 
-/// The address that a mail to the person would go to; `None` unless they are in the workspace's organization.
-pub async fn address_of_person(
+/// The addresses that mails to those people would go to. Who is not in the workspace's organization is left out.
+pub async fn addresses_of_people(
     db: &Db,
     proof: &Granted<perm::MembersInvite>,
-    user: UserId,
-) -> Result<Option<Email>, ReadError> {
-    let row = db.read(proof).one::<Single<String>>(email_sql(proof.access().organization(), user)).await?;
-    Ok(row.map(|Single(email)| Email::from_stored(email)))
+    users: &[UserId],
+) -> Result<HashMap<UserId, Email>, ReadError> {
+    if users.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let rows: Vec<Addressed> = db.read(proof).all(email_sql(proof.access().organization(), users)).await?;
+    Ok(rows.into_iter().map(|row| (row.id.into(), Email::from_stored(row.email))).collect())
 }
 
 /// The address that an invitation of the workspace went to.
@@ -321,14 +324,14 @@ pub async fn address_of_invitation(
     Ok(row.map(|Single(email)| Email::from_stored(email)))
 }
 
-fn email_sql(organization: OrganizationId, user: UserId) -> Sql {
+fn email_sql(organization: OrganizationId, users: &[UserId]) -> Sql {
     Sql::new(
-        "SELECT u.email FROM users u JOIN organization_members om ON om.user_id = u.id AND om.status = 'ACTIVE' \
+        "SELECT u.id, u.email FROM users u JOIN organization_members om ON om.user_id = u.id AND om.status = 'ACTIVE' \
          WHERE om.organization_id = ",
     )
     .bind(organization.uuid())
-    .push(" AND u.id = ")
-    .bind(user.uuid())
+    .push(" AND u.id IN ")
+    .bind_list(users.iter().map(|user| user.uuid()))
 }
 
 /// Moves a pending invitation to another status; `false` when it was not pending.
@@ -512,6 +515,8 @@ pub(crate) async fn revoke_sent_by(
     workspace: WorkspaceId,
     inviter: UserId,
 ) -> Result<(), Fault> {
+    /// As many as one statement surely takes values.
+    const AT_ONCE: usize = 500;
     let sql = Sql::new(
         "SELECT i.id, i.email FROM invitations i JOIN invitation_grants g ON g.invitation_id = i.id AND g.pending \
          WHERE i.status = 'PENDING' AND i.inviter_id = ",
@@ -520,14 +525,14 @@ pub(crate) async fn revoke_sent_by(
     .push(" AND g.workspace_id = ")
     .bind(workspace.uuid())
     .push(" ORDER BY i.id");
-    let sent: Vec<Sent> = tx.all(sql).await?;
-    if sent.is_empty() {
-        return Ok(());
-    }
+    let sent: Vec<Addressed> = tx.all(sql).await?;
     let status = InvitationStatus::Revoked;
-    let ids: Vec<InvitationId> = sent.iter().map(|sent| sent.id.into()).collect();
-    let revoked = set_status_of_each(tx, &ids, status).await?;
-    for Sent { id, email } in sent {
+    let mut revoked = HashSet::new();
+    for sent in sent.chunks(AT_ONCE) {
+        let ids: Vec<InvitationId> = sent.iter().map(|sent| sent.id.into()).collect();
+        revoked.extend(set_status_of_each(tx, &ids, status).await?);
+    }
+    for Addressed { id, email } in sent {
         let invitation = id.into();
         if revoked.contains(&invitation) {
             tx.append(Event::Invitation { invitation, workspace, email: Email::from_stored(email), status });
@@ -537,7 +542,7 @@ pub(crate) async fn revoke_sent_by(
 }
 
 #[derive(Debug, FromQueryResult)]
-struct Sent {
+struct Addressed {
     id: Uuid,
     email: String,
 }
