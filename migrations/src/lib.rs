@@ -10,6 +10,7 @@ mod m0001_accounts;
 mod m0002_workspaces;
 mod m0003_invitations;
 mod m0004_outbox;
+mod m0005_organizations;
 
 /// All steps in order.
 pub struct Migrator;
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0002_workspaces::Step),
             Box::new(m0003_invitations::Step),
             Box::new(m0004_outbox::Step),
+            Box::new(m0005_organizations::Step),
         ]
     }
 }

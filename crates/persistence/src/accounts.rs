@@ -206,6 +206,7 @@ pub async fn set_up(
             share_acceptance: Set(policy.share_acceptance.word().to_owned()),
             allow_reveal: Set(policy.allow_reveal),
             invitation_lifetime_hours: Set(None),
+            api_key_max_lifetime_days: Set(None),
             created_at: Set(tx.now()),
             updated_at: Set(tx.now()),
         };

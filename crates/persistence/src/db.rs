@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use guildhall_domain::{
     access::{Denied, OrganizationAccess, Proof, Recheck, WorkspaceAccess},
     events::Event,
-    ids::{UserId, WorkspaceId},
+    ids::{OrganizationId, UserId, WorkspaceId},
     seams::{Clock, IdGen},
 };
 use guildhall_migrations::Migrator;
@@ -244,7 +244,8 @@ impl Db {
     ///
     /// A change in a workspace locks the workspace's row first. That serialises changes of one workspace,
     /// which the rules that count (the last admin, seats, pending invitations) need under READ COMMITTED,
-    /// and it makes the events of one workspace commit in the order of their numbers.
+    /// and it makes the events of one workspace commit in the order of their numbers. A change of an
+    /// organization locks the organization's row in the same way.
     pub async fn write<T, C>(
         &self,
         proof: &impl Proof,
@@ -481,6 +482,11 @@ impl Tx<'_> {
         self.db.fresh_id().into()
     }
 
+    /// The actor's rights in the organization, as they are in this transaction.
+    pub(crate) fn organization(&self) -> Result<&Arc<OrganizationAccess>, Fault> {
+        self.organization.as_ref().ok_or(Fault::Crypto("no organization was proven for this transaction"))
+    }
+
     /// The actor's rights in the workspace, as they are in this transaction.
     pub(crate) fn access(&self) -> Result<&Arc<WorkspaceAccess>, Fault> {
         self.access.as_ref().ok_or(Fault::Crypto("no workspace was proven for this transaction"))
@@ -537,22 +543,28 @@ impl Tx<'_> {
     /// Serialises changes of that workspace until the end of the transaction. SQLite has one writer anyway.
     /// The lock lets others refer to the workspace meanwhile, such as a person who falls back to it.
     pub(crate) async fn lock_workspace(&self, workspace: WorkspaceId) -> Result<(), Fault> {
-        if self.conn.get_database_backend() == DbBackend::Postgres {
-            let sql = Sql::new("SELECT 1 FROM workspaces WHERE id = ")
-                .bind(workspace.uuid())
-                .push(" FOR NO KEY UPDATE");
-            self.one::<sql::Single<i32>>(sql).await?;
-        }
-        Ok(())
+        self.lock("SELECT id FROM workspaces WHERE id = ", workspace.uuid()).await
+    }
+
+    /// Serialises changes of every workspace of the organization, for what may take an admin from several of
+    /// them. To be taken after the organization's own lock, without which a workspace could be made meanwhile.
+    pub(crate) async fn lock_workspaces_of(&self, organization: OrganizationId) -> Result<(), Fault> {
+        self.lock("SELECT id FROM workspaces WHERE organization_id = ", organization.uuid()).await
     }
 
     /// Serialises changes of that person's preferences until the end of the transaction. To be taken after
     /// the workspaces' locks.
     pub(crate) async fn lock_user(&self, user: UserId) -> Result<(), Fault> {
+        self.lock("SELECT id FROM users WHERE id = ", user.uuid()).await
+    }
+
+    /// Locks the rows that the text and the value after it find, one after the other.
+    async fn lock(&self, found_by: &str, value: Uuid) -> Result<(), Fault> {
         if self.conn.get_database_backend() == DbBackend::Postgres {
-            let sql =
-                Sql::new("SELECT 1 FROM users WHERE id = ").bind(user.uuid()).push(" FOR NO KEY UPDATE");
-            self.one::<sql::Single<i32>>(sql).await?;
+            self.all::<sql::Single<Uuid>>(
+                Sql::new(found_by).bind(value).push(" ORDER BY id FOR NO KEY UPDATE"),
+            )
+            .await?;
         }
         Ok(())
     }
@@ -573,6 +585,7 @@ impl Tx<'_> {
                 self.access = Some(access);
             }
             Recheck::Organization(actor, organization, permission) => {
+                self.lock("SELECT id FROM organizations WHERE id = ", organization.uuid()).await?;
                 let access = access::organization(&self.conn, actor, organization, self.now).await?;
                 if !access.permissions().holds(permission) {
                     return Err(Denied::Forbidden(permission).into());

@@ -281,6 +281,7 @@ impl Made {
             responded_at: Set(None),
             created_at: Set(made),
             updated_at: Set(made),
+            organization_role: Set(None),
         }
     }
 }
@@ -298,6 +299,7 @@ fn organization() -> organizations::ActiveModel {
         share_acceptance: Set(policy.share_acceptance.word().to_owned()),
         allow_reveal: Set(policy.allow_reveal),
         invitation_lifetime_hours: Set(None),
+        api_key_max_lifetime_days: Set(None),
         created_at: Set(made),
         updated_at: Set(made),
     }
@@ -311,6 +313,7 @@ fn grant(workspace: u32, n: u32) -> invitation_grants::ActiveModel {
         role_id: Set(role.id().uuid()),
         email: Set(invitee(workspace, n)),
         pending: Set(true),
+        membership_expires_at: Set(None),
     }
 }
 

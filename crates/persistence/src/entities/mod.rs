@@ -38,6 +38,7 @@ table!(organizations = "organizations" {
     share_acceptance: String,
     allow_reveal: bool,
     invitation_lifetime_hours: Option<i32>,
+    api_key_max_lifetime_days: Option<i32>,
     created_at: DateTimeUtc,
     updated_at: DateTimeUtc,
 });
@@ -118,6 +119,7 @@ table!(roles = "roles" {
     permissions: String,
     created_at: DateTimeUtc,
     updated_at: DateTimeUtc,
+    deleted_at: Option<DateTimeUtc>,
 });
 
 table!(memberships = "memberships" {
@@ -149,6 +151,7 @@ table!(invitations = "invitations" {
     responded_at: Option<DateTimeUtc>,
     created_at: DateTimeUtc,
     updated_at: DateTimeUtc,
+    organization_role: Option<String>,
 });
 
 table!(invitation_grants = "invitation_grants" {
@@ -159,6 +162,19 @@ table!(invitation_grants = "invitation_grants" {
     role_id: Uuid,
     email: String,
     pending: bool,
+    membership_expires_at: Option<DateTimeUtc>,
+});
+
+table!(ownership_transfers = "ownership_transfers" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    organization_id: Uuid,
+    from_user_id: Uuid,
+    to_user_id: Uuid,
+    status: String,
+    expires_at: DateTimeUtc,
+    responded_at: Option<DateTimeUtc>,
+    created_at: DateTimeUtc,
 });
 
 table!(events = "events" {
@@ -206,6 +222,7 @@ pub(crate) async fn select_each(conn: &impl sea_orm::ConnectionTrait) -> Result<
         memberships,
         invitations,
         invitation_grants,
+        ownership_transfers,
         events,
         mails
     );
