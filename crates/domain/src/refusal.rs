@@ -112,6 +112,20 @@ impl<C: RefusalCode> InputReader<C> {
         }
     }
 
+    /// A field of a patch that can be left out and cannot be cleared: absent, null or a value.
+    pub fn kept<T, E: Into<FieldFault>>(
+        &mut self,
+        name: &'static str,
+        parsed: Option<Option<Result<T, E>>>,
+    ) -> Option<T> {
+        match parsed? {
+            None => {
+                self.field(name, Err(FieldFault("cannot be cleared: leave it out or give a value".into())))
+            }
+            Some(parsed) => self.field(name, parsed),
+        }
+    }
+
     /// Keeps a refusal found on the way.
     pub fn refuse(&mut self, refusal: Refusal<C>) {
         self.faults.push(refusal);
@@ -179,6 +193,9 @@ macro_rules! refusal_doc {
     };
     (LastAdmin) => {
         "The workspace would be left without an admin. Give another member the Admin role first."
+    };
+    (RoleInUse) => {
+        "Members or pending invitations have the role. Name the role that replaces it."
     };
     (OwnerProtected) => {
         "An owner of the organization cannot be unlinked from a workspace they created, except by an owner."

@@ -113,13 +113,21 @@ impl Role {
     pub(crate) async fn id(&self) -> ID {
         self.0.id.into()
     }
-    /// A short upper-case word, unique in the organization: `VIEWER`, `EDITOR` or `ADMIN` for a system role.
+    /// A short upper-case word, unique in the organization: `VIEWER`, `EDITOR` or `ADMIN` for a role of the system.
     async fn key(&self) -> &str {
         &self.0.key
     }
     /// The name people read.
     async fn name(&self) -> &str {
         &self.0.name
+    }
+    /// What the role is for; null where nobody said.
+    async fn description(&self) -> Option<&str> {
+        Some(self.0.description.as_str()).filter(|text| !text.is_empty())
+    }
+    /// Whether every organization has it, and nobody changes it.
+    async fn is_system(&self) -> bool {
+        role::SystemRole::from_id(self.0.id).is_some()
     }
     /// What the role allows, before the organization's policy has its say.
     async fn permissions(&self) -> Vec<Permission> {

@@ -15,6 +15,7 @@ pub mod members;
 pub mod node;
 pub mod organizations;
 pub mod payload;
+pub mod roles;
 mod schema;
 pub mod sessions;
 mod throttle;

@@ -2,7 +2,7 @@
 
 use async_graphql::{Context, Error, ID, Interface, Object, Result};
 use guildhall_domain::{access::OwnSession, ids::AnyId};
-use guildhall_persistence::{Which, invitations, members};
+use guildhall_persistence::{Which, invitations, members, roles};
 
 use crate::{
     access::Role,
@@ -114,9 +114,10 @@ async fn find(ctx: &Context<'_>, own: OwnSession, id: &ID) -> Result<Option<Node
         Ok(AnyId::UserId(id)) => {
             members::visible_user(db(ctx), &own, id).await.map_err(read)?.map(|user| Node::User(User(user)))
         }
-        Ok(AnyId::RoleId(id)) => {
-            guildhall_domain::access::SystemRole::from_id(id).map(|role| Node::Role(Role(role.into())))
-        }
+        Ok(AnyId::RoleId(id)) => match guildhall_domain::access::SystemRole::from_id(id) {
+            Some(system) => Some(Node::Role(Role(system.into()))),
+            None => roles::by_id(db(ctx), &own, id).await.map_err(read)?.map(|role| Node::Role(Role(role))),
+        },
         Ok(AnyId::MembershipId(id)) => {
             let Some(workspace) = members::workspace_of(db(ctx), &own, id).await.map_err(read)? else {
                 return Ok(None);

@@ -1,20 +1,30 @@
 //! Organizations in the schema. An `Organization` can be made only of a standing that grants `organization.view`, and
 //! keeps it.
 
-use async_graphql::{Context, Description, ID, Object, Result};
+use async_graphql::{Context, Description, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
-    access::{Actor, Granted, OrganizationRole as DomainRole, perm},
+    access::{
+        Actor, Granted, OrganizationAccess, OrganizationPolicy as DomainPolicy,
+        OrganizationRole as DomainRole, perm, policy,
+    },
+    organizations::{
+        UpdateOrganizationCode, UpdateOrganizationPolicyCode, api_key_lifetime, invitation_lifetime,
+    },
     page::{Page, PageArgs},
+    refusal::{FieldFault, InputReader, RefusalCode},
+    text::DisplayName,
 };
-use guildhall_persistence::{self as persistence, OrganizationStanding};
+use guildhall_persistence::{self as persistence, OpError, OrganizationStanding, Which, organizations};
 use uuid::Uuid;
 
 use crate::{
     access::{Permission, permissions},
-    authz::{authorize, db, organization_by_slug},
-    connection::connection,
+    authz::{authorize, authorize_in_organization, db, organization_by_slug},
+    connection::{Window, connection},
     error,
+    payload::{answer, payload},
+    roles::{RoleConnection, Roles},
     schema::mirror,
 };
 
@@ -27,6 +37,81 @@ mirror! {
         Admin,
         /// Belongs to it.
         Member,
+    }
+}
+
+mirror! {
+    /// Who may create workspaces in the organization.
+    enum WorkspaceCreation = policy::WorkspaceCreation {
+        /// Admins of any workspace in it, and its admins.
+        WorkspaceAdmins,
+        /// Only its admins.
+        OrganizationAdmins,
+        /// Everybody who belongs to it.
+        AnyMember,
+    }
+}
+
+mirror! {
+    /// Who may delete a workspace of the organization.
+    enum WorkspaceDeletion = policy::WorkspaceDeletion {
+        /// Only the organization's admins.
+        OrganizationAdmins,
+        /// The workspace's admins too.
+        WorkspaceAdmins,
+    }
+}
+
+mirror! {
+    /// Who sees the members of a workspace.
+    enum MemberListVisibility = policy::MemberListVisibility {
+        /// All its members, as far as their role lets them.
+        Members,
+        /// Those who manage them.
+        Admins,
+    }
+}
+
+mirror! {
+    /// Whether a credential lent to a workspace waits for its admin.
+    enum ShareAcceptance = policy::ShareAcceptance {
+        /// It can be used at once.
+        NotRequired,
+        /// An admin of the receiving workspace accepts it first.
+        Required,
+    }
+}
+
+/// What an organization decides for all its workspaces. Seen by everybody who belongs to it.
+#[derive(SimpleObject)]
+pub struct OrganizationPolicy {
+    /// Who may create workspaces.
+    workspace_creation: WorkspaceCreation,
+    /// Who may delete a workspace.
+    workspace_deletion: WorkspaceDeletion,
+    /// Who sees the members of a workspace.
+    member_list_visibility: MemberListVisibility,
+    /// Whether a credential lent to a workspace waits for its admin.
+    share_acceptance: ShareAcceptance,
+    /// Whether secret values of credentials may be read by those who hold `CREDENTIAL_REVEAL`.
+    allow_reveal: bool,
+    /// How long an invitation can be answered, in hours; null: as long as the instance says.
+    invitation_lifetime_hours: Option<i32>,
+    /// The longest life of an API key, in days; null: keys need not expire.
+    api_key_max_lifetime_days: Option<i32>,
+}
+
+impl From<DomainPolicy> for OrganizationPolicy {
+    fn from(policy: DomainPolicy) -> Self {
+        Self {
+            workspace_creation: policy.workspace_creation.into(),
+            workspace_deletion: policy.workspace_deletion.into(),
+            member_list_visibility: policy.member_list_visibility.into(),
+            share_acceptance: policy.share_acceptance.into(),
+            allow_reveal: policy.allow_reveal,
+            invitation_lifetime_hours: policy.invitation_lifetime_hours.map(Into::into),
+            api_key_max_lifetime_days: policy.api_key_max_lifetime_days.map(Into::into),
+        }
     }
 }
 
@@ -64,6 +149,25 @@ impl Organization {
     /// Your role in it.
     async fn viewer_role(&self) -> Result<OrganizationRole> {
         self.view.access().role().map(Into::into).ok_or_else(error::not_found)
+    }
+    /// What it decides for all its workspaces.
+    async fn policy(&self) -> OrganizationPolicy {
+        (*self.view.access().policy()).into()
+    }
+    /// The roles that its workspaces can give: the system's first, then its own by age.
+    #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
+    async fn roles(
+        &self,
+        #[graphql(
+            desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
+        )]
+        first: Option<i32>,
+        #[graphql(desc = "Only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many items from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
+    ) -> Result<RoleConnection> {
+        let args = Window { first, after, last, before }.read(RoleConnection::LIST)?;
+        Ok(RoleConnection::new(Roles { view: self.view.clone(), args }))
     }
     /// Everything you may do in the organization itself. What you may do in a workspace of it, the workspace says.
     async fn viewer_permissions(&self) -> Vec<Permission> {
@@ -115,4 +219,151 @@ impl OrganizationQuery {
             Err(fault) => Some(Err(fault)),
         }
     }
+}
+
+/// What to change of an organization. Fields that are absent stay as they are.
+#[derive(InputObject)]
+pub struct UpdateOrganizationInput {
+    /// The organization.
+    organization_id: ID,
+    /// The name people read; 1 to 80 characters.
+    name: MaybeUndefined<String>,
+}
+
+payload! {
+    /// The organization that was changed.
+    UpdateOrganizationPayload, UpdateOrganizationError = UpdateOrganizationCode {
+        /// The organization.
+        organization: Organization,
+    }
+}
+
+/// Which switches to set. Those that are absent stay as they are.
+#[derive(InputObject)]
+pub struct UpdateOrganizationPolicyInput {
+    /// The organization.
+    organization_id: ID,
+    /// Who may create workspaces.
+    workspace_creation: Option<WorkspaceCreation>,
+    /// Who may delete a workspace.
+    workspace_deletion: Option<WorkspaceDeletion>,
+    /// Who sees the members of a workspace.
+    member_list_visibility: Option<MemberListVisibility>,
+    /// Whether a credential lent to a workspace waits for its admin.
+    share_acceptance: Option<ShareAcceptance>,
+    /// Whether secret values of credentials may be read by those who hold `CREDENTIAL_REVEAL`.
+    allow_reveal: Option<bool>,
+    /// How long an invitation can be answered, in hours: 1 to 2160; null: as long as the instance says. Invitations sent
+    /// before keep their time.
+    invitation_lifetime_hours: MaybeUndefined<i32>,
+    /// The longest life of an API key, in days: 1 to 3650; null: keys need not expire.
+    api_key_max_lifetime_days: MaybeUndefined<i32>,
+}
+
+payload! {
+    /// The organization whose policy was changed.
+    UpdateOrganizationPolicyPayload, UpdateOrganizationPolicyError = UpdateOrganizationPolicyCode {
+        /// The organization, with its policy as it is from now on.
+        organization: Organization,
+    }
+}
+
+/// The organization part of the mutation root.
+#[derive(Default)]
+pub struct OrganizationMutation;
+
+#[Object]
+impl OrganizationMutation {
+    /// Gives an organization another name. Its slug stays.
+    #[graphql(directive = authorize::apply("ORGANIZATION_MANAGE".to_owned()))]
+    async fn update_organization(
+        &self,
+        ctx: &Context<'_>,
+        input: UpdateOrganizationInput,
+    ) -> Result<UpdateOrganizationPayload> {
+        let proof = authorize_in_organization(ctx, Some(&input.organization_id)).await?;
+        let outcome = async {
+            let mut reader = InputReader::default();
+            let name = input.name.as_opt_ref().map(|name| name.map(|name| DisplayName::parse(name)));
+            let name = reader.kept("name", name);
+            reader.finish()?;
+            organizations::update(db(ctx), &proof, name).await
+        }
+        .await;
+        let organization = changed(ctx, proof.access(), &outcome).await?;
+        answer(ctx, outcome, |()| UpdateOrganizationPayload { organization, user_errors: Vec::new() })
+    }
+
+    /// Sets switches of an organization's policy. They decide from the next request of everybody on; nothing that was
+    /// made before is undone.
+    #[graphql(directive = authorize::apply("ORGANIZATION_GOVERN".to_owned()))]
+    async fn update_organization_policy(
+        &self,
+        ctx: &Context<'_>,
+        input: UpdateOrganizationPolicyInput,
+    ) -> Result<UpdateOrganizationPolicyPayload> {
+        let proof = authorize_in_organization(ctx, Some(&input.organization_id)).await?;
+        let outcome = async {
+            let mut reader = InputReader::default();
+            let hours = clearable(
+                &mut reader,
+                "invitationLifetimeHours",
+                input.invitation_lifetime_hours,
+                invitation_lifetime,
+            );
+            let days = clearable(
+                &mut reader,
+                "apiKeyMaxLifetimeDays",
+                input.api_key_max_lifetime_days,
+                api_key_lifetime,
+            );
+            reader.finish()?;
+            organizations::update_policy(db(ctx), &proof, |policy| {
+                set(&mut policy.workspace_creation, input.workspace_creation.map(Into::into));
+                set(&mut policy.workspace_deletion, input.workspace_deletion.map(Into::into));
+                set(&mut policy.member_list_visibility, input.member_list_visibility.map(Into::into));
+                set(&mut policy.share_acceptance, input.share_acceptance.map(Into::into));
+                set(&mut policy.allow_reveal, input.allow_reveal);
+                set(&mut policy.invitation_lifetime_hours, hours);
+                set(&mut policy.api_key_max_lifetime_days, days);
+            })
+            .await
+        }
+        .await;
+        let organization = changed(ctx, proof.access(), &outcome).await?;
+        answer(ctx, outcome, |()| UpdateOrganizationPolicyPayload { organization, user_errors: Vec::new() })
+    }
+}
+
+fn set<T>(switch: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *switch = value;
+    }
+}
+
+/// A number that null clears; `None` where it is absent or was refused.
+fn clearable<C: RefusalCode>(
+    reader: &mut InputReader<C>,
+    field: &'static str,
+    value: MaybeUndefined<i32>,
+    parse: fn(i32) -> Result<u16, FieldFault>,
+) -> Option<Option<u16>> {
+    match value {
+        MaybeUndefined::Undefined => None,
+        MaybeUndefined::Null => Some(None),
+        MaybeUndefined::Value(number) => reader.field(field, parse(number)).map(Some),
+    }
+}
+
+/// The organization after a change, with the caller's rights as they are then.
+async fn changed<T, C>(
+    ctx: &Context<'_>,
+    access: &OrganizationAccess,
+    outcome: &Result<T, OpError<C>>,
+) -> Result<Option<Organization>> {
+    if outcome.is_err() {
+        return Ok(None);
+    }
+    let standing = db(ctx).organization_standing(access.actor(), Which::Id(access.organization())).await;
+    Ok(Some(Organization::new(standing.map_err(|fault| error::read(ctx, fault))?)?))
 }

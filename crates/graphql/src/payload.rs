@@ -122,7 +122,10 @@ macro_rules! user_errors {
     };
 }
 
-use guildhall_domain::{accounts as a, invitations as i, members as m, sessions as s, workspaces as w};
+use guildhall_domain::{
+    accounts as a, invitations as i, members as m, organizations as o, roles as r, sessions as s,
+    workspaces as w,
+};
 
 user_errors! {
     SetUpError, SetUpErrorCode = a::SetUpCode { SetupDone, LinkInvalid, WeakPassword, NameUnavailable };
@@ -140,6 +143,11 @@ user_errors! {
     DescribeWorkspaceError, DescribeWorkspaceErrorCode = w::DescribeWorkspaceCode { WorkspaceArchived };
     SwitchWorkspaceError, SwitchWorkspaceErrorCode = w::SwitchWorkspaceCode {};
     SetDefaultWorkspaceError, SetDefaultWorkspaceErrorCode = w::SetDefaultWorkspaceCode { NotFound };
+    UpdateOrganizationError, UpdateOrganizationErrorCode = o::UpdateOrganizationCode {};
+    UpdateOrganizationPolicyError, UpdateOrganizationPolicyErrorCode = o::UpdateOrganizationPolicyCode {};
+    CreateRoleError, CreateRoleErrorCode = r::CreateRoleCode { AlreadyExists };
+    UpdateRoleError, UpdateRoleErrorCode = r::UpdateRoleCode { NotFound, LastAdmin };
+    DeleteRoleError, DeleteRoleErrorCode = r::DeleteRoleCode { NotFound, RoleInUse, LastAdmin };
     UpdateMemberRoleError, UpdateMemberRoleErrorCode = m::UpdateMemberRoleCode {
         NotFound, LastAdmin, PrivilegeEscalation, OwnerProtected
     };

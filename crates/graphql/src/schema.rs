@@ -6,7 +6,7 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    access, accounts, invitations, live::Rechecks, loaders, members, node, organizations, sessions,
+    access, accounts, invitations, live::Rechecks, loaders, members, node, organizations, roles, sessions,
     throttle::Throttle, workspaces,
 };
 
@@ -53,6 +53,8 @@ pub struct Mutation(
     accounts::AccountMutation,
     sessions::SessionMutation,
     workspaces::WorkspaceMutation,
+    organizations::OrganizationMutation,
+    roles::RoleMutation,
     members::MemberMutation,
     invitations::InvitationMutation,
 );

@@ -511,15 +511,9 @@ impl WorkspaceMutation {
         let proof = authorize_in::<perm::WorkspaceUpdate>(ctx, &input.workspace_id).await?;
         let outcome = async {
             let mut reader = InputReader::default();
-            let display_name = match &input.display_name {
-                MaybeUndefined::Undefined => None,
-                MaybeUndefined::Null => {
-                    let fault =
-                        FieldFault("cannot be cleared: a workspace has a name that people read".into());
-                    reader.field::<DisplayName, _>("displayName", Err(fault))
-                }
-                MaybeUndefined::Value(name) => reader.field("displayName", DisplayName::parse(name)),
-            };
+            let display_name = input.display_name.as_opt_ref();
+            let display_name = reader
+                .kept("displayName", display_name.map(|name| name.map(|name| DisplayName::parse(name))));
             let countries = match &input.countries {
                 MaybeUndefined::Undefined => None,
                 MaybeUndefined::Null => Some(Vec::new()),

@@ -30,11 +30,20 @@ use crate::{
 
 /// The columns of an organization's policy, of the table alias `o`.
 const POLICY_COLUMNS: &str = "o.workspace_creation, o.workspace_deletion, o.member_list_visibility, \
-     o.share_acceptance, o.allow_reveal, o.invitation_lifetime_hours";
+     o.share_acceptance, o.allow_reveal, o.invitation_lifetime_hours, o.api_key_max_lifetime_days";
+
+/// The columns of a role, of the table alias `r`, as [`role`] reads them.
+macro_rules! role_columns {
+    () => {
+        "r.id AS role_id, r.key AS role_key, r.name AS role_name, r.description AS role_description, \
+         r.permissions AS role_permissions"
+    };
+}
+pub(crate) use role_columns;
 
 /// The columns of a membership (alias `m`) and its role (alias `r`), and the organization role (alias `om`).
-const STANDING_COLUMNS: &str = "om.role AS organization_role, m.id AS membership_id, r.id AS role_id, \
-     r.key AS role_key, r.name AS role_name, r.permissions AS role_permissions";
+const STANDING_COLUMNS: &str =
+    concat!("om.role AS organization_role, m.id AS membership_id, ", role_columns!());
 
 /// The actor's live session (`$1`), user (`$2`), at the moment `$3`.
 const LIVE_SESSION: &str = "sessions s JOIN users u ON u.id = s.user_id AND u.status <> 'DISABLED'";
@@ -317,6 +326,10 @@ fn standings_sql(actor: Actor, columns: &str, now: DateTime<Utc>) -> Sql {
     .values([actor.session().uuid().into(), actor.user().uuid().into(), now.into()])
 }
 
+/// Whether the role (alias `ar`) counts as an admin's: [`Role::administers`] for the database.
+pub(crate) const ADMINISTERS: &str = "(ar.organization_id IS NULL AND ar.key = 'ADMIN' \
+     OR ar.permissions LIKE '%\"members.manage\"%' AND ar.permissions LIKE '%\"members.invite\"%')";
+
 /// The columns of an organization (alias `o`), its policy, the actor's role in it, and whether they administer one of its
 /// workspaces. `$3` is the moment.
 fn organization_columns() -> String {
@@ -324,8 +337,7 @@ fn organization_columns() -> String {
         "o.id AS organization_id, o.slug AS slug, o.name AS name, o.created_at AS created_at, {POLICY_COLUMNS}, om.role AS organization_role, EXISTS (\
              SELECT 1 FROM memberships am JOIN workspaces aw ON aw.id = am.workspace_id JOIN roles ar ON ar.id = am.role_id \
              WHERE am.user_id = u.id AND aw.organization_id = o.id AND (am.expires_at IS NULL OR am.expires_at > $3) \
-             AND (ar.key = 'ADMIN' AND ar.organization_id IS NULL OR ar.permissions LIKE '%\"members.manage\"%')\
-         ) AS administers"
+             AND {ADMINISTERS}) AS administers"
     )
 }
 
@@ -454,15 +466,18 @@ pub(crate) fn word<T>(word: &str, read: impl Fn(&str) -> Option<T>) -> Result<T,
 
 fn policy(row: &QueryResult, prefix: &str) -> Result<OrganizationPolicy, DbErr> {
     let text = |column: &str| row.try_get::<String>(prefix, column);
+    let number = |column: &str| {
+        let number = row.try_get::<Option<i32>>(prefix, column)?;
+        Ok::<_, DbErr>(number.and_then(|number| u16::try_from(number).ok()))
+    };
     Ok(OrganizationPolicy {
         workspace_creation: word(&text("workspace_creation")?, WorkspaceCreation::from_word)?,
         workspace_deletion: word(&text("workspace_deletion")?, WorkspaceDeletion::from_word)?,
         member_list_visibility: word(&text("member_list_visibility")?, MemberListVisibility::from_word)?,
         share_acceptance: word(&text("share_acceptance")?, ShareAcceptance::from_word)?,
         allow_reveal: row.try_get(prefix, "allow_reveal")?,
-        invitation_lifetime_hours: row
-            .try_get::<Option<i32>>(prefix, "invitation_lifetime_hours")?
-            .and_then(|hours| u16::try_from(hours).ok()),
+        invitation_lifetime_hours: number("invitation_lifetime_hours")?,
+        api_key_max_lifetime_days: number("api_key_max_lifetime_days")?,
     })
 }
 
@@ -472,7 +487,7 @@ fn organization_role(row: &QueryResult, prefix: &str) -> Result<Option<Organizat
         .transpose()
 }
 
-/// The role of a row that has the columns `role_id`, `role_key`, `role_name` and `role_permissions`.
+/// The role of a row that has [`role_columns`].
 pub(crate) fn role(row: &QueryResult, prefix: &str) -> Result<Role, DbErr> {
     let id: RoleId = row.try_get::<Uuid>(prefix, "role_id")?.into();
     if let Some(system) = SystemRole::from_id(id) {
@@ -484,6 +499,7 @@ pub(crate) fn role(row: &QueryResult, prefix: &str) -> Result<Role, DbErr> {
         id,
         key: row.try_get(prefix, "role_key")?,
         name: row.try_get(prefix, "role_name")?,
+        description: row.try_get(prefix, "role_description")?,
         // A permission that this version does not know gives nothing.
         permissions: names.iter().filter_map(|name| Permission::from_name(name)).collect(),
     })

@@ -285,6 +285,7 @@ impl Db {
             access: None,
             organization: None,
             happened: Vec::new(),
+            told: false,
             deferred: Mutex::default(),
         })
     }
@@ -462,6 +463,8 @@ pub struct Tx<'a> {
     access: Option<Arc<WorkspaceAccess>>,
     organization: Option<Arc<OrganizationAccess>>,
     happened: Vec<Event>,
+    /// Whether events were written by [`Tx::append_each`].
+    told: bool,
     deferred: Mutex<Vec<Sql>>,
 }
 
@@ -527,6 +530,12 @@ impl Tx<'_> {
         self.happened.push(event);
     }
 
+    /// Writes events by a statement that makes them of rows; none that is told to an address.
+    pub(crate) async fn append_each(&mut self, insert: Sql) -> Result<(), Fault> {
+        self.told |= self.run(insert).await? > 0;
+        Ok(())
+    }
+
     /// Writes the events last of all, in the order of their addresses: each holds a lock on its address
     /// until the commit, and two transactions that tell the same people would otherwise wait for each other.
     async fn write_events(&mut self) -> Result<bool, Fault> {
@@ -537,7 +546,7 @@ impl Tx<'_> {
             self.flush().await?;
         }
         self.flush().await?;
-        Ok(!events.is_empty())
+        Ok(self.told || !events.is_empty())
     }
 
     /// Serialises changes of that workspace until the end of the transaction. SQLite has one writer anyway.

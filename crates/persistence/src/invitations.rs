@@ -22,13 +22,13 @@ use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use uuid::Uuid;
 
 use crate::{
-    access::{self, count, page_by, role, word},
+    access::{self, count, page_by, role, role_columns, word},
     accounts::join_organization,
     db::{Db, Tx},
     error::{Fault, OpError, ReadError},
     keys::fresh_token,
     mails,
-    members::grantable_role,
+    roles::grantable_role,
     sql::{Single, Sql},
     workspaces::join,
 };
@@ -64,9 +64,11 @@ pub struct Invitation {
     pub created_at: DateTime<Utc>,
 }
 
-const INVITATION_COLUMNS: &str = "i.id, g.workspace_id, i.email, i.inviter_id, i.status, i.message, i.expires_at, \
-     i.delivery, i.delivery_error, i.sent_at, i.responded_at, i.created_at, r.id AS role_id, r.key AS role_key, \
-     r.name AS role_name, r.permissions AS role_permissions";
+const INVITATION_COLUMNS: &str = concat!(
+    "i.id, g.workspace_id, i.email, i.inviter_id, i.status, i.message, i.expires_at, i.delivery, i.delivery_error, \
+     i.sent_at, i.responded_at, i.created_at, ",
+    role_columns!()
+);
 const INVITATION_TABLES: &str = "invitation_grants g JOIN invitations i ON i.id = g.invitation_id \
      JOIN roles r ON r.id = g.role_id";
 
@@ -620,12 +622,12 @@ impl FromQueryResult for GrantRow {
 }
 
 fn grants_sql(ids: impl IntoIterator<Item = Uuid>) -> Sql {
-    Sql::new(
-        "SELECT g.invitation_id, g.workspace_id, w.name AS workspace_name, w.display_name AS workspace_display_name, \
-         r.id AS role_id, r.key AS role_key, r.name AS role_name, r.permissions AS role_permissions \
-         FROM invitation_grants g JOIN workspaces w ON w.id = g.workspace_id JOIN roles r ON r.id = g.role_id \
+    Sql::new(concat!(
+        "SELECT g.invitation_id, g.workspace_id, w.name AS workspace_name, w.display_name AS workspace_display_name, ",
+        role_columns!(),
+        " FROM invitation_grants g JOIN workspaces w ON w.id = g.workspace_id JOIN roles r ON r.id = g.role_id \
          WHERE g.invitation_id IN ",
-    )
+    ))
     .bind_list(ids)
     .push(" ORDER BY g.invitation_id, g.workspace_id")
 }

@@ -16,6 +16,8 @@ pub mod invitations;
 mod keys;
 pub mod mails;
 pub mod members;
+pub mod organizations;
+pub mod roles;
 pub mod seed;
 pub mod sessions;
 mod sql;

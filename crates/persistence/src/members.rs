@@ -17,11 +17,12 @@ use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use uuid::Uuid;
 
 use crate::{
-    access::{in_sight, page_by, role, word},
+    access::{in_sight, page_by, role, role_columns, word},
     accounts::User,
     db::{Db, Tx},
     error::{Fault, OpError, ReadError},
     invitations,
+    roles::grantable_role,
     sql::{Single, Sql},
     workspaces::fall_back,
 };
@@ -45,9 +46,11 @@ pub struct Member {
     pub joined_at: DateTime<Utc>,
 }
 
-const MEMBER_COLUMNS: &str = "m.id AS membership_id, m.workspace_id, m.source, m.expires_at, m.created_at AS joined_at, \
-     u.id AS user_id, u.email, u.display_name, u.status, r.id AS role_id, r.key AS role_key, r.name AS role_name, \
-     r.permissions AS role_permissions";
+const MEMBER_COLUMNS: &str = concat!(
+    "m.id AS membership_id, m.workspace_id, m.source, m.expires_at, m.created_at AS joined_at, \
+     u.id AS user_id, u.email, u.display_name, u.status, ",
+    role_columns!()
+);
 const MEMBER_TABLES: &str = "memberships m JOIN users u ON u.id = m.user_id JOIN roles r ON r.id = m.role_id";
 
 impl FromQueryResult for Member {
@@ -188,18 +191,20 @@ impl FromQueryResult for FoundRow {
 /// How many effective admins the workspace has besides that member: with an administering role that does
 /// not expire, an account in use and an active place in the organization.
 async fn other_admins(tx: &Tx<'_>, workspace: WorkspaceId, besides: MembershipId) -> Result<u64, Fault> {
-    let sql = Sql::new(
-        "SELECT m.role_id, r.key AS role_key, r.name AS role_name, r.permissions AS role_permissions, count(*) AS number \
+    let sql = Sql::new(concat!(
+        "SELECT ",
+        role_columns!(),
+        ", count(*) AS number \
          FROM memberships m JOIN roles r ON r.id = m.role_id JOIN workspaces w ON w.id = m.workspace_id \
          JOIN users u ON u.id = m.user_id AND u.status = 'ACTIVE' \
          JOIN organization_members om ON om.user_id = m.user_id AND om.organization_id = w.organization_id \
              AND om.status = 'ACTIVE' \
-         WHERE m.workspace_id = ",
-    )
+         WHERE m.workspace_id = "
+    ))
     .bind(workspace.uuid())
     .push(" AND m.expires_at IS NULL AND m.id <> ")
     .bind(besides.uuid())
-    .push(" GROUP BY m.role_id, r.key, r.name, r.permissions");
+    .push(" GROUP BY r.id, r.key, r.name, r.description, r.permissions");
     let rows: Vec<RoleCount> = tx.all(sql).await?;
     Ok(rows.iter().filter(|row| row.role.administers()).map(|row| row.number).sum())
 }
@@ -214,34 +219,6 @@ impl FromQueryResult for RoleCount {
     fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
         let number: i64 = row.try_get(prefix, "number")?;
         Ok(Self { role: role(row, prefix)?, number: u64::try_from(number).unwrap_or(0) })
-    }
-}
-
-/// The role of that id, if workspaces of the organization can grant it: a system role or its own.
-pub(crate) async fn grantable_role(
-    tx: &Tx<'_>,
-    workspace: WorkspaceId,
-    id: RoleId,
-) -> Result<Option<Role>, Fault> {
-    if let Some(system) = guildhall_domain::access::SystemRole::from_id(id) {
-        return Ok(Some(system.into()));
-    }
-    let sql = Sql::new(
-        "SELECT r.id AS role_id, r.key AS role_key, r.name AS role_name, r.permissions AS role_permissions \
-         FROM roles r JOIN workspaces w ON w.organization_id = r.organization_id WHERE w.id = ",
-    )
-    .bind(workspace.uuid())
-    .push(" AND r.id = ")
-    .bind(id.uuid());
-    Ok(tx.one::<RoleRow>(sql).await?.map(|RoleRow(role)| role))
-}
-
-#[derive(Debug)]
-struct RoleRow(Role);
-
-impl FromQueryResult for RoleRow {
-    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
-        role(row, prefix).map(Self)
     }
 }
 

@@ -98,6 +98,8 @@ pub struct OrganizationPolicy {
     pub allow_reveal: bool,
     /// How long an invitation can be answered, in hours; 1 to 2160. `None`: the instance's default.
     pub invitation_lifetime_hours: Option<u16>,
+    /// The longest life of an API key, in days; 1 to 3650. `None`: keys need not expire.
+    pub api_key_max_lifetime_days: Option<u16>,
 }
 
 impl Default for OrganizationPolicy {
@@ -109,6 +111,7 @@ impl Default for OrganizationPolicy {
             share_acceptance: ShareAcceptance::NotRequired,
             allow_reveal: false,
             invitation_lifetime_hours: None,
+            api_key_max_lifetime_days: None,
         }
     }
 }

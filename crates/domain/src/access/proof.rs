@@ -172,6 +172,11 @@ impl OrganizationAccess {
         self.facts.organization
     }
 
+    /// Its policy.
+    pub fn policy(&self) -> &OrganizationPolicy {
+        &self.facts.policy
+    }
+
     /// The actor's role in the organization.
     pub fn role(&self) -> Option<OrganizationRole> {
         self.facts.role

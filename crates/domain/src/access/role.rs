@@ -98,6 +98,15 @@ impl SystemRole {
         }
     }
 
+    /// What the role is for, as a sentence.
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Viewer => "Sees the workspace and runs what is in it.",
+            Self::Editor => "Works on the content of the workspace.",
+            Self::Admin => "Runs the workspace: settings, people, credentials.",
+        }
+    }
+
     /// The same id in every instance, so that clients and migrations may know it.
     pub const fn id(self) -> RoleId {
         RoleId::fixed(match self {
@@ -135,6 +144,8 @@ pub struct Role {
     pub key: String,
     /// The name people read.
     pub name: String,
+    /// What the role is for; may be empty.
+    pub description: String,
     /// What it allows, before the organization's policy has its say.
     pub permissions: PermissionSet,
 }
@@ -145,6 +156,7 @@ impl From<SystemRole> for Role {
             id: role.id(),
             key: role.key().to_owned(),
             name: role.title().to_owned(),
+            description: role.description().to_owned(),
             permissions: role.permissions(),
         }
     }

@@ -32,7 +32,7 @@ impl Markdown {
 }
 
 text_type! {
-    /// A few personal words that go with an invitation: never blank, NFC, at most 500 characters, lines ended by
+    /// A few words: those that go with an invitation, or what a role is for. Never blank, NFC, at most 500 characters, lines ended by
     /// `\n`.
     Message
 }

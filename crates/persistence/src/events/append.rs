@@ -1,7 +1,10 @@
 //! Writing events down. Knows how each stands in the log, and what keeps the log in order.
 
 use chrono::{DateTime, Utc};
-use guildhall_domain::events::{Event, EventKind};
+use guildhall_domain::{
+    events::{Event, EventKind},
+    ids::RoleId,
+};
 use sea_orm::Value;
 
 use crate::{db::Engine, sql::Sql};
@@ -9,6 +12,17 @@ use crate::{db::Engine, sql::Sql};
 const COLUMNS: &str =
     "INSERT INTO events (kind, workspace_id, user_id, email, subject_id, state, created_at)";
 const VALUES: &str = "$1, $2, $3, $4, $5, $6, $7";
+
+/// The statement that writes, for everybody with that role, that their rights are to be read anew: of any number
+/// of people at once. Whoever runs it has locked the workspaces.
+pub(crate) fn access_of_holders(now: DateTime<Utc>, role: RoleId) -> Sql {
+    Sql::new("INSERT INTO events (kind, workspace_id, user_id, created_at) SELECT ")
+        .bind(EventKind::Access.word())
+        .push(", m.workspace_id, m.user_id, ")
+        .bind(now)
+        .push(" FROM memberships m WHERE m.role_id = ")
+        .bind(role.uuid())
+}
 
 /// The statement that writes an event.
 ///

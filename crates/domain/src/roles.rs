@@ -1,0 +1,130 @@
+//! An organization's own roles: what they may hold and how they are called. Knows no workspace: who holds a role, and
+//! whom a change leaves without an admin, the caller reads.
+
+use crate::{
+    access::{Permission, PermissionSet, SystemRole, catalog::Scope, role::Role},
+    codes,
+    refusal::{FieldFault, Refusal, RefusalCode},
+    text::{DisplayName, Slug},
+};
+
+codes! {
+    /// Why a role was not made.
+    CreateRoleCode { AlreadyExists }
+}
+codes! {
+    /// Why a role was not changed.
+    UpdateRoleCode { NotFound, LastAdmin }
+}
+codes! {
+    /// Why a role was not given up.
+    DeleteRoleCode { NotFound, RoleInUse, LastAdmin }
+}
+
+/// The longest key of a role, in characters.
+const MAX_KEY: usize = 40;
+
+/// The key of a role that was given only a name: “Data steward” → `DATA_STEWARD`.
+pub fn derived_key(name: &DisplayName) -> String {
+    let mut key = Slug::derive(name.as_str()).into_string().replace('-', "_").to_uppercase();
+    key.truncate(MAX_KEY);
+    let key = key.trim_end_matches('_');
+    // A key begins with a letter, so that it can stand wherever an identifier can.
+    if key.starts_with(|c: char| c.is_ascii_digit()) { format!("ROLE_{key}") } else { key.to_owned() }
+}
+
+/// A key as somebody chose it.
+pub fn parse_key(raw: &str) -> Result<String, FieldFault> {
+    let form = raw.starts_with(|c: char| c.is_ascii_uppercase())
+        && raw.len() <= MAX_KEY
+        && raw.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+    if form {
+        Ok(raw.to_owned())
+    } else {
+        Err(FieldFault(format!(
+            "is no key of a role: use 1 to {MAX_KEY} upper-case letters A–Z, digits and underscores, beginning with a letter"
+        )))
+    }
+}
+
+/// What a custom role holds of the permissions that were asked for. Seeing the workspace is part of every role:
+/// without it the others could not be used.
+pub fn permissions_of_role(asked: &[Permission]) -> Result<PermissionSet, FieldFault> {
+    let of_organization: Vec<&str> = asked
+        .iter()
+        .filter(|permission| permission.scope() == Scope::Organization)
+        .map(|permission| permission.name())
+        .collect();
+    if of_organization.is_empty() {
+        return Ok(asked.iter().copied().collect::<PermissionSet>().with(Permission::WorkspaceView));
+    }
+    Err(FieldFault(format!(
+        "holds {}, which only a role in the organization gives: leave it out",
+        of_organization.join(", ")
+    )))
+}
+
+/// Refuses to touch what every organization has.
+pub fn refuse_system_role<C: RefusalCode>(role: &Role) -> Result<(), Refusal<C>> {
+    if SystemRole::from_id(role.id).is_none() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        C::INVALID_INPUT,
+        format!(
+            "{} is a role of the system, the same everywhere. Make a role of your own instead.",
+            role.name
+        ),
+    )
+    .at("roleId"))
+}
+
+/// The refusal of a change that would leave workspaces without an effective admin; `workspaces` are their names.
+pub fn without_admin<C>(code: C, workspaces: &[String]) -> Refusal<C> {
+    /// How many are named.
+    const SHOWN: usize = 5;
+    let named: Vec<String> = workspaces.iter().take(SHOWN).map(|name| format!("“{name}”")).collect();
+    let rest = workspaces.len().saturating_sub(SHOWN);
+    let more = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    Refusal::new(
+        code,
+        format!(
+            "This would leave {}{more} without an admin. Give somebody the Admin role there first.",
+            named.join(", ")
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> DisplayName {
+        DisplayName::parse(text).unwrap()
+    }
+
+    #[test]
+    fn a_key_is_made_of_the_name() {
+        assert_eq!(derived_key(&name("Data steward")), "DATA_STEWARD");
+        assert_eq!(derived_key(&name("2nd line")), "ROLE_2ND_LINE");
+        assert!(parse_key(&derived_key(&name(&"Reviewer of reviewers ".repeat(3)))).is_ok());
+        for bad in ["", "viewer", "A-B", "1A", "Ä", &"A".repeat(41)] {
+            assert!(parse_key(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_role_sees_the_workspace_and_holds_nothing_of_the_organization() {
+        let held = permissions_of_role(&[Permission::ItemRun]).unwrap();
+        assert!(held.holds(Permission::WorkspaceView) && held.holds(Permission::ItemRun));
+        let fault = permissions_of_role(&[Permission::ItemRun, Permission::OrganizationGovern]).unwrap_err();
+        assert!(fault.0.contains("organization.govern") && !fault.0.contains("item.run"));
+    }
+
+    #[test]
+    fn the_workspaces_are_named_up_to_a_number() {
+        let names: Vec<String> = (1..=7).map(|n| n.to_string()).collect();
+        let refusal = without_admin(UpdateRoleCode::LastAdmin, &names);
+        assert!(refusal.message.contains("“5” and 2 more"), "{}", refusal.message);
+    }
+}
