@@ -15,6 +15,8 @@ use guildhall_domain::access::{
 use guildhall_tests::{Actor, Answer, App, Workspace, both_databases, subscription::End};
 use serde_json::json;
 
+use crate::members::membership;
+
 both_databases!(
     App::start,
     every_root_field_lets_in_whom_its_directive_names,
@@ -121,7 +123,8 @@ struct Person {
     actor: Actor,
     is_signed_in: bool,
     organization_role: Option<OrganizationRole>,
-    role: Option<SystemRole>,
+    /// What the role in the workspace holds.
+    role: Option<PermissionSet>,
 }
 
 impl Person {
@@ -142,12 +145,11 @@ impl Person {
             Guard::SignedIn => Verdict::Passes,
             Guard::Authorize(permission) => match permission.scope() {
                 Scope::Workspace => {
-                    let role = self.role.map(SystemRole::permissions);
-                    let held = policy.in_workspace(role, self.organization_role);
+                    let held = policy.in_workspace(self.role, self.organization_role);
                     Self::judge(held, Permission::WorkspaceView, permission)
                 }
                 Scope::Organization => {
-                    let administers = self.role == Some(SystemRole::Admin);
+                    let administers = self.role.is_some_and(|role| role.holds(Permission::MembersManage));
                     let held = policy.in_organization(self.organization_role, administers);
                     Self::judge(held, Permission::OrganizationView, permission)
                 }
@@ -215,9 +217,28 @@ impl Cast {
         let members = [("a viewer", "Vera"), ("an editor", "Edda"), ("an admin", "Adam")];
         for ((what, name), role) in members.into_iter().zip(SystemRole::ALL) {
             let actor = app.member(&lab, role, name).await;
-            join(&attic, &actor, role).await;
-            people.push(Person::new(what, actor, Some(OrganizationRole::Member), Some(role)));
+            join(&attic, &actor, role.key()).await;
+            people.push(Person::new(what, actor, Some(OrganizationRole::Member), Some(role.permissions())));
         }
+        let organization = olga.organization().await;
+        let helps = ["MEMBERS_VIEW", "MEMBERS_INVITE", "INVITATIONS_VIEW", "WORKSPACE_DESCRIBE"];
+        let helper = crate::roles::made(&olga, &organization, "Helper", &helps).await;
+        let hetty = app.member(&attic, SystemRole::Viewer, "Hetty").await;
+        crate::members::set_role(&olga, &attic, &membership(&attic, &hetty).await, &helper).await.ok();
+        join(&lab, &hetty, &helper).await;
+        let held = [
+            Permission::WorkspaceView,
+            Permission::MembersView,
+            Permission::MembersInvite,
+            Permission::InvitationsView,
+            Permission::WorkspaceDescribe,
+        ];
+        let held = Some(held.into_iter().collect());
+        people.push(Person::new("a custom role", hetty, Some(OrganizationRole::Member), held));
+        let nora = app.member(&lab, SystemRole::Viewer, "Nora").await;
+        app.sql(&format!("DELETE FROM memberships WHERE user_id = {}", app.literal(&nora.id))).await;
+        let nowhere = "a member of the organization without a workspace";
+        people.push(Person::new(nowhere, nora, Some(OrganizationRole::Member), None));
         let orla = app.member(&lab, SystemRole::Viewer, "Orla").await;
         let orla_is = format!("WHERE user_id = {}", app.literal(&orla.id));
         app.sql(&format!("UPDATE organization_members SET role = 'ADMIN' {orla_is}")).await;
@@ -237,9 +258,9 @@ impl Cast {
         );
         let member =
             olga.query(&members, json!({})).await.ok().text("/workspace/members/nodes/0/id").to_owned();
-        let organization = olga.id.replace("usr_", "org_");
         let owner = Some(OrganizationRole::Owner);
-        people.push(Person::new("an owner of the organization", olga, owner, Some(SystemRole::Admin)));
+        let admin = Some(SystemRole::Admin.permissions());
+        people.push(Person::new("an owner of the organization", olga, owner, admin));
         Self { people, organization, workspace: (lab.id, lab.name), attic: attic.id, member }
     }
 
@@ -263,8 +284,13 @@ impl Cast {
             ("workspaceNameAvailability", format!(r#"(name: "{name}") {{ isAvailable }}"#)),
             ("acceptInvitation", change(r#"token: "guessed""#.to_owned())),
             ("changePassword", change(r#"currentPassword: "guessed", newPassword: "granite otter 9 violin""#.to_owned())),
+            (
+                "createRole",
+                change(format!(r#"organizationId: "{organization}", name: "Role of {turn}", permissions: []"#)),
+            ),
             ("createWorkspace", change(format!(r#"organizationId: "{organization}", displayName: "Den""#))),
             ("declineInvitation", change(r#"token: "guessed""#.to_owned())),
+            ("deleteRole", change(format!(r#"organizationId: "{organization}", roleId: "rol_{nobody}""#))),
             ("describeWorkspace", change(format!(r##"{of_workspace}, description: "# Lab""##))),
             ("inviteMember", change(format!(r#"{of_workspace}, role: "VIEWER", email: "{turn}@example.org""#))),
             (
@@ -291,6 +317,9 @@ impl Cast {
             ("signOut", " { userErrors { message } }".to_owned()),
             ("switchWorkspace", change(of_workspace.clone())),
             ("updateMemberRole", change(format!(r#"{of_workspace}, memberId: "{member}", role: "VIEWER""#))),
+            ("updateOrganization", change(format!(r#"organizationId: "{organization}""#))),
+            ("updateOrganizationPolicy", change(format!(r#"organizationId: "{organization}""#))),
+            ("updateRole", change(format!(r#"organizationId: "{organization}", roleId: "rol_{nobody}""#))),
             ("updateProfile", change(r#"displayName: "Somebody""#.to_owned())),
             ("updateWorkspace", change(format!(r#"{of_workspace}, displayName: "Lab""#))),
             ("invitationStatusChanged", format!("({of_workspace}) {{ cursor }}")),
@@ -326,7 +355,7 @@ impl Person {
         what: &'static str,
         actor: Actor,
         organization_role: Option<OrganizationRole>,
-        role: Option<SystemRole>,
+        role: Option<PermissionSet>,
     ) -> Self {
         Self { what, actor, is_signed_in: true, organization_role, role }
     }
@@ -337,8 +366,8 @@ impl Person {
 }
 
 /// Makes somebody who has an account a member of another workspace.
-async fn join(workspace: &Workspace, actor: &Actor, role: SystemRole) {
-    let invited = workspace.admin.invite(workspace, &actor.email, role.key()).await.ok();
+async fn join(workspace: &Workspace, actor: &Actor, role: &str) {
+    let invited = workspace.admin.invite(workspace, &actor.email, role).await.ok();
     let input = json!({ "invitationId": invited.data("/inviteMember/invitation/id") });
     actor.mutate("acceptInvitation", input, "").await.ok();
 }

@@ -1,7 +1,7 @@
 //! Organizations as they are seen: by those who belong to them, and by nobody else.
 
 use guildhall_domain::access::SystemRole;
-use guildhall_tests::{App, both_databases};
+use guildhall_tests::{Actor, Answer, App, Workspace, both_databases};
 use serde_json::{Value, json};
 
 both_databases!(
@@ -10,6 +10,15 @@ both_databases!(
     an_organization_does_not_exist_for_those_outside,
     a_workspace_is_made_in_the_organization_that_is_named,
     organizations_come_in_pages,
+    a_name_changes_and_the_slug_stays,
+    only_an_owner_sets_the_policy,
+    a_policy_out_of_range_changes_nothing,
+    who_creates_workspaces_follows_the_policy,
+    who_deletes_workspaces_follows_the_policy,
+    who_sees_the_members_follows_the_policy,
+    who_reads_secret_values_follows_the_policy,
+    how_long_invitations_last_follows_the_policy,
+    what_later_parts_ask_is_kept,
 );
 
 const OWN: &str = "{ viewer { organizations { totalCount nodes {
@@ -126,4 +135,203 @@ async fn organizations_come_in_pages(app: App) {
         after = answer.data("/viewer/organizations/pageInfo/endCursor").clone();
     }
     assert_eq!(slugs, ["o-1", "o-2", "o-3", "example"], "by age: the others' ids are of an earlier day");
+}
+
+const POLICY: &str = "organization { policy {
+    workspaceCreation workspaceDeletion memberListVisibility shareAcceptance allowReveal
+    invitationLifetimeHours apiKeyMaxLifetimeDays
+} }";
+
+async fn set_policy(by: &Actor, organization: &str, mut switches: Value) -> Answer {
+    switches["organizationId"] = json!(organization);
+    by.mutate("updateOrganizationPolicy", switches, POLICY).await
+}
+
+async fn can(actor: &Actor, workspace: &Workspace, permission: &str) -> bool {
+    let document =
+        format!("query($name: String!) {{ workspace(name: $name) {{ can(permission: {permission}) }} }}");
+    let answer = actor.query(&document, json!({ "name": workspace.name })).await.ok();
+    answer.data("/workspace/can").as_bool().unwrap()
+}
+
+/// Makes somebody who belongs to the organization an admin of it.
+async fn promote(app: &App, actor: &Actor) {
+    let promoted =
+        format!("UPDATE organization_members SET role = 'ADMIN' WHERE user_id = {}", app.literal(&actor.id));
+    app.sql(&promoted).await;
+}
+
+async fn a_name_changes_and_the_slug_stays(app: App) {
+    let ada = app.set_up().await;
+    let organization = ada.organization().await;
+    let change = async |name: Value| {
+        let input = json!({ "organizationId": organization, "name": name });
+        ada.mutate("updateOrganization", input, "organization { slug name }").await
+    };
+    let changed = change(json!("  Example & Daughters ")).await.ok();
+    assert_eq!(
+        changed.data("/updateOrganization/organization"),
+        &json!({ "slug": "example", "name": "Example & Daughters" })
+    );
+    for bad in [Value::Null, json!(""), json!("a".repeat(81)), json!("a\u{0}b")] {
+        let refused = change(bad).await.refused("INVALID_INPUT");
+        assert_eq!(refused.user_errors()[0]["field"], json!(["name"]));
+    }
+    let found = ada.query(FOUND, json!({ "slug": "example" })).await.ok();
+    assert_eq!(found.data("/organization/name"), "Example & Daughters");
+}
+
+async fn only_an_owner_sets_the_policy(app: App) {
+    let ada = app.set_up().await;
+    let organization = ada.organization().await;
+    let lab = ada.workspace("Lab").await;
+    let adam = app.member(&lab, SystemRole::Admin, "Adam").await;
+    let orla = app.member(&lab, SystemRole::Viewer, "Orla").await;
+    promote(&app, &orla).await;
+    for somebody in [&adam, &orla] {
+        set_policy(somebody, &organization, json!({ "allowReveal": true })).await.denied("FORBIDDEN");
+    }
+    // Everybody sees it, with the defaults of the contract.
+    let seen = "{ organization(slug: \"example\") { policy {
+        workspaceCreation workspaceDeletion memberListVisibility shareAcceptance allowReveal
+        invitationLifetimeHours apiKeyMaxLifetimeDays
+    } } }";
+    let defaults = json!({
+        "workspaceCreation": "WORKSPACE_ADMINS", "workspaceDeletion": "ORGANIZATION_ADMINS",
+        "memberListVisibility": "MEMBERS", "shareAcceptance": "NOT_REQUIRED", "allowReveal": false,
+        "invitationLifetimeHours": null, "apiKeyMaxLifetimeDays": null,
+    });
+    assert_eq!(adam.query(seen, json!({})).await.ok().data("/organization/policy"), &defaults);
+    // What is not named stays.
+    set_policy(&ada, &organization, json!({ "allowReveal": true })).await.ok();
+    let answer = set_policy(&ada, &organization, json!({ "apiKeyMaxLifetimeDays": 30 })).await.ok();
+    let mut expected = defaults;
+    expected["allowReveal"] = json!(true);
+    expected["apiKeyMaxLifetimeDays"] = json!(30);
+    assert_eq!(answer.data("/updateOrganizationPolicy/organization/policy"), &expected);
+    assert_eq!(adam.query(seen, json!({})).await.ok().data("/organization/policy"), &expected);
+}
+
+async fn a_policy_out_of_range_changes_nothing(app: App) {
+    let ada = app.set_up().await;
+    let organization = ada.organization().await;
+    for (field, bad) in [
+        ("invitationLifetimeHours", 0),
+        ("invitationLifetimeHours", 2161),
+        ("apiKeyMaxLifetimeDays", -1),
+        ("apiKeyMaxLifetimeDays", 3651),
+        ("apiKeyMaxLifetimeDays", i32::MAX),
+    ] {
+        let refused = set_policy(&ada, &organization, json!({ "allowReveal": true, field: bad })).await;
+        assert_eq!(refused.refused("INVALID_INPUT").user_errors()[0]["field"], json!([field]));
+    }
+    let answer = set_policy(&ada, &organization, json!({})).await.ok();
+    assert_eq!(answer.data("/updateOrganizationPolicy/organization/policy/allowReveal"), false);
+    set_policy(&ada, &organization, json!({ "invitationLifetimeHours": 2160 })).await.ok();
+    let cleared = set_policy(&ada, &organization, json!({ "invitationLifetimeHours": null })).await.ok();
+    let hours = "/updateOrganizationPolicy/organization/policy/invitationLifetimeHours";
+    assert_eq!(cleared.data(hours), &Value::Null);
+}
+
+async fn who_creates_workspaces_follows_the_policy(app: App) {
+    let ada = app.set_up().await;
+    let organization = ada.organization().await;
+    let lab = ada.workspace("Lab").await;
+    let viewer = app.member(&lab, SystemRole::Viewer, "Vera").await;
+    let admin = app.member(&lab, SystemRole::Admin, "Adam").await;
+    let orla = app.member(&lab, SystemRole::Viewer, "Orla").await;
+    promote(&app, &orla).await;
+    for (policy, by_admin, by_viewer) in
+        [("ORGANIZATION_ADMINS", false, false), ("WORKSPACE_ADMINS", true, false), ("ANY_MEMBER", true, true)]
+    {
+        set_policy(&ada, &organization, json!({ "workspaceCreation": policy })).await.ok();
+        for (somebody, may) in [(&orla, true), (&admin, by_admin), (&viewer, by_viewer)] {
+            let input = json!({ "organizationId": organization, "displayName": "Den" });
+            let answer = somebody.mutate("createWorkspace", input, "workspace { id }").await;
+            if may {
+                answer.ok()
+            } else {
+                answer.denied("FORBIDDEN")
+            };
+        }
+    }
+}
+
+async fn who_deletes_workspaces_follows_the_policy(app: App) {
+    let ada = app.set_up().await;
+    let organization = ada.organization().await;
+    let lab = ada.workspace("Lab").await;
+    let editor = app.member(&lab, SystemRole::Editor, "Edda").await;
+    let admin = app.member(&lab, SystemRole::Admin, "Adam").await;
+    for (policy, by_admin) in [("ORGANIZATION_ADMINS", false), ("WORKSPACE_ADMINS", true)] {
+        set_policy(&ada, &organization, json!({ "workspaceDeletion": policy })).await.ok();
+        let may = [&ada, &admin, &editor].map(|somebody| can(somebody, &lab, "WORKSPACE_DELETE"));
+        let may = futures_util::future::join_all(may).await;
+        assert_eq!(may, [true, by_admin, false], "{policy}");
+    }
+}
+
+async fn who_sees_the_members_follows_the_policy(app: App) {
+    let ada = app.set_up().await;
+    let organization = ada.organization().await;
+    let lab = ada.workspace("Lab").await;
+    let editor = app.member(&lab, SystemRole::Editor, "Edda").await;
+    let admin = app.member(&lab, SystemRole::Admin, "Adam").await;
+    for (policy, by_editor) in [("ADMINS", false), ("MEMBERS", true)] {
+        set_policy(&ada, &organization, json!({ "memberListVisibility": policy })).await.ok();
+        crate::members::list(&admin, &lab, json!({})).await.ok();
+        let seen = crate::members::list(&editor, &lab, json!({})).await;
+        if by_editor {
+            seen.ok()
+        } else {
+            seen.denied("FORBIDDEN")
+        };
+    }
+}
+
+async fn who_reads_secret_values_follows_the_policy(app: App) {
+    let ada = app.set_up().await;
+    let organization = ada.organization().await;
+    let lab = ada.workspace("Lab").await;
+    let editor = app.member(&lab, SystemRole::Editor, "Edda").await;
+    for allowed in [true, false] {
+        set_policy(&ada, &organization, json!({ "allowReveal": allowed })).await.ok();
+        assert_eq!(can(&ada, &lab, "CREDENTIAL_REVEAL").await, allowed);
+        assert!(!can(&editor, &lab, "CREDENTIAL_REVEAL").await);
+    }
+}
+
+async fn how_long_invitations_last_follows_the_policy(app: App) {
+    let ada = app.set_up().await;
+    let organization = ada.organization().await;
+    let lab = ada.workspace("Lab").await;
+    ada.invite(&lab, "early@example.org", "VIEWER").await.ok();
+    set_policy(&ada, &organization, json!({ "invitationLifetimeHours": 1 })).await.ok();
+    ada.invite(&lab, "late@example.org", "VIEWER").await.ok();
+    app.advance(chrono::TimeDelta::minutes(61));
+    let ada = ada.again().await;
+    let document =
+        "query($name: String!) { workspace(name: $name) { invitations { nodes { email status } } } }";
+    let answer = ada.query(document, json!({ "name": lab.name })).await.ok();
+    assert_eq!(
+        answer.data("/workspace/invitations/nodes"),
+        &json!([
+            { "email": "early@example.org", "status": "PENDING" },
+            { "email": "late@example.org", "status": "EXPIRED" }
+        ])
+    );
+}
+
+async fn what_later_parts_ask_is_kept(app: App) {
+    let ada = app.set_up().await;
+    let organization = ada.organization().await;
+    for acceptance in ["REQUIRED", "NOT_REQUIRED"] {
+        let answer = set_policy(&ada, &organization, json!({ "shareAcceptance": acceptance })).await.ok();
+        let kept = answer.data("/updateOrganizationPolicy/organization/policy/shareAcceptance");
+        assert_eq!(kept, acceptance);
+    }
+    for days in [json!(1), json!(3650), Value::Null] {
+        let answer = set_policy(&ada, &organization, json!({ "apiKeyMaxLifetimeDays": days })).await.ok();
+        assert_eq!(answer.data("/updateOrganizationPolicy/organization/policy/apiKeyMaxLifetimeDays"), &days);
+    }
 }

@@ -104,7 +104,8 @@ impl House {
 
     pub async fn invite(&self, email: &str) -> Invitation {
         let who = Who::Email(Email::parse(email).unwrap());
-        let invitee = Invitee { who, role: SystemRole::Viewer.id(), message: None };
+        let invitee =
+            Invitee { who, role: SystemRole::Viewer.id(), membership_expires_at: None, message: None };
         invitations::invite(&self.db, &self.grant::<perm::MembersInvite>().await, &invitee)
             .await
             .map_err(|_| "refused")

@@ -49,6 +49,22 @@ const OPERATIONS: &[(&str, &str)] = &[
         r#"(input: { organizationId: "%organization%", displayName: "Den" }) { workspace { id } userErrors { code field message } }"#,
     ),
     (
+        "createRole",
+        r#"(input: { organizationId: "%organization%", name: "Mine", permissions: [] }) { role { id } userErrors { code field message } }"#,
+    ),
+    (
+        "deleteRole",
+        r#"(input: { organizationId: "%organization%", roleId: "%role%" }) { role { id } userErrors { code field message } }"#,
+    ),
+    (
+        "deleteRole",
+        r#"(input: { organizationId: "%own organization%", roleId: "%role%" }) { role { id } userErrors { code field message } }"#,
+    ),
+    (
+        "deleteRole",
+        r#"(input: { organizationId: "%own organization%", roleId: "%own role%", replacement: "%role%" }) { role { id } userErrors { code field message } }"#,
+    ),
+    (
         "declineInvitation",
         r#"(input: { invitationId: "%invitation%" }) { invitation { id } userErrors { code field message } }"#,
     ),
@@ -131,6 +147,22 @@ const OPERATIONS: &[(&str, &str)] = &[
     (
         "updateMemberRole",
         r#"(input: { workspaceId: "%own workspace%", memberId: "%own member%", role: "%role%" }) { member { id } userErrors { code field message } }"#,
+    ),
+    (
+        "updateOrganization",
+        r#"(input: { organizationId: "%organization%", name: "Mine" }) { organization { id } userErrors { code field message } }"#,
+    ),
+    (
+        "updateOrganizationPolicy",
+        r#"(input: { organizationId: "%organization%", allowReveal: true }) { organization { id } userErrors { code field message } }"#,
+    ),
+    (
+        "updateRole",
+        r#"(input: { organizationId: "%organization%", roleId: "%role%", name: "Mine" }) { role { id } userErrors { code field message } }"#,
+    ),
+    (
+        "updateRole",
+        r#"(input: { organizationId: "%own organization%", roleId: "%role%", name: "Mine" }) { role { id } userErrors { code field message } }"#,
     ),
     (
         "updateWorkspace",
@@ -343,23 +375,18 @@ impl Tenant {
 async fn two_tenants(app: &App) -> (Tenant, Tenant) {
     let ada = app.set_up().await;
     let olga = app.stranger("olga@example.org", "Olga").await;
-    let own = Tenant::furnish(app, ada.workspace("Tower").await, "ivan@example.org").await;
+    let mut own = Tenant::furnish(app, ada.workspace("Tower").await, "ivan@example.org").await;
+    let organization = ada.organization().await;
+    own.ids.insert("role", crate::roles::made(&ada, &organization, "Keeper", &[]).await);
+    own.ids.insert("organization", organization);
     let mut foreign = Tenant::furnish(app, olga.workspace("Lab").await, "ivy@example.org").await;
-    let role = "rol_0193a1b2c3d47e8f9012345678901234";
-    app.sql(&format!(
-        "INSERT INTO roles (id, organization_id, key, name, description, permissions, created_at, updated_at)
-         SELECT {}, id, 'WARDEN', 'Warden', '', '[\"workspace.view\"]', created_at, updated_at
-         FROM organizations WHERE id = {}",
-        app.literal(role),
-        app.literal(&olga.id)
-    ))
-    .await;
+    let role = crate::roles::made(&olga, &olga.organization().await, "Warden", &[]).await;
     foreign.ids.extend([
         ("person", olga.id.clone()),
         ("stranger", olga.id.clone()),
         ("organization", olga.id.replace("usr_", "org_")),
         ("slug", olga.id.replace("usr_", "of-")),
-        ("role", role.to_owned()),
+        ("role", role),
     ]);
     (own, foreign)
 }

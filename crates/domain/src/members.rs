@@ -1,10 +1,12 @@
 //! Members of a workspace: changing a role, removing, leaving. Knows who counts as the last admin.
 
+use chrono::{DateTime, Utc};
+
 use crate::{
     access::{OrganizationRole, PermissionSet, policy::words, role::Role},
     codes,
     ids::UserId,
-    refusal::Refusal,
+    refusal::{FieldFault, Refusal},
 };
 
 words! {
@@ -89,10 +91,20 @@ pub fn may_grant(held: PermissionSet, role: &Role) -> bool {
     held.covers(role.permissions.grantable())
 }
 
-/// Judges a change of role by `by`, who holds `held` in the workspace.
+/// When a membership is to end by itself: later than now.
+pub fn end_of_membership(at: DateTime<Utc>, now: DateTime<Utc>) -> Result<DateTime<Utc>, FieldFault> {
+    if at > now {
+        Ok(at)
+    } else {
+        Err(FieldFault("lies in the past: give a later time, or remove the member".to_owned()))
+    }
+}
+
+/// Judges a change to `role`, until `expires_at` if that is given, by `by`, who holds `held` in the workspace.
 pub fn judge_role_change(
     member: &MemberFacts,
     role: &Role,
+    expires_at: Option<DateTime<Utc>>,
     by: UserId,
     by_role: Option<OrganizationRole>,
     held: PermissionSet,
@@ -104,13 +116,15 @@ pub fn judge_role_change(
         )
         .at("role"));
     }
-    if owner_protected(member, by, by_role) && !role.administers() {
+    // An admin whose membership ends by itself is none that a workspace can rely on.
+    let stays_admin = role.administers() && expires_at.is_none();
+    if owner_protected(member, by, by_role) && !stays_admin {
         return Err(Refusal::new(
             UpdateMemberRoleCode::OwnerProtected,
             "An owner of the organization stays Admin of a workspace they created. Ask an owner.",
         ));
     }
-    if role.administers() { Ok(()) } else { keep_an_admin(member) }
+    if stays_admin { Ok(()) } else { keep_an_admin(member) }
 }
 
 /// Judges a removal by `by`.
@@ -157,11 +171,15 @@ mod tests {
     fn the_last_admin_is_neither_demoted_nor_removed_nor_lets_go() {
         let last = member(SystemRole::Admin, 0);
         let held = SystemRole::Admin.permissions();
-        let demoted = judge_role_change(&last, &SystemRole::Editor.into(), by(), None, held).unwrap_err();
+        let demoted =
+            judge_role_change(&last, &SystemRole::Editor.into(), None, by(), None, held).unwrap_err();
         assert_eq!(demoted.code, UpdateMemberRoleCode::LastAdmin);
         assert_eq!(judge_removal(&last, by(), None).unwrap_err().code, RemoveMemberCode::LastAdmin);
         assert_eq!(judge_leaving(&last).unwrap_err().code, LeaveWorkspaceCode::LastAdmin);
-        assert!(judge_role_change(&last, &SystemRole::Admin.into(), by(), None, held).is_ok());
+        let admin = SystemRole::Admin.into();
+        assert!(judge_role_change(&last, &admin, None, by(), None, held).is_ok());
+        let limited = judge_role_change(&last, &admin, Some(DateTime::UNIX_EPOCH), by(), None, held);
+        assert_eq!(limited.unwrap_err().code, UpdateMemberRoleCode::LastAdmin);
         assert!(judge_leaving(&member(SystemRole::Admin, 1)).is_ok());
         assert!(judge_leaving(&member(SystemRole::Viewer, 1)).is_ok());
     }
@@ -169,8 +187,14 @@ mod tests {
     #[test]
     fn nobody_grants_what_they_lack() {
         let editor = SystemRole::Editor.permissions();
-        let refused =
-            judge_role_change(&member(SystemRole::Viewer, 1), &SystemRole::Admin.into(), by(), None, editor);
+        let refused = judge_role_change(
+            &member(SystemRole::Viewer, 1),
+            &SystemRole::Admin.into(),
+            None,
+            by(),
+            None,
+            editor,
+        );
         assert_eq!(refused.unwrap_err().code, UpdateMemberRoleCode::PrivilegeEscalation);
     }
 

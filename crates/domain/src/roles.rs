@@ -5,7 +5,7 @@ use crate::{
     access::{Permission, PermissionSet, SystemRole, catalog::Scope, role::Role},
     codes,
     refusal::{FieldFault, Refusal, RefusalCode},
-    text::{DisplayName, Slug},
+    text::{DisplayName, ascii_words},
 };
 
 codes! {
@@ -26,11 +26,13 @@ const MAX_KEY: usize = 40;
 
 /// The key of a role that was given only a name: “Data steward” → `DATA_STEWARD`.
 pub fn derived_key(name: &DisplayName) -> String {
-    let mut key = Slug::derive(name.as_str()).into_string().replace('-', "_").to_uppercase();
-    key.truncate(MAX_KEY);
-    let key = key.trim_end_matches('_');
+    let mut key = ascii_words(name.as_str()).replace('-', "_").to_uppercase();
     // A key begins with a letter, so that it can stand wherever an identifier can.
-    if key.starts_with(|c: char| c.is_ascii_digit()) { format!("ROLE_{key}") } else { key.to_owned() }
+    if !key.starts_with(|c: char| c.is_ascii_uppercase()) {
+        key.insert_str(0, "ROLE_");
+    }
+    key.truncate(MAX_KEY);
+    key.trim_end_matches('_').to_owned()
 }
 
 /// A key as somebody chose it.
@@ -107,6 +109,9 @@ mod tests {
     fn a_key_is_made_of_the_name() {
         assert_eq!(derived_key(&name("Data steward")), "DATA_STEWARD");
         assert_eq!(derived_key(&name("2nd line")), "ROLE_2ND_LINE");
+        assert_eq!(derived_key(&name("Viewer")), "VIEWER");
+        assert_eq!(derived_key(&name("Аналитик")), "ANALITIK");
+        assert_eq!(derived_key(&name("7")), "ROLE_7");
         assert!(parse_key(&derived_key(&name(&"Reviewer of reviewers ".repeat(3)))).is_ok());
         for bad in ["", "viewer", "A-B", "1A", "Ä", &"A".repeat(41)] {
             assert!(parse_key(bad).is_err(), "{bad}");

@@ -20,6 +20,7 @@ use guildhall_domain::{
         InvitationStatus as DomainStatus, InviteMemberCode, MAX_INVITEES, ResendInvitationCode,
         RevokeInvitationCode,
     },
+    members::end_of_membership,
     page::{Page, PageArgs},
     refusal::{InputReader, Refusal, RefusalCode, Refusals},
     text::{Email, Message},
@@ -129,6 +130,10 @@ impl Invitation {
     async fn expires_at(&self) -> DateTime<Utc> {
         self.row.expires_at
     }
+    /// When the membership that comes of it ends by itself; null: never.
+    async fn membership_expires_at(&self) -> Option<DateTime<Utc>> {
+        self.row.membership_expires_at
+    }
     /// When it was answered or taken back.
     async fn responded_at(&self) -> Option<DateTime<Utc>> {
         self.row.responded_at
@@ -164,6 +169,10 @@ impl InvitedWorkspace {
     /// The role you would have.
     async fn role(&self) -> Role {
         Role(self.0.role.clone())
+    }
+    /// When your membership would end by itself; null: never.
+    async fn membership_expires_at(&self) -> Option<DateTime<Utc>> {
+        self.0.membership_expires_at
     }
 }
 
@@ -296,6 +305,8 @@ pub struct InviteMemberInput {
     user_id: Option<ID>,
     /// The role they would have: its id, or VIEWER, EDITOR or ADMIN.
     role: ID,
+    /// When their membership ends by itself; null or absent: never. The invitation cannot be accepted later than that.
+    membership_expires_at: Option<DateTime<Utc>>,
     /// Your own words for the mail; at most 500 characters.
     message: Option<String>,
 }
@@ -309,6 +320,8 @@ pub struct InviteeInput {
     user_id: Option<ID>,
     /// The role they would have: its id, or VIEWER, EDITOR or ADMIN.
     role: ID,
+    /// When their membership ends by itself; null or absent: never. The invitation cannot be accepted later than that.
+    membership_expires_at: Option<DateTime<Utc>>,
 }
 
 payload! {
@@ -411,9 +424,11 @@ payload! {
 
 /// Reads an invitee; the faults name fields below `prefix`.
 fn read_invitee(
+    ctx: &Context<'_>,
     email: Option<&str>,
     user_id: Option<&ID>,
     role: &ID,
+    membership_expires_at: Option<DateTime<Utc>>,
     message: Option<&Message>,
 ) -> Result<Invitee, Refusals<InviteMemberCode>> {
     let mut reader = InputReader::default();
@@ -427,8 +442,10 @@ fn read_invitee(
         }
     };
     let role = reader.field("role", input::role(role));
-    let (who, role) = reader.all(who.zip(role))?;
-    Ok(Invitee { who, role, message: message.cloned() })
+    let end = membership_expires_at.map(|at| end_of_membership(at, db(ctx).now()));
+    let membership_expires_at = reader.optional("membershipExpiresAt", end);
+    let (who, (role, membership_expires_at)) = reader.all(who.zip(role.zip(membership_expires_at)))?;
+    Ok(Invitee { who, role, membership_expires_at, message: message.cloned() })
 }
 
 /// Counts an invitation against the limits.
@@ -496,7 +513,14 @@ impl InvitationMutation {
             let mut reader = InputReader::default();
             let message = input.message.as_deref().map(Message::parse_optional);
             let message = reader.optional("message", message).map(Option::flatten);
-            let invitee = read_invitee(input.email.as_deref(), input.user_id.as_ref(), &input.role, None);
+            let invitee = read_invitee(
+                ctx,
+                input.email.as_deref(),
+                input.user_id.as_ref(),
+                &input.role,
+                input.membership_expires_at,
+                None,
+            );
             let invitee = match invitee {
                 Ok(invitee) => Some(invitee),
                 Err(Refusals(faults)) => {
@@ -538,9 +562,11 @@ impl InvitationMutation {
             let message = reader.all(message)?;
             let read = input.invitees.iter().map(|invitee| {
                 read_invitee(
+                    ctx,
                     invitee.email.as_deref(),
                     invitee.user_id.as_ref(),
                     &invitee.role,
+                    invitee.membership_expires_at,
                     message.as_ref(),
                 )
             });

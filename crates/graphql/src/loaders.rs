@@ -9,7 +9,7 @@ use async_graphql::{
 };
 use guildhall_domain::{
     access::{Actor, Granted, WorkspaceAccess, catalog::PermissionType, perm},
-    ids::{InvitationId, OrganizationId, UserId, WorkspaceId},
+    ids::{InvitationId, MembershipId, OrganizationId, UserId, WorkspaceId},
     page::{Page, PageArgs},
 };
 use guildhall_persistence::{
@@ -63,6 +63,8 @@ impl<P: PermissionType<Access = WorkspaceAccess>, T: Hash> Hash for Scoped<P, T>
 
 /// The home page of a workspace.
 pub(crate) type DescriptionKey = Scoped<perm::WorkspaceView>;
+/// The asker's own membership of a workspace, which they see whatever the policy hides.
+pub(crate) type OwnMembershipKey = Scoped<perm::WorkspaceView, MembershipId>;
 /// A page of a workspace's members.
 pub(crate) type MembersKey = Scoped<perm::MembersView, (MemberFilter, PageArgs<Uuid>)>;
 /// The person who sent an invitation of a workspace.
@@ -118,6 +120,21 @@ impl Loader<DescriptionKey> for Batches {
         let mut found: HashMap<_, _> =
             workspaces::descriptions(&self.0, &proofs).await?.into_iter().collect();
         Ok(keys.iter().filter_map(|key| Some((key.clone(), found.remove(&key.workspace())?))).collect())
+    }
+}
+
+impl Loader<OwnMembershipKey> for Batches {
+    type Value = Member;
+    type Error = Arc<ReadError>;
+
+    async fn load(
+        &self,
+        keys: &[OwnMembershipKey],
+    ) -> Result<HashMap<OwnMembershipKey, Member>, Self::Error> {
+        let proofs: Vec<_> = keys.iter().map(|key| key.proof.clone()).collect();
+        let members = members::own(&self.0, &proofs).await?;
+        let members: HashMap<_, _> = members.into_iter().map(|member| (member.id, member)).collect();
+        Ok(keys.iter().filter_map(|key| Some((key.clone(), members.get(&key.what)?.clone()))).collect())
     }
 }
 

@@ -1,10 +1,13 @@
 //! Members in the schema.
 
-use async_graphql::{Context, Description, ID, InputObject, Object, Result};
+use async_graphql::{Context, Description, ID, InputObject, MaybeUndefined, Object, Result};
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, perm},
-    members::{LeaveWorkspaceCode, MembershipSource as DomainSource, RemoveMemberCode, UpdateMemberRoleCode},
+    members::{
+        LeaveWorkspaceCode, MembershipSource as DomainSource, RemoveMemberCode, UpdateMemberRoleCode,
+        end_of_membership,
+    },
     page::{Page, PageArgs},
     refusal::InputReader,
     text::SearchTerm,
@@ -128,6 +131,8 @@ pub struct UpdateMemberRoleInput {
     member_id: ID,
     /// The new role: its id, or VIEWER, EDITOR or ADMIN.
     role: ID,
+    /// When the membership ends by itself; null: never; absent: as it is. Refused for the last admin.
+    expires_at: MaybeUndefined<DateTime<Utc>>,
 }
 
 payload! {
@@ -178,7 +183,8 @@ pub struct MemberMutation;
 
 #[Object]
 impl MemberMutation {
-    /// Gives a member another role, from the next request on.
+    /// Gives a member another role, from the next request on, and an end of the membership if one is given: a second
+    /// after it the member has no access any more.
     #[graphql(directive = authorize::apply("MEMBERS_MANAGE".to_owned()))]
     async fn update_member_role(
         &self,
@@ -190,8 +196,15 @@ impl MemberMutation {
             let mut reader = InputReader::default();
             let member = reader.field("memberId", input::id(&input.member_id));
             let role = reader.field("role", input::role(&input.role));
+            let expires_at = match input.expires_at {
+                MaybeUndefined::Undefined => None,
+                MaybeUndefined::Null => Some(None),
+                MaybeUndefined::Value(at) => {
+                    reader.field("expiresAt", end_of_membership(at, db(ctx).now())).map(Some)
+                }
+            };
             let (member, role) = reader.all(member.zip(role))?;
-            members::update_role(db(ctx), &proof, member, role).await
+            members::update_role(db(ctx), &proof, member, role, expires_at).await
         }
         .await;
         answer(ctx, outcome, |member| UpdateMemberRolePayload {

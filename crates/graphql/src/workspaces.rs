@@ -28,7 +28,7 @@ use crate::{
     error, input,
     invitations::{InvitationConnection, InvitationStatus, Invitations},
     loaders::{self, Scoped},
-    members::{MemberConnection, Members},
+    members::{Member, MemberConnection, Members},
     organizations::Organization,
     payload::{NameUnavailableReason, answer, payload},
     schema::mirror,
@@ -137,6 +137,12 @@ impl Workspace {
     /// Your role here and where it comes from.
     async fn viewer_access(&self) -> ViewerAccess {
         self.effective()
+    }
+    /// Your own membership, which you see whatever the policy hides; null where you are no member and see the workspace
+    /// as an admin of the organization.
+    async fn viewer_membership(&self, ctx: &Context<'_>) -> Option<Result<Member>> {
+        let key = Scoped { proof: self.view.clone(), what: self.view.access().membership()? };
+        Some(loaders::load(ctx, key).await.transpose()?.map(Member))
     }
     /// Everything you may do here, by the same function that guards every operation.
     async fn viewer_permissions(&self) -> Vec<Permission> {

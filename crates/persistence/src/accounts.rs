@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{
-        MemberListVisibility, Open, OrganizationPolicy, OrganizationRole, OwnSession, System, SystemRole,
+        MemberListVisibility, Open, OrganizationPolicy, OrganizationRole, OwnSession, System,
         WorkspaceCreation,
     },
     accounts::{
@@ -227,8 +227,8 @@ pub async fn set_up(
                     NameUnavailable::Taken,
                 )
             })?;
-        let admin = SystemRole::Admin.id().uuid();
-        workspaces::join(tx, workspace.id, user.id, admin, MembershipSource::Setup, None).await?;
+        let admin = workspaces::Joining::admin(MembershipSource::Setup);
+        workspaces::join(tx, workspace.id, user.id, admin).await?;
         let session = sessions::open(tx, user.id, device).await?;
         Ok(SetUp { user, organization, workspace, session })
     })

@@ -30,7 +30,7 @@ use crate::{
     mails,
     roles::grantable_role,
     sql::{Single, Sql},
-    workspaces::join,
+    workspaces::{Joining, join},
 };
 
 /// An invitation as the admins of one of its workspaces see it.
@@ -52,6 +52,8 @@ pub struct Invitation {
     pub message: Option<String>,
     /// When it expires.
     pub expires_at: DateTime<Utc>,
+    /// When the membership that comes of it ends by itself.
+    pub membership_expires_at: Option<DateTime<Utc>>,
     /// Where its mail stands.
     pub delivery: DeliveryState,
     /// What the mail server said last, if it refused.
@@ -66,7 +68,7 @@ pub struct Invitation {
 
 const INVITATION_COLUMNS: &str = concat!(
     "i.id, g.workspace_id, i.email, i.inviter_id, i.status, i.message, i.expires_at, i.delivery, i.delivery_error, \
-     i.sent_at, i.responded_at, i.created_at, ",
+     i.sent_at, i.responded_at, i.created_at, g.membership_expires_at, ",
     role_columns!()
 );
 const INVITATION_TABLES: &str = "invitation_grants g JOIN invitations i ON i.id = g.invitation_id \
@@ -83,6 +85,7 @@ impl FromQueryResult for Invitation {
             status: word(&row.try_get::<String>(prefix, "status")?, InvitationStatus::from_word)?,
             message: row.try_get(prefix, "message")?,
             expires_at: row.try_get(prefix, "expires_at")?,
+            membership_expires_at: row.try_get(prefix, "membership_expires_at")?,
             delivery: word(&row.try_get::<String>(prefix, "delivery")?, DeliveryState::from_word)?,
             delivery_error: row.try_get(prefix, "delivery_error")?,
             sent_at: row.try_get(prefix, "sent_at")?,
@@ -107,6 +110,8 @@ pub struct Invitee {
     pub who: Who,
     /// To which role.
     pub role: RoleId,
+    /// When the membership ends by itself; the invitation cannot be answered any longer than that.
+    pub membership_expires_at: Option<DateTime<Utc>>,
     /// The inviter's own words.
     pub message: Option<Message>,
 }
@@ -208,6 +213,7 @@ async fn plan_and_write(
     let now = tx.now();
     let settings = tx.db().settings();
     let expires_at = expiry(now, access.policy().invitation_lifetime_hours, settings.invitation_hours);
+    let expires_at = invitee.membership_expires_at.map_or(expires_at, |end| end.min(expires_at));
     let token = fresh_token()?;
     let id: InvitationId = tx.fresh_id();
     let message = invitee.message.as_ref().map(|message| message.as_str().to_owned());
@@ -235,6 +241,7 @@ async fn plan_and_write(
             ("role_id", role.id.uuid().into()),
             ("email", email.as_str().into()),
             ("pending", true.into()),
+            ("membership_expires_at", invitee.membership_expires_at.into()),
         ],
     ));
     let letter = Letter::Invitation(InvitationLetter {
@@ -262,6 +269,7 @@ async fn plan_and_write(
         status,
         message,
         expires_at,
+        membership_expires_at: invitee.membership_expires_at,
         delivery: DeliveryState::Queued,
         delivery_error: None,
         sent_at: None,
@@ -284,13 +292,13 @@ async fn invite_facts(
     let sql = Sql::new(
         "SELECT w.display_name AS workspace_name, o.name AS organization_name, u.display_name AS inviter_name, \
          u.email AS inviter_email, EXISTS (SELECT 1 FROM users mu JOIN memberships m ON m.user_id = mu.id \
-             WHERE mu.email = $3 AND m.workspace_id = $1) AS is_member, \
+             WHERE mu.email = $3 AND m.workspace_id = $1 AND (m.expires_at IS NULL OR m.expires_at > $4)) AS is_member, \
          i.id AS pending_id, i.expires_at AS pending_until \
          FROM workspaces w JOIN organizations o ON o.id = w.organization_id JOIN users u ON u.id = $2 \
          LEFT JOIN invitation_grants g ON g.workspace_id = w.id AND g.email = $3 AND g.pending \
          LEFT JOIN invitations i ON i.id = g.invitation_id WHERE w.id = $1",
     )
-    .values([workspace.uuid().into(), inviter.uuid().into(), email.as_str().into()]);
+    .values([workspace.uuid().into(), inviter.uuid().into(), email.as_str().into(), tx.now().into()]);
     tx.one(sql).await?.ok_or_else(|| Fault::Stored(format!("{workspace} went away")))
 }
 
@@ -429,8 +437,19 @@ pub async fn resend(
         invitation.status = InvitationStatus::Pending;
         invitation.delivery = DeliveryState::Queued;
         invitation.delivery_error = None;
-        invitation.expires_at =
+        let expires_at =
             expiry(tx.now(), access.policy().invitation_lifetime_hours, settings.invitation_hours);
+        if let Some(end) = invitation.membership_expires_at
+            && end <= tx.now()
+        {
+            return Err(Refusal::new(
+                Code::InvitationNotPending,
+                "The membership it was to give has ended by now. Invite the person anew.",
+            )
+            .into());
+        }
+        invitation.expires_at =
+            invitation.membership_expires_at.map_or(expires_at, |end| end.min(expires_at));
         tx.run(
             Sql::new("UPDATE invitations SET inviter_id = ")
                 .bind(invitation.inviter.uuid())
@@ -583,6 +602,8 @@ pub struct ReceivedGrant {
     pub workspace_display_name: String,
     /// The role the invitee would have.
     pub role: Role,
+    /// When the membership that comes of it ends by itself.
+    pub membership_expires_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Debug, FromQueryResult)]
@@ -616,6 +637,7 @@ impl FromQueryResult for GrantRow {
                 workspace_name: row.try_get(prefix, "workspace_name")?,
                 workspace_display_name: row.try_get(prefix, "workspace_display_name")?,
                 role: role(row, prefix)?,
+                membership_expires_at: row.try_get(prefix, "membership_expires_at")?,
             },
         })
     }
@@ -623,7 +645,8 @@ impl FromQueryResult for GrantRow {
 
 fn grants_sql(ids: impl IntoIterator<Item = Uuid>) -> Sql {
     Sql::new(concat!(
-        "SELECT g.invitation_id, g.workspace_id, w.name AS workspace_name, w.display_name AS workspace_display_name, ",
+        "SELECT g.invitation_id, g.workspace_id, w.name AS workspace_name, w.display_name AS workspace_display_name, \
+         g.membership_expires_at, ",
         role_columns!(),
         " FROM invitation_grants g JOIN workspaces w ON w.id = g.workspace_id JOIN roles r ON r.id = g.role_id \
          WHERE g.invitation_id IN ",
@@ -925,13 +948,23 @@ pub(crate) async fn admit(tx: &mut Tx<'_>, answered: Answered, user: UserId) -> 
     let mut received = answered.received;
     join_organization(tx, answered.organization, user, OrganizationRole::Member).await?;
     for grant in &received.grants {
-        let sql = Sql::new("SELECT 1 FROM memberships WHERE workspace_id = ")
-            .bind(grant.workspace.uuid())
-            .push(" AND user_id = ")
-            .bind(user.uuid());
-        if tx.one::<Single<i32>>(sql).await?.is_none() {
-            let (role, invitation) = (grant.role.id.uuid(), Some(received.id.uuid()));
-            join(tx, grant.workspace, user, role, MembershipSource::Invitation, invitation).await?;
+        let of_theirs =
+            |sql: &str| Sql::new(sql).bind(grant.workspace.uuid()).push(" AND user_id = ").bind(user.uuid());
+        // A membership that has run out makes room for the new one.
+        let ended = of_theirs("DELETE FROM memberships WHERE workspace_id = ").push(" AND expires_at <= ");
+        tx.run(ended.bind(tx.now())).await?;
+        if tx
+            .one::<Single<i32>>(of_theirs("SELECT 1 FROM memberships WHERE workspace_id = "))
+            .await?
+            .is_none()
+        {
+            let joining = Joining {
+                role: grant.role.id,
+                source: MembershipSource::Invitation,
+                invitation: Some(received.id),
+                expires_at: grant.membership_expires_at,
+            };
+            join(tx, grant.workspace, user, joining).await?;
             tx.append(Event::Access { workspace: grant.workspace, user });
         }
     }

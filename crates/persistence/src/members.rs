@@ -125,6 +125,15 @@ pub async fn first_of_each(
     Ok(db.read(proof).all(sql).await?)
 }
 
+/// The actor's own memberships of several workspaces; left out where there is none.
+pub async fn own(db: &Db, proofs: &[Granted<perm::WorkspaceView>]) -> Result<Vec<Member>, ReadError> {
+    let Some(proof) = proofs.first() else { return Ok(Vec::new()) };
+    let memberships = proofs.iter().filter_map(|proof| proof.access().membership());
+    let sql = Sql::new(format!("SELECT {MEMBER_COLUMNS} FROM {MEMBER_TABLES} WHERE m.id IN "))
+        .bind_list(memberships.map(MembershipId::uuid));
+    Ok(db.read(proof).all(MemberFilter::default().apply(sql, db.now())).await?)
+}
+
 /// How many members each of several workspaces has, as `id` and `number`; a workspace without any is left out.
 pub(crate) fn number(workspaces: &[WorkspaceId], filter: &MemberFilter, now: DateTime<Utc>) -> Sql {
     let users = if filter.search.is_some() { "JOIN users u ON u.id = m.user_id" } else { "" };
@@ -154,6 +163,7 @@ async fn find(tx: &Tx<'_>, workspace: WorkspaceId, key: &str, value: Uuid) -> Re
     .bind(workspace.uuid())
     .push(&format!(" AND {key} = "))
     .bind(value);
+    let sql = MemberFilter::default().apply(sql, tx.now());
     let Some(FoundRow { member, organization_role, created_by }) = tx.one(sql).await? else {
         return Ok(None);
     };
@@ -222,12 +232,13 @@ impl FromQueryResult for RoleCount {
     }
 }
 
-/// Gives a member another role.
+/// Gives a member another role, and with `expires_at` another end; `Some(None)` is no end.
 pub async fn update_role(
     db: &Db,
     proof: &Granted<perm::MembersManage>,
     member: MembershipId,
     role: RoleId,
+    expires_at: Option<Option<DateTime<Utc>>>,
 ) -> Result<Member, OpError<UpdateMemberRoleCode>> {
     use UpdateMemberRoleCode as Code;
     db.write(proof, async |tx| {
@@ -241,9 +252,11 @@ pub async fn update_role(
                 .at("role")
                 .into());
         };
+        let expires_at = expires_at.unwrap_or(member.expires_at);
         judge_role_change(
             &facts,
             &role,
+            expires_at,
             access.actor().user(),
             access.organization_role(),
             access.permissions(),
@@ -251,6 +264,8 @@ pub async fn update_role(
         tx.run(
             Sql::new("UPDATE memberships SET role_id = ")
                 .bind(role.id.uuid())
+                .push(", expires_at = ")
+                .bind(expires_at)
                 .push(", updated_at = ")
                 .bind(tx.now())
                 .push(" WHERE id = ")
@@ -259,6 +274,7 @@ pub async fn update_role(
         .await?;
         tx.append(Event::Access { workspace, user: member.user.id });
         member.role = role;
+        member.expires_at = expires_at;
         Ok(member)
     })
     .await
@@ -359,8 +375,13 @@ pub async fn visible_user(db: &Db, proof: &OwnSession, user: UserId) -> Result<O
     .push(
         " AND (mine.role <> 'MEMBER' OR o.member_list_visibility = 'MEMBERS' AND EXISTS (\
          SELECT 1 FROM memberships a JOIN memberships b ON b.workspace_id = a.workspace_id \
-         WHERE a.user_id = mine.user_id AND b.user_id = u.id))))",
-    );
+         WHERE a.user_id = mine.user_id AND b.user_id = u.id \
+         AND (a.expires_at IS NULL OR a.expires_at > ",
+    )
+    .bind(db.now())
+    .push(") AND (b.expires_at IS NULL OR b.expires_at > ")
+    .bind(db.now())
+    .push(")))))");
     Ok(db.read(proof).one(sql).await?)
 }
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, OwnSession, SystemRole, perm},
-    ids::{MembershipId, OrganizationId, UserId, WorkspaceId},
+    ids::{InvitationId, MembershipId, OrganizationId, RoleId, UserId, WorkspaceId},
     members::MembershipSource,
     refusal::NameUnavailable,
     text::{CountryCode, DisplayName, Markdown, Slug},
@@ -100,7 +100,7 @@ pub async fn create(
             insert(tx, proof.access().organization(), Some(user), &new, false).await?.map_err(|name| {
                 name_unavailable(CreateWorkspaceCode::NameUnavailable, "name", &name, NameUnavailable::Taken)
             })?;
-        join(tx, workspace.id, user, SystemRole::Admin.id().uuid(), MembershipSource::Creator, None).await?;
+        join(tx, workspace.id, user, Joining::admin(MembershipSource::Creator)).await?;
         Ok(workspace)
     })
     .await
@@ -167,24 +167,41 @@ pub(crate) async fn insert(
     Ok(Err(workspace.name))
 }
 
-/// Makes somebody a member. The first workspace becomes their default one.
+/// How somebody becomes a member.
+pub(crate) struct Joining {
+    /// The role they get.
+    pub(crate) role: RoleId,
+    /// How it came about.
+    pub(crate) source: MembershipSource,
+    /// The invitation it comes of.
+    pub(crate) invitation: Option<InvitationId>,
+    /// When it ends by itself.
+    pub(crate) expires_at: Option<DateTime<Utc>>,
+}
+
+impl Joining {
+    /// As an Admin, for good.
+    pub(crate) fn admin(source: MembershipSource) -> Self {
+        Self { role: SystemRole::Admin.id(), source, invitation: None, expires_at: None }
+    }
+}
+
+/// Makes somebody a member who is none. The first workspace becomes their default one.
 pub(crate) async fn join(
     tx: &Tx<'_>,
     workspace: WorkspaceId,
     user: UserId,
-    role: Uuid,
-    source: MembershipSource,
-    invitation: Option<Uuid>,
+    joining: Joining,
 ) -> Result<MembershipId, Fault> {
     let id: MembershipId = tx.fresh_id();
     let row = memberships::ActiveModel {
         id: Set(id.uuid()),
         workspace_id: Set(workspace.uuid()),
         user_id: Set(user.uuid()),
-        role_id: Set(role),
-        source: Set(source.word().to_owned()),
-        invitation_id: Set(invitation),
-        expires_at: Set(None),
+        role_id: Set(joining.role.uuid()),
+        source: Set(joining.source.word().to_owned()),
+        invitation_id: Set(joining.invitation.map(InvitationId::uuid)),
+        expires_at: Set(joining.expires_at),
         created_at: Set(tx.now()),
         updated_at: Set(tx.now()),
     };
@@ -385,8 +402,10 @@ pub(crate) async fn fall_back(tx: &Tx<'_>, workspace: WorkspaceId, user: UserId)
         tx.run(
             Sql::new(format!(
                 "UPDATE users SET {column} = (SELECT m.workspace_id FROM memberships m WHERE m.user_id = users.id \
-                 ORDER BY m.id LIMIT 1) WHERE id = "
+                 AND (m.expires_at IS NULL OR m.expires_at > "
             ))
+            .bind(tx.now())
+            .push(") ORDER BY m.id LIMIT 1) WHERE id = ")
             .bind(user.uuid())
             .push(&format!(" AND {column} = "))
             .bind(workspace.uuid()),

@@ -141,6 +141,13 @@ impl Actor {
         Self::sign_in(&self.url, &self.email, &self.password).await
     }
 
+    /// The id of the organization they joined first.
+    pub async fn organization(&self) -> String {
+        let answer =
+            self.query("{ viewer { organizations(first: 1) { nodes { id } } } }", json!({})).await.ok();
+        answer.text("/viewer/organizations/nodes/0/id").to_owned()
+    }
+
     /// Makes a workspace; its name is derived from the display name.
     pub async fn workspace(&self, display_name: &str) -> Workspace {
         let input = json!({ "displayName": display_name });

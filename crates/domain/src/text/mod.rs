@@ -14,6 +14,7 @@ pub use country::{CountryCode, MAX_COUNTRIES, parse_countries};
 pub use email::Email;
 pub use name::DisplayName;
 pub use prose::{Markdown, Message, SearchTerm};
+pub(crate) use slug::ascii_words;
 pub use slug::{OrganizationSlug, Slug};
 
 use std::borrow::Cow;

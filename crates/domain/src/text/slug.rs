@@ -63,17 +63,8 @@ impl Slug {
     /// A slug for a name in any script, transliterated: "Données d'été" → `donnees-dete`. The same name always
     /// gives the same slug; whether it is taken, and by which [`Slug::with_suffix`] it is freed, is another matter.
     pub fn derive(display_name: &str) -> Self {
-        // A name is far shorter; this bounds the work for text that is none.
-        let start: String = display_name.chars().take(4 * MAX_LEN).collect();
-        let mut slug = String::new();
-        for c in deunicode(&start).chars().filter(|&c| c != '\'') {
-            if c.is_ascii_alphanumeric() {
-                slug.push(c.to_ascii_lowercase());
-            } else if !slug.is_empty() && !slug.ends_with('-') {
-                slug.push('-');
-            }
-        }
-        let slug = shortened(&slug, MAX_LEN);
+        let words = ascii_words(display_name);
+        let slug = shortened(&words, MAX_LEN);
         match (slug, reserved(slug)) {
             ("", _) => Self(FALLBACK.to_owned()),
             (_, Some(word)) => Self(format!("{word}{UNRESERVED}")),
@@ -86,6 +77,22 @@ impl Slug {
         let suffix = format!("-{n}");
         Self(format!("{}{suffix}", shortened(&self.0, MAX_LEN - suffix.len())))
     }
+}
+
+/// The words of a text in any script, transliterated, in lower case and joined by single dashes; may be empty.
+pub(crate) fn ascii_words(text: &str) -> String {
+    // A name is far shorter; this bounds the work for text that is none.
+    let start: String = text.chars().take(4 * MAX_LEN).collect();
+    let mut words = String::new();
+    for c in deunicode(&start).chars().filter(|&c| c != '\'') {
+        if c.is_ascii_alphanumeric() {
+            words.push(c.to_ascii_lowercase());
+        } else if !words.is_empty() && !words.ends_with('-') {
+            words.push('-');
+        }
+    }
+    words.truncate(words.trim_end_matches('-').len());
+    words
 }
 
 fn reserved(slug: &str) -> Option<&'static str> {

@@ -140,6 +140,7 @@ impl Site {
         let invitee = Invitee {
             who: Who::Email(Email::parse(email).unwrap()),
             role: SystemRole::Viewer.id(),
+            membership_expires_at: None,
             message: Some(Message::parse("Come <b>in</b>\n\nand stay").unwrap()),
         };
         let proof = standing.access.grant().unwrap();
