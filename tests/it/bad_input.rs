@@ -494,6 +494,7 @@ fn route(object: &str, workspace: &str, field: &str) -> Option<String> {
     match object {
         "Query" => Some(field.to_owned()),
         "Viewer" => Some(format!("viewer {{ {field} }}")),
+        "Organization" => Some(format!("organization(slug: \"example\") {{ {field} }}")),
         "Workspace" => Some(format!("workspace(name: \"{workspace}\") {{ {field} }}")),
         "Mutation" | "Subscription" => None,
         other => panic!("{other} has a field with arguments: say how to reach it"),

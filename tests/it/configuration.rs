@@ -25,6 +25,7 @@ both_databases!(TestDatabase::empty, migrate_makes_the_tables_and_is_harmless_ag
 both_databases!(
     fresh_database,
     operator_gives_a_locked_out_person_a_new_password,
+    operator_makes_an_organization_for_somebody,
     seed_fills_only_an_empty_database
 );
 
@@ -149,6 +150,7 @@ fn every_command_explains_itself() {
         &["seed"],
         &["admin"],
         &["admin", "reset-password"],
+        &["admin", "create-organization"],
     ] {
         let output = guildhall(directory.path(), &[], &[command, &["--help"]].concat());
         assert_exit(&output, 0);
@@ -272,6 +274,47 @@ async fn operator_gives_a_locked_out_person_a_new_password(database: TestDatabas
     let ada = Actor::sign_in(&process.url, "ada@example.org", password).await;
     let input = json!({ "currentPassword": password, "newPassword": "violet kayak summit 9 ember" });
     ada.mutate("changePassword", input, "").await.ok();
+}
+
+async fn operator_makes_an_organization_for_somebody(database: TestDatabase) {
+    let directory = TempDir::new().unwrap();
+    let data = directory.path().join("data");
+    let mail = MailServer::start().await;
+    let process = spawn(&database, &mail, &data).await;
+    let (ada, _) = Actor::set_up(&process.url, &process.setup_token(), "ada@example.org", "Ada").await;
+    let environment =
+        [("DATABASE_URL", database.url.as_str()), ("GUILDHALL_DATA_DIR", data.to_str().unwrap())];
+    let make = |name: &str, owner: &str| {
+        guildhall(directory.path(), &environment, &["admin", "create-organization", name, owner])
+    };
+    for (name, owner, told) in [
+        ("Field Studies", "nobody@example.org", "nobody@example.org"),
+        ("Field Studies", "not an address", "e-mail address"),
+        ("", "ada@example.org", "name"),
+    ] {
+        let output = make(name, owner);
+        assert_exit(&output, 1);
+        assert!(stderr(&output).contains(told), "{}", stderr(&output));
+    }
+    // Of one name there may be several; each has a slug and a default workspace of its own.
+    for slug in ["field-studies", "field-studies-2"] {
+        let output = make("Field Studies", "Ada@Example.org");
+        assert_exit(&output, 0);
+        let told = format!("at {slug}, with the workspace {slug}.");
+        assert!(stdout(&output).contains(&told), "{}", stdout(&output));
+    }
+    let own = ada
+        .query(
+            "{ viewer { organizations { nodes { slug viewerRole } } workspaces { totalCount } } }",
+            json!({}),
+        )
+        .await
+        .ok();
+    assert_eq!(
+        own.data("/viewer/organizations/nodes/2"),
+        &json!({ "slug": "field-studies-2", "viewerRole": "OWNER" })
+    );
+    assert_eq!(own.data("/viewer/workspaces/totalCount"), 3);
 }
 
 async fn seed_fills_only_an_empty_database(database: TestDatabase) {

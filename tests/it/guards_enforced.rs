@@ -284,6 +284,7 @@ impl Cast {
             ("workspaceNameAvailability", format!(r#"(name: "{name}") {{ isAvailable }}"#)),
             ("acceptInvitation", change(r#"token: "guessed""#.to_owned())),
             ("changePassword", change(r#"currentPassword: "guessed", newPassword: "granite otter 9 violin""#.to_owned())),
+            ("createOrganization", change(r#"name: "Mine""#.to_owned())),
             (
                 "createRole",
                 change(format!(r#"organizationId: "{organization}", name: "Role of {turn}", permissions: []"#)),

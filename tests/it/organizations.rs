@@ -1,7 +1,7 @@
 //! Organizations as they are seen: by those who belong to them, and by nobody else.
 
 use guildhall_domain::access::SystemRole;
-use guildhall_tests::{Actor, Answer, App, Workspace, both_databases};
+use guildhall_tests::{Actor, Answer, App, Workspace, both_databases, databases::Engine};
 use serde_json::{Value, json};
 
 both_databases!(
@@ -19,7 +19,17 @@ both_databases!(
     who_reads_secret_values_follows_the_policy,
     how_long_invitations_last_follows_the_policy,
     what_later_parts_ask_is_kept,
+    only_an_operator_makes_organizations_by_default,
 );
+
+both_databases!(open, everybody_makes_organizations_where_the_instance_says_so,);
+
+async fn open(engine: Engine) -> App {
+    App::start_with(engine, |environment| {
+        environment.set("GUILDHALL_ORGANIZATIONS_CREATION", "anyone");
+    })
+    .await
+}
 
 const OWN: &str = "{ viewer { organizations { totalCount nodes {
     id slug name createdAt viewerRole viewerPermissions
@@ -334,4 +344,40 @@ async fn what_later_parts_ask_is_kept(app: App) {
         let answer = set_policy(&ada, &organization, json!({ "apiKeyMaxLifetimeDays": days })).await.ok();
         assert_eq!(answer.data("/updateOrganizationPolicy/organization/policy/apiKeyMaxLifetimeDays"), &days);
     }
+}
+
+const MADE: &str =
+    "organization { id slug name viewerRole } workspace { name displayName isDefault viewerRole { key } }";
+
+async fn only_an_operator_makes_organizations_by_default(app: App) {
+    let ada = app.set_up().await;
+    ada.mutate("createOrganization", json!({ "name": "Mine" }), MADE).await.refused("OPERATOR_ONLY");
+    assert_eq!(ada.query(OWN, json!({})).await.ok().data("/viewer/organizations/totalCount"), 1);
+}
+
+async fn everybody_makes_organizations_where_the_instance_says_so(app: App) {
+    let ada = app.set_up().await;
+    let lab = ada.workspace("Lab").await;
+    let vera = app.member(&lab, SystemRole::Viewer, "Vera").await;
+    let made = vera.mutate("createOrganization", json!({ "name": "Example" }), MADE).await.ok();
+    let made = made.data("/createOrganization");
+    assert_eq!(
+        (&made["organization"]["slug"], &made["organization"]["viewerRole"]),
+        (&json!("example-2"), &json!("OWNER"))
+    );
+    assert_eq!(
+        made["workspace"],
+        json!({ "name": "example-2", "displayName": "Example", "isDefault": true, "viewerRole": { "key": "ADMIN" } })
+    );
+    // It is nobody else's, and theirs stays where it is.
+    let found = ada.query(FOUND, json!({ "slug": "example-2" })).await.ok();
+    assert_eq!(found.data("/organization"), &Value::Null);
+    assert_eq!(vera.query(OWN, json!({})).await.ok().data("/viewer/organizations/totalCount"), 2);
+    for bad in ["", " ", "a\u{202E}b"] {
+        vera.mutate("createOrganization", json!({ "name": bad }), MADE).await.refused("INVALID_INPUT");
+    }
+    app.anonymous()
+        .mutate("createOrganization", json!({ "name": "Ours" }), MADE)
+        .await
+        .denied("UNAUTHENTICATED");
 }

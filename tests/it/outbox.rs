@@ -63,6 +63,7 @@ async fn open(database: &TestDatabase, clock: &Arc<ShiftedClock>) -> Db {
         app_url: "https://guild.example".into(),
         invitation_hours: 168,
         refresh_grace: TimeDelta::seconds(30),
+        open_organizations: false,
     };
     let seams = Seams { clock: Arc::clone(clock) as _, ids: Arc::new(seams::System) };
     let hasher = Hasher::new(1, 1).expect("make a hasher");

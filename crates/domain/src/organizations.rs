@@ -3,6 +3,10 @@
 use crate::{codes, refusal::FieldFault};
 
 codes! {
+    /// Why an organization was not made.
+    CreateOrganizationCode { OperatorOnly, NameUnavailable }
+}
+codes! {
     /// Why an organization was not changed.
     UpdateOrganizationCode {}
 }

@@ -194,6 +194,9 @@ macro_rules! refusal_doc {
     (LastAdmin) => {
         "The workspace would be left without an admin. Give another member the Admin role first."
     };
+    (OperatorOnly) => {
+        "Only an operator of this instance makes organizations. Ask one."
+    };
     (RoleInUse) => {
         "Members or pending invitations have the role. Name the role that replaces it."
     };

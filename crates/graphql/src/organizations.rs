@@ -9,7 +9,8 @@ use guildhall_domain::{
         OrganizationRole as DomainRole, perm, policy,
     },
     organizations::{
-        UpdateOrganizationCode, UpdateOrganizationPolicyCode, api_key_lifetime, invitation_lifetime,
+        CreateOrganizationCode, UpdateOrganizationCode, UpdateOrganizationPolicyCode, api_key_lifetime,
+        invitation_lifetime,
     },
     page::{Page, PageArgs},
     refusal::{FieldFault, InputReader, RefusalCode},
@@ -20,12 +21,15 @@ use uuid::Uuid;
 
 use crate::{
     access::{Permission, permissions},
-    authz::{authorize, authorize_in_organization, db, organization_by_slug},
+    authz::{
+        self, authorize, authorize_in_organization, db, organization_by_slug, signed_in, signed_in_directive,
+    },
     connection::{Window, connection},
     error,
     payload::{answer, payload},
     roles::{RoleConnection, Roles},
     schema::mirror,
+    workspaces::Workspace,
 };
 
 mirror! {
@@ -221,6 +225,23 @@ impl OrganizationQuery {
     }
 }
 
+/// An organization to make.
+#[derive(InputObject)]
+pub struct CreateOrganizationInput {
+    /// The name people read; 1 to 80 characters. Its slug is made of it.
+    name: String,
+}
+
+payload! {
+    /// The organization that was made.
+    CreateOrganizationPayload, CreateOrganizationError = CreateOrganizationCode {
+        /// The organization; you are its owner.
+        organization: Organization,
+        /// Its default workspace; you are its Admin.
+        workspace: Workspace,
+    }
+}
+
 /// What to change of an organization. Fields that are absent stay as they are.
 #[derive(InputObject)]
 pub struct UpdateOrganizationInput {
@@ -274,6 +295,34 @@ pub struct OrganizationMutation;
 
 #[Object]
 impl OrganizationMutation {
+    /// Makes an organization that you own, with a default workspace. Whether everybody may is the instance's
+    /// configuration; where only its operators do, `OPERATOR_ONLY` is the answer.
+    #[graphql(directive = signed_in_directive::apply())]
+    async fn create_organization(
+        &self,
+        ctx: &Context<'_>,
+        input: CreateOrganizationInput,
+    ) -> Result<CreateOrganizationPayload> {
+        let proof = signed_in(ctx).await?;
+        let outcome = async {
+            let mut reader = InputReader::default();
+            let name = reader.field("name", DisplayName::parse(&input.name));
+            organizations::create(db(ctx), &proof, &reader.all(name)?).await
+        }
+        .await;
+        let made = match outcome {
+            Ok(made) => made,
+            Err(error) => return answer(ctx, Err::<CreateOrganizationPayload, _>(error), |payload| payload),
+        };
+        let standing = db(ctx).organization_standing(proof.actor(), Which::Id(made.id)).await;
+        let standing = standing.map_err(|fault| error::read(ctx, fault))?;
+        Ok(CreateOrganizationPayload {
+            organization: Some(Organization::new(standing)?),
+            workspace: Some(Workspace::new(authz::standing(ctx, made.workspace.id).await?)?),
+            user_errors: Vec::new(),
+        })
+    }
+
     /// Gives an organization another name. Its slug stays.
     #[graphql(directive = authorize::apply("ORGANIZATION_MANAGE".to_owned()))]
     async fn update_organization(

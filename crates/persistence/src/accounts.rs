@@ -2,10 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
-    access::{
-        MemberListVisibility, Open, OrganizationPolicy, OrganizationRole, OwnSession, System,
-        WorkspaceCreation,
-    },
+    access::{Open, OrganizationRole, OwnSession, System},
     accounts::{
         ChangePasswordCode, RegisterCode, SetUpCode, SignInCode, UpdateProfileCode, UserStatus,
         check_password,
@@ -13,7 +10,7 @@ use guildhall_domain::{
     ids::{OrganizationId, UserId, WorkspaceId},
     members::MembershipSource,
     refusal::{NameUnavailable, Refusal},
-    text::{DisplayName, Email, Slug},
+    text::{DisplayName, Email},
     workspaces::name_unavailable,
 };
 use sea_orm::{ActiveValue::Set, DbErr, EntityTrait, FromQueryResult, QueryResult};
@@ -22,12 +19,13 @@ use uuid::Uuid;
 use crate::{
     access::word,
     db::{Db, Tx},
-    entities::{organization_members, organizations, users},
+    entities::{organization_members, users},
     error::{Fault, OpError, ReadError, is_duplicate},
     instance, invitations,
+    organizations::{self, NewOrganization},
     sessions::{self, Device, SignedIn},
     sql::Sql,
-    workspaces::{self, NewWorkspace, Workspace},
+    workspaces::Workspace,
 };
 
 /// A person, as others in the organization see them.
@@ -194,41 +192,10 @@ pub async fn set_up(
         let Ok(user) = insert(tx, &new.email, &new.display_name, hash).await? else {
             return Err(set_up_before().into());
         };
-        let organization: OrganizationId = tx.fresh_id();
-        let policy = OrganizationPolicy::default();
-        let row = organizations::ActiveModel {
-            id: Set(organization.uuid()),
-            slug: Set(Slug::derive(organization_name.as_str()).into_string()),
-            name: Set(organization_name.as_str().to_owned()),
-            workspace_creation: Set(WorkspaceCreation::word(policy.workspace_creation).to_owned()),
-            workspace_deletion: Set(policy.workspace_deletion.word().to_owned()),
-            member_list_visibility: Set(MemberListVisibility::word(policy.member_list_visibility).to_owned()),
-            share_acceptance: Set(policy.share_acceptance.word().to_owned()),
-            allow_reveal: Set(policy.allow_reveal),
-            invitation_lifetime_hours: Set(None),
-            api_key_max_lifetime_days: Set(None),
-            created_at: Set(tx.now()),
-            updated_at: Set(tx.now()),
-        };
-        organizations::Entity::insert(row).exec_without_returning(tx.conn()).await?;
-        join_organization(tx, organization, user.id, OrganizationRole::Owner).await?;
-        let new = NewWorkspace {
-            name: None,
-            display_name: organization_name.clone(),
-            description: None,
-            countries: Vec::new(),
-        };
-        let workspace =
-            workspaces::insert(tx, organization, Some(user.id), &new, true).await?.map_err(|name| {
-                name_unavailable(
-                    SetUpCode::NameUnavailable,
-                    "organizationName",
-                    &name,
-                    NameUnavailable::Taken,
-                )
-            })?;
-        let admin = workspaces::Joining::admin(MembershipSource::Setup);
-        workspaces::join(tx, workspace.id, user.id, admin).await?;
+        let made = organizations::insert(tx, organization_name, user.id, MembershipSource::Setup).await?;
+        let NewOrganization { id: organization, workspace, .. } = made.map_err(|name| {
+            name_unavailable(SetUpCode::NameUnavailable, "organizationName", &name, NameUnavailable::Taken)
+        })?;
         let session = sessions::open(tx, user.id, device).await?;
         Ok(SetUp { user, organization, workspace, session })
     })

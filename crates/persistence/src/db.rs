@@ -95,6 +95,8 @@ pub struct Settings {
     pub invitation_hours: u16,
     /// How long the previous refresh token still answers, so that tabs which refresh at once all go on.
     pub refresh_grace: chrono::TimeDelta,
+    /// Whether every signed-in person may make organizations.
+    pub open_organizations: bool,
 }
 
 /// What a database is opened with.

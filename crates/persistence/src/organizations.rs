@@ -1,12 +1,129 @@
-//! Organizations: changing their name and their policy.
+//! Organizations: making them, changing their name and their policy.
 
 use guildhall_domain::{
-    access::{Granted, OrganizationPolicy, perm},
-    organizations::{UpdateOrganizationCode, UpdateOrganizationPolicyCode},
-    text::DisplayName,
+    access::{Granted, OrganizationPolicy, OrganizationRole, OwnSession, System, perm},
+    ids::{OrganizationId, UserId},
+    members::MembershipSource,
+    organizations::{CreateOrganizationCode, UpdateOrganizationCode, UpdateOrganizationPolicyCode},
+    refusal::{NameUnavailable, Refusal},
+    text::{DisplayName, Email, Slug},
+    workspaces::{candidate_names, name_unavailable},
+};
+use sea_orm::{ActiveValue::Set, DbErr, EntityTrait, sea_query::OnConflict};
+use uuid::Uuid;
+
+use crate::{
+    accounts::join_organization,
+    db::{Db, Tx},
+    entities::organizations::{ActiveModel, Column, Entity},
+    error::{Fault, OpError},
+    sql::{Single, Sql},
+    workspaces::{self, Joining, NewWorkspace, Workspace},
 };
 
-use crate::{db::Db, error::OpError, sql::Sql};
+/// An organization that was just made, with its default workspace.
+#[derive(Clone, Debug)]
+pub struct NewOrganization {
+    /// Its id.
+    pub id: OrganizationId,
+    /// The name in addresses.
+    pub slug: String,
+    /// Its default workspace.
+    pub workspace: Workspace,
+}
+
+/// Makes an organization with a default workspace for its owner, under slugs made of the name. `Err` with a name
+/// that could not be had.
+pub(crate) async fn insert(
+    tx: &Tx<'_>,
+    name: &DisplayName,
+    owner: UserId,
+    source: MembershipSource,
+) -> Result<Result<NewOrganization, String>, Fault> {
+    let id: OrganizationId = tx.fresh_id();
+    let policy = OrganizationPolicy::default();
+    let mut written = None;
+    for slug in candidate_names(&Slug::derive(name.as_str())) {
+        let row = ActiveModel {
+            id: Set(id.uuid()),
+            slug: Set(slug.as_str().to_owned()),
+            name: Set(name.as_str().to_owned()),
+            workspace_creation: Set(policy.workspace_creation.word().to_owned()),
+            workspace_deletion: Set(policy.workspace_deletion.word().to_owned()),
+            member_list_visibility: Set(policy.member_list_visibility.word().to_owned()),
+            share_acceptance: Set(policy.share_acceptance.word().to_owned()),
+            allow_reveal: Set(policy.allow_reveal),
+            invitation_lifetime_hours: Set(None),
+            api_key_max_lifetime_days: Set(None),
+            created_at: Set(tx.now()),
+            updated_at: Set(tx.now()),
+        };
+        // Of two organizations of one name at once the second waits, and then takes the next slug.
+        let inserted = Entity::insert(row)
+            .on_conflict(OnConflict::column(Column::Slug).do_nothing().to_owned())
+            .exec_without_returning(tx.conn())
+            .await;
+        match inserted {
+            Ok(0) | Err(DbErr::RecordNotInserted) => {}
+            Ok(_) => {
+                written = Some(slug.into_string());
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let Some(slug) = written else { return Ok(Err(name.as_str().to_owned())) };
+    join_organization(tx, id, owner, OrganizationRole::Owner).await?;
+    let new =
+        NewWorkspace { name: None, display_name: name.clone(), description: None, countries: Vec::new() };
+    Ok(match workspaces::insert(tx, id, Some(owner), &new, true).await? {
+        Ok(workspace) => {
+            workspaces::join(tx, workspace.id, owner, Joining::admin(source)).await?;
+            Ok(NewOrganization { id, slug, workspace })
+        }
+        Err(name) => Err(name),
+    })
+}
+
+/// Makes an organization that the actor owns, where everybody may.
+pub async fn create(
+    db: &Db,
+    proof: &OwnSession,
+    name: &DisplayName,
+) -> Result<NewOrganization, OpError<CreateOrganizationCode>> {
+    if !db.settings().open_organizations {
+        return Err(Refusal::new(
+            CreateOrganizationCode::OperatorOnly,
+            "Only an operator of this instance makes organizations. Ask one, with your e-mail address.",
+        )
+        .into());
+    }
+    db.write(proof, async |tx| {
+        insert(tx, name, proof.actor().user(), MembershipSource::Creator).await?.map_err(|name| {
+            name_unavailable(CreateOrganizationCode::NameUnavailable, "name", &name, NameUnavailable::Taken)
+                .into()
+        })
+    })
+    .await
+}
+
+/// Makes an organization for somebody who has an account, as an operator; `None` where nobody has the address, or
+/// the account is disabled.
+pub async fn create_for(
+    db: &Db,
+    proof: &System,
+    name: &DisplayName,
+    owner: &Email,
+) -> Result<Option<NewOrganization>, Fault> {
+    let made = db.write(proof, async |tx| {
+        let sql =
+            Sql::new("SELECT id FROM users WHERE status <> 'DISABLED' AND email = ").bind(owner.as_str());
+        let Some(Single(owner)) = tx.one::<Single<Uuid>>(sql).await? else { return Ok(None) };
+        let made = insert(tx, name, owner.into(), MembershipSource::Direct).await?;
+        Ok(Some(made.map_err(|name| Fault::Stored(format!("every name like {name} is taken")))?))
+    });
+    made.await.map_err(OpError::into_fault)
+}
 
 /// Gives an organization another name. Its slug stays.
 pub async fn update(

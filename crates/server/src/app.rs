@@ -131,6 +131,7 @@ pub async fn open_database(config: &mut Config, seams: Seams) -> Result<Db, Star
         app_url: config.app.url.clone(),
         invitation_hours: u16::try_from(config.invitations.lifetime.as_secs() / 3600).unwrap_or(u16::MAX),
         refresh_grace: delta(config.auth.refresh_grace),
+        open_organizations: config.organizations.open,
     };
     let db = Db::connect(options, seams, keys, hasher, settings).await?;
     instance::check_tables(&db).await?;

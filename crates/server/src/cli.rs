@@ -80,6 +80,16 @@ pub enum Admin {
         /// The user's e-mail address
         email: String,
     },
+    /// Make an organization with a default workspace, owned by somebody who has an account
+    #[command(
+        after_help = "Example:\n  guildhall admin create-organization \"Field Studies\" ada@example.org"
+    )]
+    CreateOrganization {
+        /// The name people read
+        name: String,
+        /// The owner's e-mail address
+        owner: String,
+    },
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ pub struct Config {
     pub app: App,
     pub database: Database,
     pub auth: Auth,
+    pub organizations: Organizations,
     pub invitations: Invitations,
     pub mail: Mail,
     pub limits: Limits,
@@ -90,6 +91,12 @@ pub struct Auth {
     pub password_hash_iterations: u32,
     /// 0: one per core.
     pub password_hashing_threads: usize,
+}
+
+#[derive(Debug)]
+pub struct Organizations {
+    /// Whether every signed-in person may make one.
+    pub open: bool,
 }
 
 #[derive(Debug)]
@@ -183,6 +190,7 @@ impl Config {
         let app = sections::app(&mut layers, server.as_ref());
         let database = sections::database(&mut layers, server.as_ref());
         let auth = sections::auth(&mut layers, server.as_ref());
+        let organizations = sections::organizations(&mut layers);
         let invitations = sections::invitations(&mut layers);
         let mail = sections::mail(&mut layers, server.as_ref(), app.as_ref());
         let limits = sections::limits(&mut layers);
@@ -192,7 +200,18 @@ impl Config {
                 if layers.faults.is_empty() =>
             {
                 let settings = layers.into_settings();
-                Ok(Self { server, app, database, auth, invitations, mail, limits, log, settings })
+                Ok(Self {
+                    server,
+                    app,
+                    database,
+                    auth,
+                    organizations,
+                    invitations,
+                    mail,
+                    limits,
+                    log,
+                    settings,
+                })
             }
             _ => Err(ConfigFaults(layers.faults)),
         }

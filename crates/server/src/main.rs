@@ -3,8 +3,11 @@
 use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
-use guildhall_domain::{access::System, text::Email};
-use guildhall_persistence::{accounts, seed};
+use guildhall_domain::{
+    access::System,
+    text::{DisplayName, Email},
+};
+use guildhall_persistence::{accounts, organizations, seed};
 use guildhall_server::{
     app::{self, App, StartError},
     cli::{Admin, Cli, Command},
@@ -97,6 +100,24 @@ async fn run(command: &Command, mut config: Config) -> Result<(), Box<dyn std::e
                 return Err(format!("no account has the address {email}").into());
             };
             println!("{email} signs in with this password from now on; all sessions have ended:\n{password}");
+            Ok(())
+        }
+        Command::Admin(Admin::CreateOrganization { name, owner }) => {
+            let name = DisplayName::parse(name).map_err(|fault| format!("the name {}", fault.message()))?;
+            let owner =
+                Email::parse(owner).map_err(|fault| format!("the e-mail address {}", fault.message()))?;
+            let db = app::open_database(&mut config, app::system_seams()).await?;
+            #[expect(clippy::disallowed_methods, reason = "an operator's command has no actor")]
+            let proof = System::named("operator");
+            let made = organizations::create_for(&db, &proof, &name, &owner).await?;
+            db.close().await;
+            let Some(made) = made else {
+                return Err(format!("no account that is in use has the address {owner}").into());
+            };
+            println!(
+                "{owner} owns the organization “{}”, at {}, with the workspace {}.",
+                name, made.slug, made.workspace.name
+            );
             Ok(())
         }
         Command::Schema | Command::Config => Ok(()),

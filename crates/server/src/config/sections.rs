@@ -7,7 +7,7 @@ use lettre::message::Mailbox;
 
 use super::{
     App, Auth, CorsOrigins, Database, DatabaseUrl, Invitations, Limits, Log, LogFormat, Mail, MailTransport,
-    Origin, Server, Smtp, SmtpCredentials, SmtpTls, SqliteSynchronous, layers::Layers, values,
+    Organizations, Origin, Server, Smtp, SmtpCredentials, SmtpTls, SqliteSynchronous, layers::Layers, values,
 };
 use crate::secrets::{self, GivenSecrets, MasterKey, Secret};
 
@@ -122,6 +122,10 @@ pub(super) fn auth(layers: &mut Layers, server: Option<&Server>) -> Option<Auth>
         jwt_issuer: jwt_issuer?,
         jwt_audience: jwt_audience?,
     })
+}
+
+pub(super) fn organizations(layers: &mut Layers) -> Organizations {
+    Organizations { open: layers.text("organizations.creation") == "anyone" }
 }
 
 pub(super) fn invitations(layers: &mut Layers) -> Invitations {

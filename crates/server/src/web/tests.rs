@@ -80,6 +80,7 @@ impl Site {
             app_url: "https://app.example.org".into(),
             invitation_hours: 24,
             refresh_grace: TimeDelta::seconds(10),
+            open_organizations: false,
         };
         let db = Db::connect(options, seams, keys, Hasher::new(1, 2).unwrap(), settings).await.unwrap();
         let rate = NonZeroU32::new(per_minute).unwrap();
