@@ -23,6 +23,7 @@ use crate::{
     error, input,
     loaders::{self, Scoped},
     payload::{answer, payload},
+    previews::RemovalImpact,
     schema::mirror,
 };
 
@@ -152,6 +153,8 @@ payload! {
     RemoveMemberPayload, RemoveMemberError = RemoveMemberCode {
         /// The membership that has ended, as it was.
         member: Member,
+        /// What ended with it, as `removalImpact` tells it before.
+        ended: RemovalImpact,
     }
 }
 
@@ -215,8 +218,9 @@ impl MemberMutation {
             members::remove(db(ctx), &proof, reader.all(member)?).await
         }
         .await;
-        answer(ctx, outcome, |member| RemoveMemberPayload {
+        answer(ctx, outcome, |(member, ended)| RemoveMemberPayload {
             member: Some(Member(member)),
+            ended: Some(RemovalImpact::new(proof, ended)),
             user_errors: Vec::new(),
         })
     }

@@ -29,11 +29,11 @@ use crate::{
 };
 
 /// The columns of an organization's policy, of the table alias `o`.
-const POLICY_COLUMNS: &str = "o.workspace_creation, o.workspace_deletion, o.member_list_visibility, \
+pub(crate) const POLICY_COLUMNS: &str = "o.workspace_creation, o.workspace_deletion, o.member_list_visibility, \
      o.share_acceptance, o.allow_reveal, o.invitation_lifetime_hours";
 
 /// The columns of a membership (alias `m`) and its role (alias `r`), and the organization role (alias `om`).
-const STANDING_COLUMNS: &str = "om.role AS organization_role, m.id AS membership_id, r.id AS role_id, \
+pub(crate) const STANDING_COLUMNS: &str = "om.role AS organization_role, m.id AS membership_id, r.id AS role_id, \
      r.key AS role_key, r.name AS role_name, r.permissions AS role_permissions";
 
 /// The actor's live session (`$1`), user (`$2`), at the moment `$3`.
@@ -317,15 +317,19 @@ fn standings_sql(actor: Actor, columns: &str, now: DateTime<Utc>) -> Sql {
     .values([actor.session().uuid().into(), actor.user().uuid().into(), now.into()])
 }
 
+/// Whether the person `u` administers a workspace of the organization `o`. `$3` is the moment.
+pub(crate) const ADMINISTERS: &str = "EXISTS (\
+     SELECT 1 FROM memberships am JOIN workspaces aw ON aw.id = am.workspace_id JOIN roles ar ON ar.id = am.role_id \
+     WHERE am.user_id = u.id AND aw.organization_id = o.id AND (am.expires_at IS NULL OR am.expires_at > $3) \
+     AND (ar.key = 'ADMIN' AND ar.organization_id IS NULL OR ar.permissions LIKE '%\"members.manage\"%')\
+     ) AS administers";
+
 /// The columns of an organization (alias `o`), its policy, the actor's role in it, and whether they administer one of its
 /// workspaces. `$3` is the moment.
 fn organization_columns() -> String {
     format!(
-        "o.id AS organization_id, o.slug AS slug, o.name AS name, o.created_at AS created_at, {POLICY_COLUMNS}, om.role AS organization_role, EXISTS (\
-             SELECT 1 FROM memberships am JOIN workspaces aw ON aw.id = am.workspace_id JOIN roles ar ON ar.id = am.role_id \
-             WHERE am.user_id = u.id AND aw.organization_id = o.id AND (am.expires_at IS NULL OR am.expires_at > $3) \
-             AND (ar.key = 'ADMIN' AND ar.organization_id IS NULL OR ar.permissions LIKE '%\"members.manage\"%')\
-         ) AS administers"
+        "o.id AS organization_id, o.slug AS slug, o.name AS name, o.created_at AS created_at, {POLICY_COLUMNS}, \
+         om.role AS organization_role, {ADMINISTERS}"
     )
 }
 
@@ -452,7 +456,7 @@ pub(crate) fn word<T>(word: &str, read: impl Fn(&str) -> Option<T>) -> Result<T,
     read(word).ok_or_else(|| DbErr::Type(format!("{word:?} is not a value this version knows")))
 }
 
-fn policy(row: &QueryResult, prefix: &str) -> Result<OrganizationPolicy, DbErr> {
+pub(crate) fn policy(row: &QueryResult, prefix: &str) -> Result<OrganizationPolicy, DbErr> {
     let text = |column: &str| row.try_get::<String>(prefix, column);
     Ok(OrganizationPolicy {
         workspace_creation: word(&text("workspace_creation")?, WorkspaceCreation::from_word)?,
@@ -466,7 +470,7 @@ fn policy(row: &QueryResult, prefix: &str) -> Result<OrganizationPolicy, DbErr> 
     })
 }
 
-fn organization_role(row: &QueryResult, prefix: &str) -> Result<Option<OrganizationRole>, DbErr> {
+pub(crate) fn organization_role(row: &QueryResult, prefix: &str) -> Result<Option<OrganizationRole>, DbErr> {
     row.try_get::<Option<String>>(prefix, "organization_role")?
         .map(|role| word(&role, OrganizationRole::from_word))
         .transpose()
