@@ -272,13 +272,19 @@ impl Cast {
         let of_workspace = format!(r#"workspaceId: "{workspace}""#);
         let change = |input: String| format!("(input: {{ {input} }}) {{ userErrors {{ message }} }}");
         vec![
+            ("explainAccess", format!(r#"({of_workspace}, permission: FILE_READ) {{ isAllowed }}"#)),
             ("invitationByToken", r#"(token: "guessed") { id }"#.to_owned()),
             ("node", format!(r#"(id: "{workspace}") {{ id }}"#)),
             ("nodes", format!(r#"(ids: ["{workspace}", "{member}"]) {{ id }}"#)),
             // Its owner's id is the organization's too, and stands in its slug.
             ("organization", format!(r#"(slug: "of-{}") {{ id }}"#, organization.trim_start_matches("org_"))),
             ("permissionCatalogue", " { name }".to_owned()),
+            ("removalImpact", format!(r#"({of_workspace}, memberId: "{member}") {{ member {{ id }} }}"#)),
             ("searchUsers", format!(r#"({of_workspace}, query: "dora") {{ id }}"#)),
+            (
+                "simulateRoleChange",
+                format!(r#"({of_workspace}, memberId: "{member}", role: "EDITOR") {{ gained }}"#),
+            ),
             ("viewer", " { user { id } }".to_owned()),
             ("workspace", format!(r#"(name: "{name}") {{ id }}"#)),
             ("workspaceNameAvailability", format!(r#"(name: "{name}") {{ isAvailable }}"#)),

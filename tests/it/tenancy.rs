@@ -28,6 +28,15 @@ both_databases!(
 
 /// What follows the name of a root field. `%workspace%` stands for an id under test, `%own …%` for one of the caller's.
 const OPERATIONS: &[(&str, &str)] = &[
+    ("explainAccess", r#"(workspaceId: "%workspace%", permission: FILE_READ) { isAllowed message }"#),
+    (
+        "explainAccess",
+        r#"(workspaceId: "%own workspace%", userId: "%person%", permission: FILE_READ) { isAllowed message }"#,
+    ),
+    (
+        "explainAccess",
+        r#"(workspaceId: "%own workspace%", userId: "%person%", permission: WORKSPACE_CREATE) { isAllowed message }"#,
+    ),
     ("node", r#"(id: "%workspace%") { id ... on Workspace { name } }"#),
     ("node", r#"(id: "%member%") { id ... on Member { role { key } } }"#),
     ("node", r#"(id: "%invitation%") { id ... on Invitation { email } }"#),
@@ -37,7 +46,27 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("node", r#"(id: "%organization%") { id }"#),
     ("nodes", r#"(ids: ["%workspace%", "%member%", "%own workspace%", "%invitation%", "%person%"]) { id }"#),
     ("organization", r#"(slug: "%slug%") { id name viewerRole }"#),
+    (
+        "removalImpact",
+        r#"(workspaceId: "%workspace%", memberId: "%member%") { impact { invitationCount } refusals { code field message } }"#,
+    ),
+    (
+        "removalImpact",
+        r#"(workspaceId: "%own workspace%", memberId: "%member%") { impact { invitationCount } refusals { code field message } }"#,
+    ),
     ("searchUsers", r#"(workspaceId: "%workspace%", query: "a") { id email }"#),
+    (
+        "simulateRoleChange",
+        r#"(workspaceId: "%workspace%", memberId: "%member%", role: "ADMIN") { gained lost refusals { code field message } }"#,
+    ),
+    (
+        "simulateRoleChange",
+        r#"(workspaceId: "%own workspace%", memberId: "%member%", role: "ADMIN") { gained lost refusals { code field message } }"#,
+    ),
+    (
+        "simulateRoleChange",
+        r#"(workspaceId: "%own workspace%", memberId: "%own member%", role: "%role%") { gained lost refusals { code field message } }"#,
+    ),
     ("workspace", r#"(name: "%name%") { id members { totalCount } invitations { totalCount } }"#),
     ("workspace", r#"(name: "%own name%") { members(role: "%role%") { totalCount nodes { id } } }"#),
     (

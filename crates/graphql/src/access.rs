@@ -138,9 +138,9 @@ impl Role {
 /// Where a right comes from.
 #[derive(Enum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessSource {
-    /// The caller's own membership of the workspace.
+    /// The membership of the workspace.
     Membership,
-    /// The caller is an admin or owner of the organization, and so an Admin of every workspace in it.
+    /// The role in the organization: its admins and owners are Admins of every workspace in it.
     Organization,
 }
 

@@ -91,6 +91,18 @@ where
     ctx.data_unchecked::<Loaders>().load_one(key).await.map_err(|fault| self::fault(ctx, &fault))
 }
 
+/// Loads several keys, those of one answer, with faults logged and masked.
+pub(crate) async fn load_many<K>(
+    ctx: &Context<'_>,
+    keys: Vec<K>,
+) -> Result<HashMap<K, <Batches as Loader<K>>::Value>>
+where
+    K: Send + Sync + Hash + Eq + Clone + 'static,
+    Batches: Loader<K, Error = Arc<ReadError>>,
+{
+    ctx.data_unchecked::<Loaders>().load_many(keys).await.map_err(|fault| self::fault(ctx, &fault))
+}
+
 /// The error of a batch, for one of those who asked.
 pub(crate) fn fault(ctx: &Context<'_>, fault: &ReadError) -> Error {
     match fault {

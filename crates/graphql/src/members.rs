@@ -26,6 +26,7 @@ use crate::{
     error, input,
     loaders::{self, Scoped},
     payload::{answer, payload},
+    previews::RemovalImpact,
     schema::mirror,
 };
 
@@ -157,6 +158,8 @@ payload! {
     RemoveMemberPayload, RemoveMemberError = RemoveMemberCode {
         /// The membership that has ended, as it was.
         member: Member,
+        /// What ended with it, as `removalImpact` tells it before.
+        ended: RemovalImpact,
     }
 }
 
@@ -228,8 +231,9 @@ impl MemberMutation {
             members::remove(db(ctx), &proof, reader.all(member)?).await
         }
         .await;
-        answer(ctx, outcome, |member| RemoveMemberPayload {
+        answer(ctx, outcome, |(member, ended)| RemoveMemberPayload {
             member: Some(Member(member)),
+            ended: Some(RemovalImpact::new(proof, ended)),
             user_errors: Vec::new(),
         })
     }

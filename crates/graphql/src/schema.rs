@@ -6,8 +6,8 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    access, accounts, invitations, live::Rechecks, loaders, members, node, organizations, roles, sessions,
-    throttle::Throttle, workspaces,
+    access, accounts, explain, invitations, live::Rechecks, loaders, members, node, organizations, previews,
+    roles, sessions, throttle::Throttle, workspaces,
 };
 
 /// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value
@@ -43,6 +43,8 @@ pub struct Query(
     accounts::AccountQuery,
     workspaces::WorkspaceQuery,
     members::MemberQuery,
+    explain::ExplainQuery,
+    previews::PreviewQuery,
     invitations::InvitationQuery,
 );
 

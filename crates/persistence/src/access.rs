@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The columns of an organization's policy, of the table alias `o`.
-const POLICY_COLUMNS: &str = "o.workspace_creation, o.workspace_deletion, o.member_list_visibility, \
+pub(crate) const POLICY_COLUMNS: &str = "o.workspace_creation, o.workspace_deletion, o.member_list_visibility, \
      o.share_acceptance, o.allow_reveal, o.invitation_lifetime_hours, o.api_key_max_lifetime_days";
 
 /// The columns of a role, of the table alias `r`, as [`role`] reads them.
@@ -42,7 +42,7 @@ macro_rules! role_columns {
 pub(crate) use role_columns;
 
 /// The columns of a membership (alias `m`) and its role (alias `r`), and the organization role (alias `om`).
-const STANDING_COLUMNS: &str =
+pub(crate) const STANDING_COLUMNS: &str =
     concat!("om.role AS organization_role, m.id AS membership_id, ", role_columns!());
 
 /// The actor's live session (`$1`), user (`$2`), at the moment `$3`.
@@ -330,14 +330,23 @@ fn standings_sql(actor: Actor, columns: &str, now: DateTime<Utc>) -> Sql {
 pub(crate) const ADMINISTERS: &str = "(ar.organization_id IS NULL AND ar.key = 'ADMIN' \
      OR ar.permissions LIKE '%\"members.manage\"%' AND ar.permissions LIKE '%\"members.invite\"%')";
 
+/// Whether the person `u` administers a workspace of the organization `o`. `$3` is the moment.
+pub(crate) fn administers_a_workspace() -> String {
+    format!(
+        "EXISTS (\
+             SELECT 1 FROM memberships am JOIN workspaces aw ON aw.id = am.workspace_id JOIN roles ar ON ar.id = am.role_id \
+             WHERE am.user_id = u.id AND aw.organization_id = o.id AND (am.expires_at IS NULL OR am.expires_at > $3) \
+             AND {ADMINISTERS}) AS administers"
+    )
+}
+
 /// The columns of an organization (alias `o`), its policy, the actor's role in it, and whether they administer one of its
 /// workspaces. `$3` is the moment.
 fn organization_columns() -> String {
     format!(
-        "o.id AS organization_id, o.slug AS slug, o.name AS name, o.created_at AS created_at, {POLICY_COLUMNS}, om.role AS organization_role, EXISTS (\
-             SELECT 1 FROM memberships am JOIN workspaces aw ON aw.id = am.workspace_id JOIN roles ar ON ar.id = am.role_id \
-             WHERE am.user_id = u.id AND aw.organization_id = o.id AND (am.expires_at IS NULL OR am.expires_at > $3) \
-             AND {ADMINISTERS}) AS administers"
+        "o.id AS organization_id, o.slug AS slug, o.name AS name, o.created_at AS created_at, {POLICY_COLUMNS}, \
+         om.role AS organization_role, {}",
+        administers_a_workspace()
     )
 }
 
@@ -464,7 +473,7 @@ pub(crate) fn word<T>(word: &str, read: impl Fn(&str) -> Option<T>) -> Result<T,
     read(word).ok_or_else(|| DbErr::Type(format!("{word:?} is not a value this version knows")))
 }
 
-fn policy(row: &QueryResult, prefix: &str) -> Result<OrganizationPolicy, DbErr> {
+pub(crate) fn policy(row: &QueryResult, prefix: &str) -> Result<OrganizationPolicy, DbErr> {
     let text = |column: &str| row.try_get::<String>(prefix, column);
     let number = |column: &str| {
         let number = row.try_get::<Option<i32>>(prefix, column)?;
@@ -481,7 +490,7 @@ fn policy(row: &QueryResult, prefix: &str) -> Result<OrganizationPolicy, DbErr> 
     })
 }
 
-fn organization_role(row: &QueryResult, prefix: &str) -> Result<Option<OrganizationRole>, DbErr> {
+pub(crate) fn organization_role(row: &QueryResult, prefix: &str) -> Result<Option<OrganizationRole>, DbErr> {
     row.try_get::<Option<String>>(prefix, "organization_role")?
         .map(|role| word(&role, OrganizationRole::from_word))
         .transpose()

@@ -431,6 +431,46 @@ fn sqlite_path(url: &str) -> Option<&std::path::Path> {
     Some(std::path::Path::new(path.split('?').next()?))
 }
 
+/// What answers statements: a session that reads, or a transaction. For what is read alike in both, so that a preview
+/// and the change itself read the same.
+pub(crate) trait Ask: Sync {
+    fn all<T: FromQueryResult + Send>(&self, sql: Sql) -> impl Future<Output = Result<Vec<T>, Fault>> + Send;
+    fn one<T: FromQueryResult + Send>(
+        &self,
+        sql: Sql,
+    ) -> impl Future<Output = Result<Option<T>, Fault>> + Send;
+    /// The present moment, or that of the transaction.
+    fn now(&self) -> DateTime<Utc>;
+}
+
+impl Ask for Read<'_> {
+    async fn all<T: FromQueryResult + Send>(&self, sql: Sql) -> Result<Vec<T>, Fault> {
+        Read::all(self, sql).await
+    }
+
+    async fn one<T: FromQueryResult + Send>(&self, sql: Sql) -> Result<Option<T>, Fault> {
+        Read::one(self, sql).await
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.db.now()
+    }
+}
+
+impl Ask for Tx<'_> {
+    async fn all<T: FromQueryResult + Send>(&self, sql: Sql) -> Result<Vec<T>, Fault> {
+        Tx::all(self, sql).await
+    }
+
+    async fn one<T: FromQueryResult + Send>(&self, sql: Sql) -> Result<Option<T>, Fault> {
+        Tx::one(self, sql).await
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        Tx::now(self)
+    }
+}
+
 /// A session that reads, outside a transaction: each statement sees what is committed. A lost connection is
 /// tried again.
 pub struct Read<'a> {

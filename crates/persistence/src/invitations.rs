@@ -24,7 +24,7 @@ use uuid::Uuid;
 use crate::{
     access::{self, count, page_by, role, role_columns, word},
     accounts::join_organization,
-    db::{Db, Tx},
+    db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
     keys::fresh_token,
     mails,
@@ -538,15 +538,7 @@ pub(crate) async fn revoke_sent_by(
 ) -> Result<(), Fault> {
     /// As many as one statement surely takes values.
     const AT_ONCE: usize = 500;
-    let sql = Sql::new(
-        "SELECT i.id, i.email FROM invitations i JOIN invitation_grants g ON g.invitation_id = i.id AND g.pending \
-         WHERE i.status = 'PENDING' AND i.inviter_id = ",
-    )
-    .bind(inviter.uuid())
-    .push(" AND g.workspace_id = ")
-    .bind(workspace.uuid())
-    .push(" ORDER BY i.id");
-    let sent: Vec<Addressed> = tx.all(sql).await?;
+    let sent = sent_by(tx, workspace, inviter).await?;
     let status = InvitationStatus::Revoked;
     let mut revoked = HashSet::new();
     for sent in sent.chunks(AT_ONCE) {
@@ -562,9 +554,27 @@ pub(crate) async fn revoke_sent_by(
     Ok(())
 }
 
+/// The invitations to the workspace that a person sent and nobody has answered, even after they have expired.
+pub(crate) async fn sent_by(
+    tx: &impl Ask,
+    workspace: WorkspaceId,
+    inviter: UserId,
+) -> Result<Vec<Addressed>, Fault> {
+    let sql = Sql::new(
+        "SELECT i.id, i.email FROM invitations i JOIN invitation_grants g ON g.invitation_id = i.id AND g.pending \
+         WHERE i.status = 'PENDING' AND i.inviter_id = ",
+    )
+    .bind(inviter.uuid())
+    .push(" AND g.workspace_id = ")
+    .bind(workspace.uuid())
+    .push(" ORDER BY i.id");
+    tx.all(sql).await
+}
+
+/// An invitation and its address.
 #[derive(Debug, FromQueryResult)]
-struct Addressed {
-    id: Uuid,
+pub(crate) struct Addressed {
+    pub(crate) id: Uuid,
     email: String,
 }
 

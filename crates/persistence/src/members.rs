@@ -19,9 +19,10 @@ use uuid::Uuid;
 use crate::{
     access::{in_sight, page_by, role, role_columns, word},
     accounts::User,
-    db::{Db, Tx},
+    db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
     invitations,
+    previews::{RemovalImpact, removal_impact},
     roles::grantable_role,
     sql::{Single, Sql},
     workspaces::fall_back,
@@ -146,13 +147,18 @@ pub(crate) fn number(workspaces: &[WorkspaceId], filter: &MemberFilter, now: Dat
 
 /// A member with what the rules about admins ask.
 #[derive(Debug)]
-struct Found {
-    member: Member,
-    facts: MemberFacts,
+pub(crate) struct Found {
+    pub(crate) member: Member,
+    pub(crate) facts: MemberFacts,
 }
 
 /// Finds a member of the workspace by membership or by person, while the workspace is locked.
-async fn find(tx: &Tx<'_>, workspace: WorkspaceId, key: &str, value: Uuid) -> Result<Option<Found>, Fault> {
+pub(crate) async fn find(
+    tx: &impl Ask,
+    workspace: WorkspaceId,
+    key: &str,
+    value: Uuid,
+) -> Result<Option<Found>, Fault> {
     let sql = Sql::new(format!(
         "SELECT {MEMBER_COLUMNS}, om.role AS organization_role, w.created_by FROM {MEMBER_TABLES} \
          JOIN workspaces w ON w.id = m.workspace_id \
@@ -200,7 +206,7 @@ impl FromQueryResult for FoundRow {
 
 /// How many effective admins the workspace has besides that member: with an administering role that does
 /// not expire, an account in use and an active place in the organization.
-async fn other_admins(tx: &Tx<'_>, workspace: WorkspaceId, besides: MembershipId) -> Result<u64, Fault> {
+async fn other_admins(tx: &impl Ask, workspace: WorkspaceId, besides: MembershipId) -> Result<u64, Fault> {
     let sql = Sql::new(concat!(
         "SELECT ",
         role_columns!(),
@@ -248,9 +254,7 @@ pub async fn update_role(
             return Err(no_such_member(Code::NotFound).into());
         };
         let Some(role) = grantable_role(tx, workspace, role).await? else {
-            return Err(Refusal::new(Code::InvalidInput, "`role` is no role of this organization.")
-                .at("role")
-                .into());
+            return Err(no_such_role().into());
         };
         let expires_at = expires_at.unwrap_or(member.expires_at);
         judge_role_change(
@@ -281,20 +285,23 @@ pub async fn update_role(
 }
 
 /// Ends somebody's membership, and with it their access, the subscriptions they have open in the workspace
-/// and the pending invitations to it that they sent.
+/// and the pending invitations to it that they sent. Tells what has ended.
 pub async fn remove(
     db: &Db,
     proof: &Granted<perm::MembersManage>,
     member: MembershipId,
-) -> Result<Member, OpError<RemoveMemberCode>> {
+) -> Result<(Member, RemovalImpact), OpError<RemoveMemberCode>> {
     db.write(proof, async |tx| {
         let access = tx.access()?.clone();
         let Some(Found { member, facts }) = find(tx, access.workspace(), "m.id", member.uuid()).await? else {
             return Err(no_such_member(RemoveMemberCode::NotFound).into());
         };
         judge_removal(&facts, access.actor().user(), access.organization_role())?;
+        // The person could choose another default meanwhile.
+        tx.lock_user(member.user.id).await?;
+        let ended = removal_impact(tx, &member).await?;
         end(tx, &member).await?;
-        Ok(member)
+        Ok((member, ended))
     })
     .await
 }
@@ -322,8 +329,12 @@ pub async fn leave(
     .await
 }
 
-fn no_such_member<C>(code: C) -> Refusal<C> {
+pub(crate) fn no_such_member<C>(code: C) -> Refusal<C> {
     Refusal::new(code, "This workspace has no such member.").at("memberId")
+}
+
+pub(crate) fn no_such_role() -> Refusal<UpdateMemberRoleCode> {
+    Refusal::new(UpdateMemberRoleCode::InvalidInput, "`role` is no role of this organization.").at("role")
 }
 
 async fn end(tx: &mut Tx<'_>, member: &Member) -> Result<(), Fault> {

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::{
     access::{ADMINISTERS, count, page_by, role, role_columns},
-    db::{Db, Tx},
+    db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
     events,
     sql::{Single, Sql},
@@ -82,7 +82,7 @@ async fn find(tx: &Tx<'_>, organization: OrganizationId, id: RoleId) -> Result<O
 /// The role of that id, if it can be granted in the workspace: a system role or one of its organization. Whoever
 /// changes or gives up a role locks the workspaces, so it stays as it is while the workspace is locked.
 pub(crate) async fn grantable_role(
-    tx: &Tx<'_>,
+    tx: &impl Ask,
     workspace: WorkspaceId,
     id: RoleId,
 ) -> Result<Option<Role>, Fault> {

@@ -2,6 +2,7 @@
 //! which no operation runs. Knows no storage; whoever loads the facts asks here for the verdict.
 
 pub mod catalog;
+pub mod explain;
 pub mod policy;
 pub mod proof;
 pub mod role;
