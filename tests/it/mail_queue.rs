@@ -45,6 +45,7 @@ fn letter(to: &str) -> Letter {
         inviter_name: "Olga".into(),
         inviter_email: "olga@guild.example".into(),
         organization_name: "Guild".into(),
+        organization_role: None,
         workspaces: vec![InvitedWorkspace { display_name: "Guild".into(), role_name: "Viewer".into() }],
         link: "https://guild.example/invitations/secret".into(),
         expires_at: DateTime::UNIX_EPOCH,

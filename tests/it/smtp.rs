@@ -69,6 +69,7 @@ fn invitation(to: &str) -> Outgoing {
         inviter_name: "Ann Émile".into(),
         inviter_email: "ann@example.com".into(),
         organization_name: "Acme".into(),
+        organization_role: None,
         workspaces: vec![InvitedWorkspace { display_name: "Research".into(), role_name: "Viewer".into() }],
         link: "https://guild.example/invitations/abc_DEF-123".into(),
         expires_at: DateTime::<Utc>::UNIX_EPOCH + TimeDelta::days(7),

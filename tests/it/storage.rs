@@ -90,6 +90,7 @@ async fn references_are_kept_whole(app: App) {
         inviter_name: "Ada".into(),
         inviter_email: "ada@example.org".into(),
         organization_name: "Engines".into(),
+        organization_role: None,
         workspaces: vec![InvitedWorkspace { display_name: "Lab".into(), role_name: "Viewer".into() }],
         link: "https://guild.example/invitations/secret".into(),
         expires_at: DateTime::UNIX_EPOCH,

@@ -37,6 +37,15 @@ pub enum Event {
         /// The status it has from now on.
         status: InvitationStatus,
     },
+    /// The invitation to `email`, which opens no workspace, now stands at `status`.
+    OrganizationInvitation {
+        /// The invitation.
+        invitation: InvitationId,
+        /// The invitee, who is told.
+        email: Email,
+        /// The status it has from now on.
+        status: InvitationStatus,
+    },
     /// The person's rights in the workspace are to be read anew.
     Access {
         /// The workspace.
@@ -57,7 +66,9 @@ impl Event {
     /// The address it is told to, if any.
     pub fn email(&self) -> Option<&str> {
         match self {
-            Self::Invitation { email, .. } => Some(email.as_str()),
+            Self::Invitation { email, .. } | Self::OrganizationInvitation { email, .. } => {
+                Some(email.as_str())
+            }
             Self::Access { .. } | Self::Session { .. } => None,
         }
     }

@@ -49,11 +49,11 @@ codes! {
 }
 codes! {
     /// Why an invitation was not sent again.
-    ResendInvitationCode { NotFound, InvitationNotPending, PrivilegeEscalation, WorkspaceArchived, RateLimited }
+    ResendInvitationCode { NotFound, InvitationNotPending, OrganizationInvitation, PrivilegeEscalation, WorkspaceArchived, RateLimited }
 }
 codes! {
     /// Why an invitation was not taken back.
-    RevokeInvitationCode { NotFound, InvitationNotPending }
+    RevokeInvitationCode { NotFound, InvitationNotPending, OrganizationInvitation }
 }
 codes! {
     /// Why an invitation was not accepted.

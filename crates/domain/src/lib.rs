@@ -8,6 +8,7 @@ pub mod ids;
 pub mod invitations;
 pub mod mail;
 pub mod members;
+pub mod organization_invitations;
 pub mod organizations;
 pub mod page;
 pub mod passwords;

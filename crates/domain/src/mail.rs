@@ -39,7 +39,10 @@ pub struct InvitationLetter {
     pub inviter_name: String,
     pub inviter_email: String,
     pub organization_name: String,
-    /// At least one.
+    /// The role in the organization; absent where the invitation only opens workspaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub organization_role: Option<String>,
+    /// At least one, unless there is a role in the organization.
     pub workspaces: Vec<InvitedWorkspace>,
     /// Absolute URL that carries the invitation's secret token.
     pub link: String,
@@ -79,6 +82,7 @@ mod tests {
             inviter_name: "Ann".into(),
             inviter_email: "ann@example.com".into(),
             organization_name: "Acme".into(),
+            organization_role: None,
             workspaces: vec![InvitedWorkspace {
                 display_name: "Research".into(),
                 role_name: "Viewer".into(),

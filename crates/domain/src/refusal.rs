@@ -210,13 +210,16 @@ macro_rules! refusal_doc {
         "The workspace is archived and so read-only. Restore it first."
     };
     (AlreadyMember) => {
-        "The person is a member of the workspace already."
+        "The person is a member already."
     };
     (AlreadyInvited) => {
         "There is a pending invitation for this e-mail address. Resend or revoke that one."
     };
     (InvitationNotPending) => {
         "The invitation was answered, revoked or replaced before."
+    };
+    (OrganizationInvitation) => {
+        "The invitation is to the organization itself. An admin of the organization sends it again or revokes it."
     };
     (InvitationExpired) => {
         "The invitation has expired. Ask the inviter to send it again."

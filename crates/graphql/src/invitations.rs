@@ -41,6 +41,7 @@ use crate::{
     error, input,
     live::{self, Handoff, Occurrence, Rechecks, Told, Turn, Watch},
     loaders::{self, Scoped},
+    organizations::OrganizationRole,
     payload::{InviteMemberError, answer, payload},
     schema::mirror,
 };
@@ -109,6 +110,11 @@ impl Invitation {
     async fn role(&self) -> Role {
         Role(self.row.role.clone())
     }
+    /// The role it gives in the organization; null where only workspaces are meant. One with a role is sent again and
+    /// revoked by the organization's admins.
+    async fn organization_role(&self) -> Option<OrganizationRole> {
+        self.row.organization_role.map(Into::into)
+    }
     /// Where it stands.
     async fn status(&self) -> InvitationStatus {
         self.row.status.into()
@@ -154,7 +160,7 @@ impl Invitation {
 
 /// A workspace that an invitation opens: its names and nothing of what is inside.
 #[derive(Description)]
-pub struct InvitedWorkspace(invitations::ReceivedGrant);
+pub struct InvitedWorkspace(pub(crate) invitations::ReceivedGrant);
 
 #[Object(use_type_description)]
 impl InvitedWorkspace {
@@ -190,6 +196,10 @@ impl ReceivedInvitation {
     async fn organization_name(&self) -> &str {
         &self.0.organization
     }
+    /// The role you would have in the organization; null where you are only invited to workspaces of it.
+    async fn organization_role(&self) -> Option<OrganizationRole> {
+        self.0.organization_role.map(Into::into)
+    }
     /// The name of the person who sent it.
     async fn inviter_name(&self) -> &str {
         &self.0.inviter
@@ -214,7 +224,7 @@ impl ReceivedInvitation {
     async fn responded_at(&self) -> Option<DateTime<Utc>> {
         self.0.responded_at
     }
-    /// What it opens: at least one workspace.
+    /// The workspaces it opens; none where it is only to the organization.
     async fn workspaces(&self) -> Vec<InvitedWorkspace> {
         self.0.grants.iter().cloned().map(InvitedWorkspace).collect()
     }

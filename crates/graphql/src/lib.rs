@@ -14,6 +14,7 @@ mod live;
 mod loaders;
 pub mod members;
 pub mod node;
+pub mod organization_invitations;
 pub mod organizations;
 pub mod payload;
 pub mod previews;

@@ -72,6 +72,27 @@ pub(crate) type InviterKey = Scoped<perm::InvitationsView, UserId>;
 /// An invitation of a workspace.
 pub(crate) type InvitationKey = Scoped<perm::InvitationsView, InvitationId>;
 
+/// The person who sent an invitation of an organization.
+#[derive(Clone)]
+pub(crate) struct OrganizationInviterKey {
+    pub(crate) proof: Granted<perm::OrganizationManage>,
+    pub(crate) inviter: UserId,
+}
+
+impl PartialEq for OrganizationInviterKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.inviter == other.inviter
+    }
+}
+
+impl Eq for OrganizationInviterKey {}
+
+impl Hash for OrganizationInviterKey {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.inviter.hash(state);
+    }
+}
+
 /// Loads in batches.
 pub(crate) struct Batches(Db);
 
@@ -218,6 +239,22 @@ impl Loader<InviterKey> for Batches {
         let users = accounts::by_ids(&self.0, &first.proof, &ids).await?;
         let users: HashMap<_, _> = users.into_iter().map(|user| (user.id, user)).collect();
         Ok(keys.iter().filter_map(|key| Some((key.clone(), users.get(&key.what)?.clone()))).collect())
+    }
+}
+
+impl Loader<OrganizationInviterKey> for Batches {
+    type Value = User;
+    type Error = Arc<ReadError>;
+
+    async fn load(
+        &self,
+        keys: &[OrganizationInviterKey],
+    ) -> Result<HashMap<OrganizationInviterKey, User>, Self::Error> {
+        let Some(first) = keys.first() else { return Ok(HashMap::new()) };
+        let ids: Vec<_> = keys.iter().map(|key| key.inviter).collect();
+        let users = accounts::by_ids(&self.0, &first.proof, &ids).await?;
+        let users: HashMap<_, _> = users.into_iter().map(|user| (user.id, user)).collect();
+        Ok(keys.iter().filter_map(|key| Some((key.clone(), users.get(&key.inviter)?.clone()))).collect())
     }
 }
 

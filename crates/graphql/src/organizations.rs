@@ -26,6 +26,8 @@ use crate::{
     },
     connection::{Window, connection},
     error,
+    invitations::InvitationStatus,
+    organization_invitations::{OrganizationInvitationConnection, OrganizationInvitations},
     payload::{answer, payload},
     roles::{RoleConnection, Roles},
     schema::mirror,
@@ -173,9 +175,41 @@ impl Organization {
         let args = Window { first, after, last, before }.read(RoleConnection::LIST)?;
         Ok(RoleConnection::new(Roles { view: self.view.clone(), args }))
     }
+    /// The invitations to the organization itself, the newest last. Needs `ORGANIZATION_MANAGE`; null with a `FORBIDDEN`
+    /// error without it.
+    #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
+    async fn invitations(
+        &self,
+        #[graphql(desc = "Only invitations in one of these statuses.")] status: Option<Vec<InvitationStatus>>,
+        #[graphql(
+            desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
+        )]
+        first: Option<i32>,
+        #[graphql(desc = "Only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many items from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
+    ) -> Option<Result<OrganizationInvitationConnection>> {
+        let window = Window { first, after, last, before };
+        Some(self.invitations_of(status.unwrap_or_default(), &window))
+    }
     /// Everything you may do in the organization itself. What you may do in a workspace of it, the workspace says.
     async fn viewer_permissions(&self) -> Vec<Permission> {
         permissions(self.view.access().permissions())
+    }
+}
+
+impl Organization {
+    fn invitations_of(
+        &self,
+        status: Vec<InvitationStatus>,
+        window: &Window,
+    ) -> Result<OrganizationInvitationConnection> {
+        let proof = self.view.access().grant().map_err(error::denied)?;
+        let args = window.read(OrganizationInvitationConnection::LIST)?;
+        let mut statuses: Vec<_> = status.into_iter().map(Into::into).collect();
+        statuses.sort_unstable();
+        statuses.dedup();
+        Ok(OrganizationInvitationConnection::new(OrganizationInvitations { proof, statuses, args }))
     }
 }
 

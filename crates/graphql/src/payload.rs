@@ -123,8 +123,8 @@ macro_rules! user_errors {
 }
 
 use guildhall_domain::{
-    accounts as a, invitations as i, members as m, organizations as o, roles as r, sessions as s,
-    workspaces as w,
+    accounts as a, invitations as i, members as m, organization_invitations as oi, organizations as o,
+    roles as r, sessions as s, workspaces as w,
 };
 
 user_errors! {
@@ -158,9 +158,20 @@ user_errors! {
         AlreadyMember, AlreadyInvited, PrivilegeEscalation, WorkspaceArchived, RateLimited
     };
     ResendInvitationError, ResendInvitationErrorCode = i::ResendInvitationCode {
-        NotFound, InvitationNotPending, PrivilegeEscalation, WorkspaceArchived, RateLimited
+        NotFound, InvitationNotPending, OrganizationInvitation, PrivilegeEscalation, WorkspaceArchived, RateLimited
     };
-    RevokeInvitationError, RevokeInvitationErrorCode = i::RevokeInvitationCode { NotFound, InvitationNotPending };
+    RevokeInvitationError, RevokeInvitationErrorCode = i::RevokeInvitationCode {
+        NotFound, InvitationNotPending, OrganizationInvitation
+    };
+    InviteOrganizationMemberError, InviteOrganizationMemberErrorCode = oi::InviteOrganizationMemberCode {
+        AlreadyMember, AlreadyInvited, RateLimited
+    };
+    ResendOrganizationInvitationError, ResendOrganizationInvitationErrorCode = oi::ResendOrganizationInvitationCode {
+        NotFound, InvitationNotPending, RateLimited
+    };
+    RevokeOrganizationInvitationError, RevokeOrganizationInvitationErrorCode = oi::RevokeOrganizationInvitationCode {
+        NotFound, InvitationNotPending
+    };
     AcceptInvitationError, AcceptInvitationErrorCode = i::AcceptInvitationCode {
         NotFound, LinkInvalid, EmailMismatch, EmailUnverified, InvitationNotPending, InvitationExpired,
         InviterLostPermission, WorkspaceArchived

@@ -6,8 +6,8 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    access, accounts, explain, invitations, live::Rechecks, loaders, members, node, organizations, previews,
-    roles, sessions, throttle::Throttle, workspaces,
+    access, accounts, explain, invitations, live::Rechecks, loaders, members, node, organization_invitations,
+    organizations, previews, roles, sessions, throttle::Throttle, workspaces,
 };
 
 /// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value
@@ -56,6 +56,7 @@ pub struct Mutation(
     sessions::SessionMutation,
     workspaces::WorkspaceMutation,
     organizations::OrganizationMutation,
+    organization_invitations::OrganizationInvitationMutation,
     roles::RoleMutation,
     members::MemberMutation,
     invitations::InvitationMutation,

@@ -591,6 +591,28 @@ impl Tx<'_> {
         Ok(self.told || !events.is_empty())
     }
 
+    /// Serialises changes of that organization until the end of the transaction. To be taken before any other lock.
+    pub(crate) async fn lock_organization(&self, organization: OrganizationId) -> Result<(), Fault> {
+        self.lock("SELECT id FROM organizations WHERE id = ", organization.uuid()).await
+    }
+
+    /// Serialises changes of those workspaces, as far as they are the organization's, one after the other.
+    pub(crate) async fn lock_workspaces(
+        &self,
+        organization: OrganizationId,
+        workspaces: &[WorkspaceId],
+    ) -> Result<(), Fault> {
+        if self.conn.get_database_backend() == DbBackend::Postgres && !workspaces.is_empty() {
+            let sql = Sql::new("SELECT id FROM workspaces WHERE organization_id = ")
+                .bind(organization.uuid())
+                .push(" AND id IN ")
+                .bind_list(workspaces.iter().map(|id| id.uuid()))
+                .push(" ORDER BY id FOR NO KEY UPDATE");
+            self.all::<sql::Single<Uuid>>(sql).await?;
+        }
+        Ok(())
+    }
+
     /// Serialises changes of that workspace until the end of the transaction. SQLite has one writer anyway.
     /// The lock lets others refer to the workspace meanwhile, such as a person who falls back to it.
     pub(crate) async fn lock_workspace(&self, workspace: WorkspaceId) -> Result<(), Fault> {
@@ -636,7 +658,7 @@ impl Tx<'_> {
                 self.access = Some(access);
             }
             Recheck::Organization(actor, organization, permission) => {
-                self.lock("SELECT id FROM organizations WHERE id = ", organization.uuid()).await?;
+                self.lock_organization(organization).await?;
                 let access = access::organization(&self.conn, actor, organization, self.now).await?;
                 if !access.permissions().holds(permission) {
                     return Err(Denied::Forbidden(permission).into());

@@ -28,6 +28,7 @@ use crate::{
     error::{Fault, OpError, ReadError},
     keys::fresh_token,
     mails,
+    organization_invitations::tell_each,
     roles::grantable_role,
     sql::{Single, Sql},
     workspaces::{Joining, join},
@@ -46,6 +47,9 @@ pub struct Invitation {
     pub role: Role,
     /// The person who sent it.
     pub inviter: UserId,
+    /// The role it gives in the organization; `None` where it only opens workspaces. One that gives a place in the
+    /// organization is sent again and revoked by the organization's admins.
+    pub organization_role: Option<OrganizationRole>,
     /// Where it stands now; an expired one says so.
     pub status: InvitationStatus,
     /// The inviter's own words.
@@ -68,7 +72,7 @@ pub struct Invitation {
 
 const INVITATION_COLUMNS: &str = concat!(
     "i.id, g.workspace_id, i.email, i.inviter_id, i.status, i.message, i.expires_at, i.delivery, i.delivery_error, \
-     i.sent_at, i.responded_at, i.created_at, g.membership_expires_at, ",
+     i.sent_at, i.responded_at, i.created_at, g.membership_expires_at, i.organization_role, ",
     role_columns!()
 );
 const INVITATION_TABLES: &str = "invitation_grants g JOIN invitations i ON i.id = g.invitation_id \
@@ -86,6 +90,10 @@ impl FromQueryResult for Invitation {
             message: row.try_get(prefix, "message")?,
             expires_at: row.try_get(prefix, "expires_at")?,
             membership_expires_at: row.try_get(prefix, "membership_expires_at")?,
+            organization_role: row
+                .try_get::<Option<String>>(prefix, "organization_role")?
+                .map(|role| word(&role, OrganizationRole::from_word))
+                .transpose()?,
             delivery: word(&row.try_get::<String>(prefix, "delivery")?, DeliveryState::from_word)?,
             delivery_error: row.try_get(prefix, "delivery_error")?,
             sent_at: row.try_get(prefix, "sent_at")?,
@@ -249,6 +257,7 @@ async fn plan_and_write(
         inviter_name: facts.inviter_name,
         inviter_email: facts.inviter_email,
         organization_name: facts.organization_name,
+        organization_role: None,
         workspaces: vec![InvitedWorkspace {
             display_name: facts.workspace_name,
             role_name: role.name.clone(),
@@ -266,6 +275,7 @@ async fn plan_and_write(
         email: email.into_string(),
         role,
         inviter: access.actor().user(),
+        organization_role: None,
         status,
         message,
         expires_at,
@@ -279,7 +289,7 @@ async fn plan_and_write(
 }
 
 /// The link of an invitation.
-fn link(app_url: &str, token: &str) -> String {
+pub(crate) fn link(app_url: &str, token: &str) -> String {
     format!("{app_url}/invitations/{token}")
 }
 
@@ -345,7 +355,11 @@ fn email_sql(organization: OrganizationId, users: &[UserId]) -> Sql {
 }
 
 /// Moves a pending invitation to another status; `false` when it was not pending.
-async fn set_status(tx: &Tx<'_>, id: InvitationId, status: InvitationStatus) -> Result<bool, Fault> {
+pub(crate) async fn set_status(
+    tx: &Tx<'_>,
+    id: InvitationId,
+    status: InvitationStatus,
+) -> Result<bool, Fault> {
     Ok(set_status_of_each(tx, &[id], status).await?.contains(&id))
 }
 
@@ -391,6 +405,19 @@ async fn find(tx: &Tx<'_>, workspace: WorkspaceId, id: InvitationId) -> Result<O
     Ok(tx.one::<Invitation>(sql).await?.map(|invitation| invitation.at(tx.now())))
 }
 
+/// An invitation that gives a place in the organization, and perhaps opens other workspaces, is none that the admins
+/// of one workspace decide about.
+fn refuse_of_organization<C>(invitation: &Invitation, code: C) -> Result<(), Refusal<C>> {
+    if invitation.organization_role.is_none() {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        code,
+        "This invitation is to the organization itself. An admin of the organization sends it again or revokes it.",
+    )
+    .at("invitationId"))
+}
+
 /// Sends an invitation again with a new link and a new expiry, and another role if one is given. The link
 /// sent before is dead from then on.
 pub async fn resend(
@@ -406,6 +433,7 @@ pub async fn resend(
         let Some(mut invitation) = find(tx, workspace, id).await? else {
             return Err(no_such_invitation(Code::NotFound).into());
         };
+        refuse_of_organization(&invitation, Code::OrganizationInvitation)?;
         if !matches!(invitation.status, InvitationStatus::Pending | InvitationStatus::Expired) {
             return Err(Refusal::new(
                 Code::InvitationNotPending,
@@ -478,6 +506,7 @@ pub async fn resend(
             inviter_name: facts.inviter_name,
             inviter_email: facts.inviter_email,
             organization_name: facts.organization_name,
+            organization_role: None,
             workspaces: vec![InvitedWorkspace {
                 display_name: facts.workspace_name,
                 role_name: invitation.role.name.clone(),
@@ -509,6 +538,7 @@ pub async fn revoke(
         let Some(mut invitation) = find(tx, workspace, id).await? else {
             return Err(no_such_invitation(RevokeInvitationCode::NotFound).into());
         };
+        refuse_of_organization(&invitation, RevokeInvitationCode::OrganizationInvitation)?;
         if invitation.status != InvitationStatus::Pending
             || !set_status(tx, id, InvitationStatus::Revoked).await?
         {
@@ -562,7 +592,7 @@ pub(crate) async fn sent_by(
 ) -> Result<Vec<Addressed>, Fault> {
     let sql = Sql::new(
         "SELECT i.id, i.email FROM invitations i JOIN invitation_grants g ON g.invitation_id = i.id AND g.pending \
-         WHERE i.status = 'PENDING' AND i.inviter_id = ",
+         WHERE i.status = 'PENDING' AND i.organization_role IS NULL AND i.inviter_id = ",
     )
     .bind(inviter.uuid())
     .push(" AND g.workspace_id = ")
@@ -587,6 +617,8 @@ pub struct Received {
     pub email: String,
     /// The organization's name.
     pub organization: String,
+    /// The role it gives in the organization; `None` where it only opens workspaces.
+    pub organization_role: Option<OrganizationRole>,
     /// The name of the person who sent it.
     pub inviter: String,
     /// The inviter's own words.
@@ -621,6 +653,7 @@ struct ReceivedRow {
     id: Uuid,
     email: String,
     organization_name: String,
+    organization_role: Option<String>,
     inviter_name: String,
     message: Option<String>,
     status: String,
@@ -628,14 +661,14 @@ struct ReceivedRow {
     responded_at: Option<DateTime<Utc>>,
 }
 
-const RECEIVED: &str = "SELECT i.id, i.email, o.name AS organization_name, u.display_name AS inviter_name, i.message, \
+const RECEIVED: &str = "SELECT i.id, i.email, o.name AS organization_name, i.organization_role, u.display_name AS inviter_name, i.message, \
      i.status, i.expires_at, i.responded_at FROM invitations i JOIN organizations o ON o.id = i.organization_id \
      JOIN users u ON u.id = i.inviter_id WHERE ";
 
 #[derive(Debug)]
-struct GrantRow {
-    invitation: InvitationId,
-    grant: ReceivedGrant,
+pub(crate) struct GrantRow {
+    pub(crate) invitation: InvitationId,
+    pub(crate) grant: ReceivedGrant,
 }
 
 impl FromQueryResult for GrantRow {
@@ -653,7 +686,7 @@ impl FromQueryResult for GrantRow {
     }
 }
 
-fn grants_sql(ids: impl IntoIterator<Item = Uuid>) -> Sql {
+pub(crate) fn grants_sql(ids: impl IntoIterator<Item = Uuid>) -> Sql {
     Sql::new(concat!(
         "SELECT g.invitation_id, g.workspace_id, w.name AS workspace_name, w.display_name AS workspace_display_name, \
          g.membership_expires_at, ",
@@ -682,6 +715,10 @@ fn assemble(
                 id,
                 email: row.email,
                 organization: row.organization_name,
+                organization_role: row
+                    .organization_role
+                    .map(|role| word(&role, OrganizationRole::from_word))
+                    .transpose()?,
                 inviter: row.inviter_name,
                 message: row.message,
                 status: effective_status(stored, row.expires_at, now),
@@ -758,7 +795,7 @@ pub async fn own_address(db: &Db, proof: &OwnSession) -> Result<Option<Email>, R
 }
 
 /// Adds the statuses people see to a `WHERE`: `PENDING` and `EXPIRED` differ by the clock.
-fn with_status(mut sql: Sql, statuses: &[InvitationStatus], now: DateTime<Utc>) -> Sql {
+pub(crate) fn with_status(mut sql: Sql, statuses: &[InvitationStatus], now: DateTime<Utc>) -> Sql {
     if statuses.is_empty() {
         return sql;
     }
@@ -860,6 +897,7 @@ pub(crate) struct Answered {
     received: Received,
     organization: OrganizationId,
     inviter: UserId,
+    inviter_role: Option<OrganizationRole>,
     stored: InvitationStatus,
 }
 
@@ -868,6 +906,8 @@ struct AnsweredRow {
     organization_id: Uuid,
     inviter_id: Uuid,
     status: String,
+    /// The inviter's role in the organization, while their place and their account are in use.
+    inviter_role: Option<String>,
 }
 
 pub(crate) fn link_invalid<C>(code: C) -> Refusal<C> {
@@ -878,7 +918,8 @@ pub(crate) fn link_invalid<C>(code: C) -> Refusal<C> {
     .at("token")
 }
 
-/// Loads an invitation to be answered and locks its workspaces, so that of two answers at once one wins.
+/// Loads an invitation to be answered and locks its workspaces, and the organization where it gives a place in it: of
+/// two answers at once one wins.
 pub(crate) async fn load_answerable<C: RefusalCode>(
     tx: &Tx<'_>,
     answer: &Answer<'_>,
@@ -892,6 +933,11 @@ pub(crate) async fn load_answerable<C: RefusalCode>(
         Answer::Token(_) => link_invalid(missing),
         Answer::Id(_) => not_own(missing),
     };
+    let place =
+        Sql::new("SELECT organization_id FROM invitations i WHERE organization_role IS NOT NULL AND ");
+    if let Some(Single(organization)) = tx.one::<Single<Uuid>>(place.push(key).bind(value.clone())).await? {
+        tx.lock_organization(organization.into()).await?;
+    }
     let locked = Sql::new(
         "SELECT g.workspace_id FROM invitation_grants g JOIN invitations i ON i.id = g.invitation_id WHERE ",
     )
@@ -906,12 +952,19 @@ pub(crate) async fn load_answerable<C: RefusalCode>(
     let Some(id) = rows.first().map(|row| row.id) else { return Ok(Err(refusal())) };
     let grants = tx.all(grants_sql([id])).await?;
     let Some(received) = assemble(rows, grants, tx.now())?.pop() else { return Ok(Err(refusal())) };
-    let sql = Sql::new("SELECT organization_id, inviter_id, status FROM invitations WHERE id = ").bind(id);
+    let sql = Sql::new(
+        "SELECT i.organization_id, i.inviter_id, i.status, (SELECT om.role FROM organization_members om \
+         JOIN users u ON u.id = om.user_id AND u.status <> 'DISABLED' WHERE om.user_id = i.inviter_id \
+         AND om.organization_id = i.organization_id AND om.status = 'ACTIVE') AS inviter_role \
+         FROM invitations i WHERE i.id = ",
+    )
+    .bind(id);
     let Some(row) = tx.one::<AnsweredRow>(sql).await? else { return Ok(Err(refusal())) };
     Ok(Ok(Answered {
         received,
         organization: row.organization_id.into(),
         inviter: row.inviter_id.into(),
+        inviter_role: row.inviter_role.map(|role| word(&role, OrganizationRole::from_word)).transpose()?,
         stored: word(&row.status, InvitationStatus::from_word)?,
     }))
 }
@@ -922,7 +975,9 @@ pub(crate) async fn check_acceptable<C: AnswersInvitation>(
     tx: &mut Tx<'_>,
     answered: &Answered,
 ) -> Result<Result<(), Refusal<C>>, Fault> {
-    let mut inviter_may_invite = true;
+    let gives_a_place = answered.received.organization_role.is_some();
+    let mut inviter_may_invite =
+        !gives_a_place || answered.inviter_role.is_some_and(|role| role >= OrganizationRole::Admin);
     for grant in &answered.received.grants {
         let held = access::held_by(tx, answered.inviter, grant.workspace).await?;
         inviter_may_invite &= may_invite_to(held, &grant.role);
@@ -943,11 +998,8 @@ fn may_invite_to(held: PermissionSet, role: &Role) -> bool {
 /// Gives the invitation its final status and tells every workspace of it.
 async fn finish(tx: &mut Tx<'_>, received: &Received, status: InvitationStatus) -> Result<(), Fault> {
     if set_status(tx, received.id, status).await? {
-        for grant in &received.grants {
-            let email = Email::from_stored(received.email.clone());
-            let (invitation, workspace) = (received.id, grant.workspace);
-            tx.append(Event::Invitation { invitation, workspace, email, status });
-        }
+        let email = Email::from_stored(received.email.clone());
+        tell_each(tx, received.id, &email, status, received.grants.iter().map(|grant| grant.workspace));
     }
     Ok(())
 }
@@ -956,7 +1008,17 @@ async fn finish(tx: &mut Tx<'_>, received: &Received, status: InvitationStatus) 
 /// the role they have.
 pub(crate) async fn admit(tx: &mut Tx<'_>, answered: Answered, user: UserId) -> Result<Received, Fault> {
     let mut received = answered.received;
-    join_organization(tx, answered.organization, user, OrganizationRole::Member).await?;
+    let role = received.organization_role.unwrap_or(OrganizationRole::Member);
+    join_organization(tx, answered.organization, user, role).await?;
+    if role == OrganizationRole::Admin {
+        // Who came to belong to it while the invitation was open is a mere member.
+        let raised =
+            Sql::new("UPDATE organization_members SET role = 'ADMIN' WHERE role = 'MEMBER' AND user_id = ")
+                .bind(user.uuid())
+                .push(" AND organization_id = ")
+                .bind(answered.organization.uuid());
+        tx.run(raised).await?;
+    }
     for grant in &received.grants {
         let of_theirs =
             |sql: &str| Sql::new(sql).bind(grant.workspace.uuid()).push(" AND user_id = ").bind(user.uuid());

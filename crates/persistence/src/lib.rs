@@ -17,6 +17,7 @@ pub mod invitations;
 mod keys;
 pub mod mails;
 pub mod members;
+pub mod organization_invitations;
 pub mod organizations;
 pub mod previews;
 pub mod roles;

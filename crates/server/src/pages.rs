@@ -41,7 +41,7 @@ pub struct Pages {
 pub enum InvitationPage {
     /// To be answered.
     Pending(Box<PendingInvitation>),
-    /// Just accepted. `app_url` is where to go on.
+    /// Just accepted: the workspaces, or the organization where there are none. `app_url` is where to go on.
     Accepted { workspaces: Vec<String>, app_url: String },
     /// Just declined.
     Declined { inviter_name: String },
@@ -62,7 +62,9 @@ pub struct PendingInvitation {
     pub action: String,
     pub token: String,
     pub organization_name: String,
-    /// At least one.
+    /// The role in the organization; absent where only workspaces are meant.
+    pub organization_role: Option<String>,
+    /// At least one, unless there is a role in the organization.
     pub workspaces: Vec<OfferedWorkspace>,
     pub inviter_name: String,
     /// Such as `b••@example.com`: who holds the link need not learn the address from it.
@@ -236,6 +238,7 @@ mod tests {
             action: e(),
             token: e(),
             organization_name: e(),
+            organization_role: Some(e()),
             workspaces: vec![OfferedWorkspace { display_name: e(), role_name: e() }],
             inviter_name: e(),
             masked_email: e(),

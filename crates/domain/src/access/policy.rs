@@ -41,6 +41,17 @@ words! {
     }
 }
 
+impl OrganizationRole {
+    /// The name people read.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Member => "Member",
+            Self::Admin => "Admin",
+            Self::Owner => "Owner",
+        }
+    }
+}
+
 words! {
     /// Who may create workspaces.
     WorkspaceCreation {

@@ -44,6 +44,15 @@ pub(crate) fn insert(engine: Engine, now: DateTime<Utc>, event: &Event) -> Sql {
             status.word().into(),
             at,
         ],
+        Event::OrganizationInvitation { invitation, email, status } => [
+            EventKind::Invitation.word().into(),
+            none.clone(),
+            none,
+            email.as_str().into(),
+            invitation.uuid().into(),
+            status.word().into(),
+            at,
+        ],
         Event::Access { workspace, user } => [
             EventKind::Access.word().into(),
             workspace.uuid().into(),
@@ -63,7 +72,7 @@ pub(crate) fn insert(engine: Engine, now: DateTime<Utc>, event: &Event) -> Sql {
             at,
         ],
     };
-    let ordered = engine == Engine::Postgres && matches!(event, Event::Invitation { .. });
+    let ordered = engine == Engine::Postgres && event.email().is_some();
     let text = if ordered {
         format!(
             "WITH address AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended($4, 0))) \

@@ -171,6 +171,7 @@ struct InvitationVariables {
     inviter_name: String,
     inviter_email: String,
     organization_name: String,
+    organization_role: Option<String>,
     workspaces: Vec<InvitedWorkspace>,
     link: String,
     expires_at: String,
@@ -180,7 +181,7 @@ struct InvitationVariables {
 
 impl InvitationVariables {
     const NAMES: &'static str = "app_name, recipient_email, inviter_name, inviter_email, organization_name, \
-        workspaces (list of: display_name, role_name), link, expires_at (RFC 3339), expires_at_human, \
+        organization_role (absent where only workspaces are meant), workspaces (list of: display_name, role_name), link, expires_at (RFC 3339), expires_at_human, \
         message (list of lines, empty without a message)";
 
     fn of(letter: &InvitationLetter, app_name: &str) -> Self {
@@ -190,6 +191,7 @@ impl InvitationVariables {
             inviter_name: inert(&letter.inviter_name),
             inviter_email: one_line(&letter.inviter_email),
             organization_name: inert(&letter.organization_name),
+            organization_role: letter.organization_role.as_deref().map(inert),
             workspaces: letter
                 .workspaces
                 .iter()
@@ -237,6 +239,7 @@ fn samples() -> [Letter; 2] {
         inviter_name: "Ann Example".into(),
         inviter_email: "ann@example.com".into(),
         organization_name: "Example Organization".into(),
+        organization_role: None,
         workspaces: vec![workspace("Research", "Viewer")],
         link: "https://guildhall.example/invitations/sample".into(),
         expires_at: DateTime::<Utc>::UNIX_EPOCH + TimeDelta::days(7),
@@ -308,6 +311,7 @@ mod tests {
         let mail = render(InvitationLetter {
             inviter_name: evil.into(),
             organization_name: evil.into(),
+            organization_role: None,
             workspaces: vec![InvitedWorkspace { display_name: evil.into(), role_name: evil.into() }],
             message: Some(evil.into()),
             ..letter()

@@ -99,6 +99,7 @@ fn pending(token: &str, received: Received) -> PendingInvitation {
         action: format!("/invitations/{token}"),
         token: token.to_owned(),
         organization_name: received.organization,
+        organization_role: received.organization_role.map(|role| role.title().to_owned()),
         workspaces: workspaces.collect(),
         inviter_name: received.inviter,
         masked_email: Email::from_stored(received.email).masked(),
@@ -110,8 +111,11 @@ fn pending(token: &str, received: Received) -> PendingInvitation {
 }
 
 fn accepted(web: &Web, received: Received) -> InvitationPage {
-    let names = received.grants.into_iter().map(|grant| grant.workspace_display_name);
-    InvitationPage::Accepted { workspaces: names.collect(), app_url: web.app_url.clone() }
+    let mut names: Vec<_> = received.grants.into_iter().map(|grant| grant.workspace_display_name).collect();
+    if names.is_empty() {
+        names.push(received.organization);
+    }
+    InvitationPage::Accepted { workspaces: names, app_url: web.app_url.clone() }
 }
 
 /// A form that was sent from the page.
