@@ -20,6 +20,7 @@ mod members;
 mod members_leaving;
 mod migrations;
 mod n_plus_one;
+mod organization_members;
 mod organizations;
 mod outbox;
 mod policy_matrix;

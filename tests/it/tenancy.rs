@@ -57,6 +57,22 @@ const OPERATIONS: &[(&str, &str)] = &[
         r#"(input: { workspaceId: "%workspace%", description: "Mine" }) { workspace { id } userErrors { code field message } }"#,
     ),
     (
+        "disableUser",
+        r#"(input: { organizationId: "%organization%", userId: "%person%" }) { member { role } userErrors { code field message } }"#,
+    ),
+    (
+        "disableUser",
+        r#"(input: { organizationId: "%own organization%", userId: "%person%" }) { member { role } userErrors { code field message } }"#,
+    ),
+    (
+        "enableUser",
+        r#"(input: { organizationId: "%organization%", userId: "%person%" }) { member { role } userErrors { code field message } }"#,
+    ),
+    (
+        "enableUser",
+        r#"(input: { organizationId: "%own organization%", userId: "%person%" }) { member { role } userErrors { code field message } }"#,
+    ),
+    (
         "inviteMember",
         r#"(input: { workspaceId: "%workspace%", email: "me@example.org", role: "ADMIN" }) { invitation { id } userErrors { code field message } }"#,
     ),
@@ -77,6 +93,10 @@ const OPERATIONS: &[(&str, &str)] = &[
         r#"(input: { workspaceId: "%own workspace%", invitees: [{ userId: "%stranger%", role: "VIEWER" }, { email: "me@example.org", role: "%role%" }] }) { results { invitation { id } userErrors { code field message } } userErrors { code field message } }"#,
     ),
     (
+        "leaveOrganization",
+        r#"(input: { organizationId: "%organization%" }) { endedMemberships { id } userErrors { code field message } }"#,
+    ),
+    (
         "leaveWorkspace",
         r#"(input: { workspaceId: "%workspace%" }) { member { id } userErrors { code field message } }"#,
     ),
@@ -87,6 +107,14 @@ const OPERATIONS: &[(&str, &str)] = &[
     (
         "removeMember",
         r#"(input: { workspaceId: "%own workspace%", memberId: "%member%" }) { member { id } userErrors { code field message } }"#,
+    ),
+    (
+        "removeOrganizationMember",
+        r#"(input: { organizationId: "%organization%", userId: "%person%" }) { member { role } endedMemberships { id } userErrors { code field message } }"#,
+    ),
+    (
+        "removeOrganizationMember",
+        r#"(input: { organizationId: "%own organization%", userId: "%person%" }) { member { role } endedMemberships { id } userErrors { code field message } }"#,
     ),
     (
         "resendInvitation",
@@ -131,6 +159,14 @@ const OPERATIONS: &[(&str, &str)] = &[
     (
         "updateMemberRole",
         r#"(input: { workspaceId: "%own workspace%", memberId: "%own member%", role: "%role%" }) { member { id } userErrors { code field message } }"#,
+    ),
+    (
+        "updateOrganizationMember",
+        r#"(input: { organizationId: "%organization%", userId: "%person%", role: ADMIN }) { member { role } userErrors { code field message } }"#,
+    ),
+    (
+        "updateOrganizationMember",
+        r#"(input: { organizationId: "%own organization%", userId: "%person%", role: ADMIN }) { member { role } userErrors { code field message } }"#,
     ),
     (
         "updateWorkspace",
@@ -343,7 +379,9 @@ impl Tenant {
 async fn two_tenants(app: &App) -> (Tenant, Tenant) {
     let ada = app.set_up().await;
     let olga = app.stranger("olga@example.org", "Olga").await;
-    let own = Tenant::furnish(app, ada.workspace("Tower").await, "ivan@example.org").await;
+    let mut own = Tenant::furnish(app, ada.workspace("Tower").await, "ivan@example.org").await;
+    let example = ada.query("{ organization(slug: \"example\") { id } }", json!({})).await.ok();
+    own.ids.insert("organization", example.text("/organization/id").to_owned());
     let mut foreign = Tenant::furnish(app, olga.workspace("Lab").await, "ivy@example.org").await;
     let role = "rol_0193a1b2c3d47e8f9012345678901234";
     app.sql(&format!(

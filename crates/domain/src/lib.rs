@@ -8,6 +8,7 @@ pub mod ids;
 pub mod invitations;
 pub mod mail;
 pub mod members;
+pub mod organization_members;
 pub mod page;
 pub mod passwords;
 pub mod refusal;

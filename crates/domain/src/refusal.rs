@@ -180,8 +180,11 @@ macro_rules! refusal_doc {
     (LastAdmin) => {
         "The workspace would be left without an admin. Give another member the Admin role first."
     };
+    (LastOwner) => {
+        "The organization would be left without an owner. Transfer the ownership first."
+    };
     (OwnerProtected) => {
-        "An owner of the organization cannot be unlinked from a workspace they created, except by an owner."
+        "Only an owner changes, disables or removes an owner of the organization, or unlinks one from a workspace they created."
     };
     (PrivilegeEscalation) => {
         "Nobody grants a role that holds a permission they lack."

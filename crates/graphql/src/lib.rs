@@ -13,6 +13,7 @@ mod live;
 mod loaders;
 pub mod members;
 pub mod node;
+pub mod organization_members;
 pub mod organizations;
 pub mod payload;
 mod schema;

@@ -13,7 +13,7 @@ use guildhall_domain::{
     page::{Page, PageArgs},
 };
 use guildhall_persistence::{
-    Db, OrganizationStanding, ReadError,
+    Db, OrganizationStanding, ReadError, Standing,
     accounts::{self, User},
     counts::{self, Count},
     invitations,
@@ -71,7 +71,7 @@ pub(crate) type InviterKey = Scoped<perm::InvitationsView, UserId>;
 pub(crate) type InvitationKey = Scoped<perm::InvitationsView, InvitationId>;
 
 /// Loads in batches.
-pub(crate) struct Batches(Db);
+pub(crate) struct Batches(pub(crate) Db);
 
 /// The loader that every request shares.
 pub(crate) type Loaders = DataLoader<Batches, NoCache>;
@@ -98,7 +98,7 @@ pub(crate) fn fault(ctx: &Context<'_>, fault: &ReadError) -> Error {
 }
 
 /// The keys in groups that one statement can serve.
-fn grouped<K, G: Eq + Hash>(keys: &[K], group: impl Fn(&K) -> G) -> HashMap<G, Vec<&K>> {
+pub(crate) fn grouped<K, G: Eq + Hash>(keys: &[K], group: impl Fn(&K) -> G) -> HashMap<G, Vec<&K>> {
     let mut groups: HashMap<G, Vec<&K>> = HashMap::new();
     for key in keys {
         groups.entry(group(key)).or_default().push(key);
@@ -174,6 +174,24 @@ impl Loader<OrganizationKey> for Batches {
             let ids: Vec<_> = group.iter().map(|(_, organization)| *organization).collect();
             let standings = self.0.organization_standings_of(actor, &ids).await?;
             found.extend(standings.into_iter().map(|standing| ((actor, standing.organization.id), standing)));
+        }
+        Ok(found)
+    }
+}
+
+/// Whose standing in which workspace.
+type WorkspaceKey = (Actor, WorkspaceId);
+
+impl Loader<WorkspaceKey> for Batches {
+    type Value = Standing;
+    type Error = Arc<ReadError>;
+
+    async fn load(&self, keys: &[WorkspaceKey]) -> Result<HashMap<WorkspaceKey, Standing>, Self::Error> {
+        let mut found = HashMap::with_capacity(keys.len());
+        for (actor, group) in grouped(keys, |(actor, _)| *actor) {
+            let ids: Vec<_> = group.iter().map(|(_, workspace)| *workspace).collect();
+            let standings = self.0.standings_of(actor, &ids).await?;
+            found.extend(standings.into_iter().map(|standing| ((actor, standing.workspace.id), standing)));
         }
         Ok(found)
     }

@@ -6,15 +6,19 @@ use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Actor, Granted, OrganizationRole as DomainRole, perm},
     page::{Page, PageArgs},
+    text::SearchTerm,
 };
-use guildhall_persistence::{self as persistence, OrganizationStanding};
+use guildhall_persistence::{
+    self as persistence, OrganizationStanding, organization_members::OrganizationMemberFilter,
+};
 use uuid::Uuid;
 
 use crate::{
     access::{Permission, permissions},
     authz::{authorize, db, organization_by_slug},
-    connection::connection,
+    connection::{Window, connection},
     error,
+    organization_members::{OrganizationMemberConnection, OrganizationMemberStatus, OrganizationMembers},
     schema::mirror,
 };
 
@@ -68,6 +72,49 @@ impl Organization {
     /// Everything you may do in the organization itself. What you may do in a workspace of it, the workspace says.
     async fn viewer_permissions(&self) -> Vec<Permission> {
         permissions(self.view.access().permissions())
+    }
+
+    /// The people who belong to it, by the age of their accounts. Needs `ORGANIZATION_MANAGE`; null with a `FORBIDDEN` error
+    /// without it.
+    #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
+    #[expect(clippy::too_many_arguments, reason = "the arguments of a GraphQL field")]
+    async fn members(
+        &self,
+        #[graphql(desc = "Part of a name or e-mail address, in any case; at most 100 characters.")]
+        search: Option<String>,
+        #[graphql(desc = "Only members with this role.")] role: Option<OrganizationRole>,
+        #[graphql(desc = "Only members with this status.")] status: Option<OrganizationMemberStatus>,
+        #[graphql(
+            desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
+        )]
+        first: Option<i32>,
+        #[graphql(desc = "Only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many items from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
+    ) -> Option<Result<OrganizationMemberConnection>> {
+        let window = Window { first, after, last, before };
+        Some(self.members_of(search.as_deref(), role, status, &window))
+    }
+}
+
+impl Organization {
+    fn members_of(
+        &self,
+        search: Option<&str>,
+        role: Option<OrganizationRole>,
+        status: Option<OrganizationMemberStatus>,
+        window: &Window,
+    ) -> Result<OrganizationMemberConnection> {
+        let proof = self.view.access().grant().map_err(error::denied)?;
+        let search = search
+            .map(SearchTerm::parse_optional)
+            .transpose()
+            .map_err(|fault| error::bad_input(format!("`search` {}.", fault.message())))?
+            .flatten();
+        let filter =
+            OrganizationMemberFilter { search, role: role.map(Into::into), status: status.map(Into::into) };
+        let args = window.read(OrganizationMemberConnection::LIST)?;
+        Ok(OrganizationMemberConnection::new(OrganizationMembers { proof, filter, args }))
     }
 }
 

@@ -122,7 +122,9 @@ macro_rules! user_errors {
     };
 }
 
-use guildhall_domain::{accounts as a, invitations as i, members as m, sessions as s, workspaces as w};
+use guildhall_domain::{
+    accounts as a, invitations as i, members as m, organization_members as om, sessions as s, workspaces as w,
+};
 
 user_errors! {
     SetUpError, SetUpErrorCode = a::SetUpCode { SetupDone, LinkInvalid, WeakPassword, NameUnavailable };
@@ -145,6 +147,15 @@ user_errors! {
     };
     RemoveMemberError, RemoveMemberErrorCode = m::RemoveMemberCode { NotFound, LastAdmin, OwnerProtected };
     LeaveWorkspaceError, LeaveWorkspaceErrorCode = m::LeaveWorkspaceCode { NotFound, LastAdmin };
+    UpdateOrganizationMemberError, UpdateOrganizationMemberErrorCode = om::UpdateOrganizationMemberCode {
+        NotFound, LastOwner, OwnerProtected
+    };
+    RemoveOrganizationMemberError, RemoveOrganizationMemberErrorCode = om::RemoveOrganizationMemberCode {
+        NotFound, LastAdmin, LastOwner, OwnerProtected
+    };
+    LeaveOrganizationError, LeaveOrganizationErrorCode = om::LeaveOrganizationCode { LastAdmin, LastOwner };
+    DisableUserError, DisableUserErrorCode = om::DisableUserCode { NotFound, LastAdmin, LastOwner, OwnerProtected };
+    EnableUserError, EnableUserErrorCode = om::EnableUserCode { NotFound, OwnerProtected };
     InviteMemberError, InviteMemberErrorCode = i::InviteMemberCode {
         AlreadyMember, AlreadyInvited, PrivilegeEscalation, WorkspaceArchived, RateLimited
     };
@@ -154,7 +165,7 @@ user_errors! {
     RevokeInvitationError, RevokeInvitationErrorCode = i::RevokeInvitationCode { NotFound, InvitationNotPending };
     AcceptInvitationError, AcceptInvitationErrorCode = i::AcceptInvitationCode {
         NotFound, LinkInvalid, EmailMismatch, EmailUnverified, InvitationNotPending, InvitationExpired,
-        InviterLostPermission, WorkspaceArchived
+        InviterLostPermission, WorkspaceArchived, UserDisabled
     };
     DeclineInvitationError, DeclineInvitationErrorCode = i::DeclineInvitationCode {
         NotFound, LinkInvalid, EmailMismatch, InvitationNotPending, InvitationExpired

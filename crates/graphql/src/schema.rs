@@ -6,8 +6,8 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    access, accounts, invitations, live::Rechecks, loaders, members, node, organizations, sessions,
-    throttle::Throttle, workspaces,
+    access, accounts, invitations, live::Rechecks, loaders, members, node, organization_members,
+    organizations, sessions, throttle::Throttle, workspaces,
 };
 
 /// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value
@@ -54,6 +54,7 @@ pub struct Mutation(
     sessions::SessionMutation,
     workspaces::WorkspaceMutation,
     members::MemberMutation,
+    organization_members::OrganizationMemberMutation,
     invitations::InvitationMutation,
 );
 

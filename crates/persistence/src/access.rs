@@ -120,6 +120,28 @@ impl Db {
         Ok(Page::cut(page, standings))
     }
 
+    /// The actor's standing in each of those workspaces where they have one, archived or not.
+    pub async fn standings_of(
+        &self,
+        actor: Actor,
+        workspaces: &[WorkspaceId],
+    ) -> Result<Vec<Standing>, ReadError> {
+        let sql = Sql::new(format!(
+            "SELECT {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS} FROM {LIVE_SESSION} \
+             JOIN organization_members om ON om.user_id = u.id AND om.status = 'ACTIVE' \
+             JOIN organizations o ON o.id = om.organization_id JOIN workspaces w ON w.organization_id = o.id \
+             {MEMBERSHIP_JOINS} WHERE {IS_LIVE} AND w.id IN "
+        ))
+        .values([actor.session().uuid().into(), actor.user().uuid().into(), self.now().into()])
+        .bind_list(workspaces.iter().map(|id| id.uuid()));
+        let rows: Vec<StandingRow> = self.reader().all(sql).await?;
+        let standings = rows.into_iter().map(|row| match judge(actor, Some(row)) {
+            Err(ReadError::Denied(_)) => Ok(None),
+            standing => standing.map(Some),
+        });
+        standings.filter_map(Result::transpose).collect()
+    }
+
     /// How many workspaces [`Db::standings`] lists in all.
     pub async fn count_standings(&self, actor: Actor) -> Result<u64, ReadError> {
         let sql = standings_sql(actor, "count(*)", self.now());

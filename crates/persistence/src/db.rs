@@ -540,6 +540,11 @@ impl Tx<'_> {
         Ok(!events.is_empty())
     }
 
+    /// Serialises changes of that organization until the end of the transaction. To be taken before any other lock.
+    pub(crate) async fn lock_organization(&self, organization: OrganizationId) -> Result<(), Fault> {
+        self.lock("SELECT id FROM organizations WHERE id = ", organization.uuid()).await
+    }
+
     /// Serialises changes of that workspace until the end of the transaction. SQLite has one writer anyway.
     /// The lock lets others refer to the workspace meanwhile, such as a person who falls back to it.
     pub(crate) async fn lock_workspace(&self, workspace: WorkspaceId) -> Result<(), Fault> {
@@ -585,7 +590,7 @@ impl Tx<'_> {
                 self.access = Some(access);
             }
             Recheck::Organization(actor, organization, permission) => {
-                self.lock("SELECT id FROM organizations WHERE id = ", organization.uuid()).await?;
+                self.lock_organization(organization).await?;
                 let access = access::organization(&self.conn, actor, organization, self.now).await?;
                 if !access.permissions().holds(permission) {
                     return Err(Denied::Forbidden(permission).into());

@@ -16,6 +16,7 @@ pub mod invitations;
 mod keys;
 pub mod mails;
 pub mod members;
+pub mod organization_members;
 pub mod seed;
 pub mod sessions;
 mod sql;
