@@ -23,6 +23,7 @@ mod n_plus_one;
 mod organization_members;
 mod organizations;
 mod outbox;
+mod ownership;
 mod policy_matrix;
 mod races;
 mod readme;

@@ -35,6 +35,7 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("node", r#"(id: "%person%") { id ... on User { email } }"#),
     ("node", r#"(id: "%role%") { id ... on Role { key } }"#),
     ("node", r#"(id: "%organization%") { id }"#),
+    ("node", r#"(id: "%transfer%") { id ... on OwnershipTransfer { status } }"#),
     ("nodes", r#"(ids: ["%workspace%", "%member%", "%own workspace%", "%invitation%", "%person%"]) { id }"#),
     ("organization", r#"(slug: "%slug%") { id name viewerRole }"#),
     ("searchUsers", r#"(workspaceId: "%workspace%", query: "a") { id email }"#),
@@ -45,12 +46,28 @@ const OPERATIONS: &[(&str, &str)] = &[
         r#"(input: { invitationId: "%invitation%" }) { invitation { id } userErrors { code field message } }"#,
     ),
     (
+        "acceptOwnershipTransfer",
+        r#"(input: { transferId: "%transfer%" }) { transfer { id } userErrors { code field message } }"#,
+    ),
+    (
+        "cancelOwnershipTransfer",
+        r#"(input: { organizationId: "%organization%", transferId: "%transfer%" }) { transfer { id } userErrors { code field message } }"#,
+    ),
+    (
+        "cancelOwnershipTransfer",
+        r#"(input: { organizationId: "%own organization%", transferId: "%transfer%" }) { transfer { id } userErrors { code field message } }"#,
+    ),
+    (
         "createWorkspace",
         r#"(input: { organizationId: "%organization%", displayName: "Den" }) { workspace { id } userErrors { code field message } }"#,
     ),
     (
         "declineInvitation",
         r#"(input: { invitationId: "%invitation%" }) { invitation { id } userErrors { code field message } }"#,
+    ),
+    (
+        "declineOwnershipTransfer",
+        r#"(input: { transferId: "%transfer%" }) { transfer { id } userErrors { code field message } }"#,
     ),
     (
         "describeWorkspace",
@@ -147,6 +164,14 @@ const OPERATIONS: &[(&str, &str)] = &[
     (
         "switchWorkspace",
         r#"(input: { workspaceId: "%workspace%" }) { workspace { id } userErrors { code field message } }"#,
+    ),
+    (
+        "transferOwnership",
+        r#"(input: { organizationId: "%organization%", userId: "%person%" }) { transfer { id } userErrors { code field message } }"#,
+    ),
+    (
+        "transferOwnership",
+        r#"(input: { organizationId: "%own organization%", userId: "%person%" }) { transfer { id } userErrors { code field message } }"#,
     ),
     (
         "updateMemberRole",
@@ -392,7 +417,17 @@ async fn two_tenants(app: &App) -> (Tenant, Tenant) {
         app.literal(&olga.id)
     ))
     .await;
+    let transfer = "otr_0193a1b2c3d47e8f9012345678901234";
+    app.sql(&format!(
+        "INSERT INTO ownership_transfers (id, organization_id, from_user_id, to_user_id, status, expires_at, created_at)
+         SELECT {}, organization_id, user_id, user_id, 'PENDING', '2999-01-01 00:00:00+00:00', created_at
+         FROM organization_members WHERE user_id = {}",
+        app.literal(transfer),
+        app.literal(&olga.id)
+    ))
+    .await;
     foreign.ids.extend([
+        ("transfer", transfer.to_owned()),
         ("person", olga.id.clone()),
         ("stranger", olga.id.clone()),
         ("organization", olga.id.replace("usr_", "org_")),

@@ -9,6 +9,7 @@ pub mod invitations;
 pub mod mail;
 pub mod members;
 pub mod organization_members;
+pub mod ownership;
 pub mod page;
 pub mod passwords;
 pub mod refusal;

@@ -183,6 +183,15 @@ macro_rules! refusal_doc {
     (LastOwner) => {
         "The organization would be left without an owner. Transfer the ownership first."
     };
+    (TransferNotPending) => {
+        "The transfer was answered, taken back or replaced before, or is void."
+    };
+    (TransferExpired) => {
+        "Nobody answered the transfer in time. An owner can ask again."
+    };
+    (TransferVoid) => {
+        "The giver is no owner any more, or the receiver no active member. Ask an owner for a new transfer."
+    };
     (OwnerProtected) => {
         "Only an owner changes, disables or removes an owner of the organization, or unlinks one from a workspace they created."
     };

@@ -15,6 +15,7 @@ pub mod members;
 pub mod node;
 pub mod organization_members;
 pub mod organizations;
+pub mod ownership;
 pub mod payload;
 mod schema;
 pub mod sessions;

@@ -17,8 +17,9 @@ use crate::{
     access::{Permission, permissions},
     authz::{authorize, db, organization_by_slug},
     connection::{Window, connection},
-    error,
+    error, loaders,
     organization_members::{OrganizationMemberConnection, OrganizationMemberStatus, OrganizationMembers},
+    ownership::{OwnershipTransfer, PendingKey},
     schema::mirror,
 };
 
@@ -72,6 +73,12 @@ impl Organization {
     /// Everything you may do in the organization itself. What you may do in a workspace of it, the workspace says.
     async fn viewer_permissions(&self) -> Vec<Permission> {
         permissions(self.view.access().permissions())
+    }
+
+    /// The pending transfer of its ownership; null when there is none, or you are neither an owner nor the one who is asked.
+    async fn ownership_transfer(&self, ctx: &Context<'_>) -> Option<Result<OwnershipTransfer>> {
+        let found = loaders::load(ctx, PendingKey(self.view.clone())).await;
+        found.map(|found| found.map(OwnershipTransfer)).transpose()
     }
 
     /// The people who belong to it, by the age of their accounts. Needs `ORGANIZATION_MANAGE`; null with a `FORBIDDEN` error

@@ -123,7 +123,8 @@ macro_rules! user_errors {
 }
 
 use guildhall_domain::{
-    accounts as a, invitations as i, members as m, organization_members as om, sessions as s, workspaces as w,
+    accounts as a, invitations as i, members as m, organization_members as om, ownership as ow,
+    sessions as s, workspaces as w,
 };
 
 user_errors! {
@@ -156,6 +157,16 @@ user_errors! {
     LeaveOrganizationError, LeaveOrganizationErrorCode = om::LeaveOrganizationCode { LastAdmin, LastOwner };
     DisableUserError, DisableUserErrorCode = om::DisableUserCode { NotFound, LastAdmin, LastOwner, OwnerProtected };
     EnableUserError, EnableUserErrorCode = om::EnableUserCode { NotFound, OwnerProtected };
+    TransferOwnershipError, TransferOwnershipErrorCode = ow::TransferOwnershipCode { NotFound };
+    AcceptOwnershipTransferError, AcceptOwnershipTransferErrorCode = ow::AcceptOwnershipTransferCode {
+        NotFound, TransferNotPending, TransferExpired, TransferVoid
+    };
+    DeclineOwnershipTransferError, DeclineOwnershipTransferErrorCode = ow::DeclineOwnershipTransferCode {
+        NotFound, TransferNotPending, TransferExpired
+    };
+    CancelOwnershipTransferError, CancelOwnershipTransferErrorCode = ow::CancelOwnershipTransferCode {
+        NotFound, TransferNotPending, TransferExpired
+    };
     InviteMemberError, InviteMemberErrorCode = i::InviteMemberCode {
         AlreadyMember, AlreadyInvited, PrivilegeEscalation, WorkspaceArchived, RateLimited
     };

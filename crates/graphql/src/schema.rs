@@ -7,7 +7,7 @@ use guildhall_persistence::Db;
 
 use crate::{
     access, accounts, invitations, live::Rechecks, loaders, members, node, organization_members,
-    organizations, sessions, throttle::Throttle, workspaces,
+    organizations, ownership, sessions, throttle::Throttle, workspaces,
 };
 
 /// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value
@@ -55,6 +55,7 @@ pub struct Mutation(
     workspaces::WorkspaceMutation,
     members::MemberMutation,
     organization_members::OrganizationMemberMutation,
+    ownership::OwnershipMutation,
     invitations::InvitationMutation,
 );
 

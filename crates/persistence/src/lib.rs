@@ -17,6 +17,7 @@ mod keys;
 pub mod mails;
 pub mod members;
 pub mod organization_members;
+pub mod ownership;
 pub mod seed;
 pub mod sessions;
 mod sql;

@@ -25,7 +25,7 @@ use crate::{
     error::{Fault, OpError, ReadError},
     invitations,
     members::{self, MEMBER_COLUMNS, MEMBER_TABLES, Member},
-    sessions,
+    ownership, sessions,
     sql::{Single, Sql},
     workspaces::fall_back,
 };
@@ -221,13 +221,17 @@ pub async fn number_of_memberships(
 
 /// A member with what the rules about owners ask.
 #[derive(Debug)]
-struct Found {
-    member: OrganizationMember,
-    facts: OrganizationMemberFacts,
+pub(crate) struct Found {
+    pub(crate) member: OrganizationMember,
+    pub(crate) facts: OrganizationMemberFacts,
 }
 
 /// Finds a member while the organization is locked.
-async fn find(tx: &Tx<'_>, organization: OrganizationId, user: UserId) -> Result<Option<Found>, Fault> {
+pub(crate) async fn find(
+    tx: &Tx<'_>,
+    organization: OrganizationId,
+    user: UserId,
+) -> Result<Option<Found>, Fault> {
     let sql = Sql::new(format!(
         "SELECT {USER_COLUMNS}, {ORGANIZATION_MEMBER_COLUMNS} FROM {ORGANIZATION_MEMBER_TABLES} WHERE om.organization_id = "
     ))
@@ -336,6 +340,7 @@ pub async fn update_role(
         judge_organization_role(&facts, role, by)?;
         if member.role != role {
             set(tx, organization, user, "role", role.word()).await?;
+            ownership::void_of(tx, organization, user).await?;
             tx.append(Event::Rights { user });
             member.role = role;
         }
@@ -434,6 +439,7 @@ async fn end(tx: &mut Tx<'_>, member: OrganizationMember) -> Result<Departed, Fa
     for Single(workspace) in tx.all::<Single<Uuid>>(preferred).await? {
         fall_back(tx, workspace.into(), user).await?;
     }
+    ownership::void_of(tx, organization, user).await?;
     let gone = Sql::new("DELETE FROM organization_members WHERE organization_id = ")
         .bind(organization.uuid())
         .push(" AND user_id = ")
