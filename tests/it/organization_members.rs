@@ -761,9 +761,14 @@ async fn a_disabled_person_neither_accepts_nor_grants(app: App) {
     assert_eq!(workspaces_of(&eve).await, ["Den"]);
     assert_eq!(listed(&ada).await[&eve.email].1, "DISABLED");
     // On the page of the invitation she is told the same.
-    let fields = [("action", "sign-in"), ("email", eve.email.as_str()), ("password", PASSWORD)];
-    let page = app.anonymous().post_form(link.trim_start_matches(app.url.as_str()), &fields).await;
-    assert!(!page.status.is_server_error(), "{}", page.text());
+    let fields = [("intent", "sign_in"), ("email", eve.email.as_str()), ("password", PASSWORD)];
+    let page = app.anonymous().post_form(&link, &fields).await;
+    assert!(
+        page.status.as_u16() == 422 && page.text().contains("enable you"),
+        "{}: {}",
+        page.status,
+        page.text()
+    );
     // Nor does what she sent.
     let input = json!({ "invitationId": sent.data("/inviteMember/invitation/id") });
     mia.mutate("acceptInvitation", input, "").await.refused("INVITER_LOST_PERMISSION");
