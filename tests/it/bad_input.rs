@@ -383,7 +383,11 @@ async fn view(actor: &Actor) -> Value {
 async fn mutations_refuse_it_and_write_nothing(app: App) {
     let ada = app.set_up().await;
     let lab = ada.workspace("Lab").await;
-    app.member(&lab, SystemRole::Viewer, "Eve").await;
+    let eve = app.member(&lab, SystemRole::Viewer, "Eve").await;
+    let organization = ada.query("{ organization(slug: \"example\") { id } }", json!({})).await.ok();
+    let organization = organization.data("/organization/id").clone();
+    let asked = json!({ "organizationId": organization, "userId": eve.id });
+    let asked = ada.mutate("transferOwnership", asked, "transfer { id }").await.ok();
     let pending = ada.invite(&lab, "pending@example.org", "VIEWER").await.ok();
     let token = app.mail_to("pending@example.org").await;
     ada.again().await;
@@ -401,6 +405,9 @@ async fn mutations_refuse_it_and_write_nothing(app: App) {
     };
     let samples: Samples = [
         ("workspaceId", json!(lab.id)),
+        ("organizationId", organization),
+        ("userId", json!(eve.id)),
+        ("transferId", asked.data("/transferOwnership/transfer/id").clone()),
         ("memberId", one("/workspace/members/nodes", "/role/key", json!("VIEWER"))),
         ("sessionId", one("/viewer/sessions/nodes", "/isCurrent", json!(false))),
         ("invitationId", pending.data("/inviteMember/invitation/id").clone()),
@@ -496,6 +503,9 @@ fn route(object: &str, workspace: &str, field: &str) -> Option<String> {
         "Viewer" => Some(format!("viewer {{ {field} }}")),
         "Organization" => Some(format!("organization(slug: \"example\") {{ {field} }}")),
         "Workspace" => Some(format!("workspace(name: \"{workspace}\") {{ {field} }}")),
+        "OrganizationMember" => {
+            Some(format!("organization(slug: \"example\") {{ members {{ nodes {{ {field} }} }} }}"))
+        }
         "Mutation" | "Subscription" => None,
         other => panic!("{other} has a field with arguments: say how to reach it"),
     }

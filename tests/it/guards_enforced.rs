@@ -200,6 +200,8 @@ struct Cast {
     workspace: (String, String),
     /// A second workspace with the same members in the same roles, for leaving.
     attic: String,
+    /// A second organization with the same members in the same roles, for leaving.
+    annex: String,
     /// Somebody's membership of the workspace, as a Viewer.
     member: String,
 }
@@ -258,18 +260,34 @@ impl Cast {
         );
         let member =
             olga.query(&members, json!({})).await.ok().text("/workspace/members/nodes/0/id").to_owned();
+        let annex = "org_0193a1b2c3d47e8f9012345678901234".to_owned();
+        let (annexed, original) = (app.literal(&annex), app.literal(&organization));
+        app.sql(&format!(
+            "INSERT INTO organizations (id, slug, name, workspace_creation, workspace_deletion, member_list_visibility,
+                 share_acceptance, created_at, updated_at)
+             SELECT {annexed}, 'annex', 'Annex', workspace_creation, workspace_deletion, member_list_visibility,
+                 share_acceptance, created_at, updated_at FROM organizations WHERE id = {original}"
+        ))
+        .await;
+        app.sql(&format!(
+            "INSERT INTO organization_members (organization_id, user_id, role, status, created_at)
+             SELECT {annexed}, user_id, role, status, created_at FROM organization_members
+             WHERE organization_id = {original}"
+        ))
+        .await;
         let owner = Some(OrganizationRole::Owner);
         let admin = Some(SystemRole::Admin.permissions());
         people.push(Person::new("an owner of the organization", olga, owner, admin));
-        Self { people, organization, workspace: (lab.id, lab.name), attic: attic.id, member }
+        Self { people, organization, workspace: (lab.id, lab.name), attic: attic.id, annex, member }
     }
 
     /// What follows the name of each root field. Changes either leave everything as it was, or are of something made
     /// for them, or are refused by a rule behind the guard; `turn` makes addresses that are used once.
     fn documents(&self, turn: &str) -> Vec<(&'static str, String)> {
-        let Self { organization, workspace: (workspace, name), attic, member, .. } = self;
+        let Self { organization, workspace: (workspace, name), attic, annex, member, .. } = self;
         let nobody = "0193a1b2c3d47e8f9012345678901234";
         let of_workspace = format!(r#"workspaceId: "{workspace}""#);
+        let of_nobody = format!(r#"organizationId: "{organization}", userId: "usr_{nobody}""#);
         let change = |input: String| format!("(input: {{ {input} }}) {{ userErrors {{ message }} }}");
         vec![
             ("explainAccess", format!(r#"({of_workspace}, permission: FILE_READ) {{ isAllowed }}"#)),
@@ -289,6 +307,11 @@ impl Cast {
             ("workspace", format!(r#"(name: "{name}") {{ id }}"#)),
             ("workspaceNameAvailability", format!(r#"(name: "{name}") {{ isAvailable }}"#)),
             ("acceptInvitation", change(r#"token: "guessed""#.to_owned())),
+            ("acceptOwnershipTransfer", change(format!(r#"transferId: "otr_{nobody}""#))),
+            (
+                "cancelOwnershipTransfer",
+                change(format!(r#"organizationId: "{organization}", transferId: "otr_{nobody}""#)),
+            ),
             ("changePassword", change(r#"currentPassword: "guessed", newPassword: "granite otter 9 violin""#.to_owned())),
             ("createOrganization", change(r#"name: "Mine""#.to_owned())),
             (
@@ -298,16 +321,33 @@ impl Cast {
             ("createWorkspace", change(format!(r#"organizationId: "{organization}", displayName: "Den""#))),
             ("declineInvitation", change(r#"token: "guessed""#.to_owned())),
             ("deleteRole", change(format!(r#"organizationId: "{organization}", roleId: "rol_{nobody}""#))),
+            ("declineOwnershipTransfer", change(format!(r#"transferId: "otr_{nobody}""#))),
             ("describeWorkspace", change(format!(r##"{of_workspace}, description: "# Lab""##))),
+            ("disableUser", change(of_nobody.clone())),
+            ("enableUser", change(of_nobody.clone())),
             ("inviteMember", change(format!(r#"{of_workspace}, role: "VIEWER", email: "{turn}@example.org""#))),
             (
                 "inviteMembers",
                 change(format!(r#"{of_workspace}, invitees: [{{ role: "VIEWER", email: "{turn}.too@example.org" }}]"#)),
             ),
+            ("leaveOrganization", change(format!(r#"organizationId: "{annex}""#))),
+            (
+                "inviteOrganizationMember",
+                change(format!(r#"organizationId: "{organization}", email: "{turn}.org@example.org""#)),
+            ),
+            (
+                "resendOrganizationInvitation",
+                change(format!(r#"organizationId: "{organization}", invitationId: "inv_{nobody}""#)),
+            ),
+            (
+                "revokeOrganizationInvitation",
+                change(format!(r#"organizationId: "{organization}", invitationId: "inv_{nobody}""#)),
+            ),
             ("leaveWorkspace", change(format!(r#"workspaceId: "{attic}""#))),
             ("refreshSession", change(r#"refreshToken: "guessed""#.to_owned())),
             ("register", change(r#"token: "guessed", displayName: "Eve", password: "granite otter 9 violin""#.to_owned())),
             ("removeMember", change(format!(r#"{of_workspace}, memberId: "mbr_{nobody}""#))),
+            ("removeOrganizationMember", change(of_nobody.clone())),
             ("resendInvitation", change(format!(r#"{of_workspace}, invitationId: "inv_{nobody}""#))),
             ("revokeInvitation", change(format!(r#"{of_workspace}, invitationId: "inv_{nobody}""#))),
             ("revokeSession", change(format!(r#"sessionId: "ses_{nobody}""#))),
@@ -323,10 +363,12 @@ impl Cast {
             ("signIn", change(r#"email: "ada@example.org", password: "guessed""#.to_owned())),
             ("signOut", " { userErrors { message } }".to_owned()),
             ("switchWorkspace", change(of_workspace.clone())),
+            ("transferOwnership", change(of_nobody.clone())),
             ("updateMemberRole", change(format!(r#"{of_workspace}, memberId: "{member}", role: "VIEWER""#))),
             ("updateOrganization", change(format!(r#"organizationId: "{organization}""#))),
             ("updateOrganizationPolicy", change(format!(r#"organizationId: "{organization}""#))),
             ("updateRole", change(format!(r#"organizationId: "{organization}", roleId: "rol_{nobody}""#))),
+            ("updateOrganizationMember", change(format!("{of_nobody}, role: MEMBER"))),
             ("updateProfile", change(r#"displayName: "Somebody""#.to_owned())),
             ("updateWorkspace", change(format!(r#"{of_workspace}, displayName: "Lab""#))),
             ("invitationStatusChanged", format!("({of_workspace}) {{ cursor }}")),

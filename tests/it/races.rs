@@ -43,7 +43,7 @@ fn outcome(answer: &Answer) -> String {
 }
 
 #[track_caller]
-fn tally<'a>(answers: impl IntoIterator<Item = &'a Answer>) -> BTreeMap<String, usize> {
+pub(crate) fn tally<'a>(answers: impl IntoIterator<Item = &'a Answer>) -> BTreeMap<String, usize> {
     let mut tally = BTreeMap::new();
     for answer in answers {
         *tally.entry(outcome(answer)).or_default() += 1;

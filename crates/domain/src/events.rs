@@ -16,7 +16,7 @@ words! {
     EventKind {
         /// An invitation was made, answered, resent, revoked or its mail was delivered.
         Invitation = "INVITATION",
-        /// A person's rights in a workspace changed or ended.
+        /// A person's rights changed or ended, in a workspace or wherever they have any.
         Access = "ACCESS",
         /// A person's session ended.
         Session = "SESSION",
@@ -53,6 +53,11 @@ pub enum Event {
         /// The person.
         user: UserId,
     },
+    /// The person's rights are to be read anew wherever they have any: their place in an organization changed.
+    Rights {
+        /// The person.
+        user: UserId,
+    },
     /// The session is over, or all of the person's sessions are.
     Session {
         /// The person.
@@ -69,7 +74,7 @@ impl Event {
             Self::Invitation { email, .. } | Self::OrganizationInvitation { email, .. } => {
                 Some(email.as_str())
             }
-            Self::Access { .. } | Self::Session { .. } => None,
+            Self::Access { .. } | Self::Rights { .. } | Self::Session { .. } => None,
         }
     }
 }

@@ -112,6 +112,8 @@ ids! {
     RoleId = "rol";
     /// An invitation.
     InvitationId = "inv";
+    /// A transfer of an organization's ownership.
+    OwnershipTransferId = "otr";
     /// A signed-in device: one family of refresh tokens.
     SessionId = "ses";
     /// A mail in the queue.

@@ -59,7 +59,7 @@ codes! {
     /// Why an invitation was not accepted.
     AcceptInvitationCode {
         NotFound, LinkInvalid, EmailMismatch, EmailUnverified, InvitationNotPending, InvitationExpired,
-        InviterLostPermission, WorkspaceArchived
+        InviterLostPermission, WorkspaceArchived, UserDisabled
     }
 }
 codes! {

@@ -67,6 +67,27 @@ pub struct MemberFacts {
     pub other_admins: u64,
 }
 
+/// Refuses what would leave workspaces without an effective admin. `orphaned` are the display names of those.
+pub fn keep_admins<C: KeepsAnAdmin>(orphaned: &[String]) -> Result<(), Refusal<C>> {
+    /// As many names as a message shows.
+    const NAMED: usize = 5;
+    let (mut names, which) = match orphaned {
+        [] => return Ok(()),
+        [name] => (format!("“{name}”"), "it"),
+        several => {
+            let named: Vec<String> = several.iter().take(NAMED).map(|name| format!("“{name}”")).collect();
+            (named.join(", "), "each")
+        }
+    };
+    if let Some(more) = orphaned.len().checked_sub(NAMED).filter(|more| *more > 0) {
+        names.push_str(&format!(" and {more} more"));
+    }
+    Err(Refusal::new(
+        C::LAST_ADMIN,
+        format!("No admin would be left in {names}. Give another member of {which} the Admin role first."),
+    ))
+}
+
 /// Refuses what would leave the workspace without an effective admin.
 fn keep_an_admin<C: KeepsAnAdmin>(member: &MemberFacts) -> Result<(), Refusal<C>> {
     if member.role.administers() && member.other_admins == 0 {

@@ -200,8 +200,20 @@ macro_rules! refusal_doc {
     (RoleInUse) => {
         "Members or pending invitations have the role. Name the role that replaces it."
     };
+    (LastOwner) => {
+        "The organization would be left without an owner. Transfer the ownership first."
+    };
+    (TransferNotPending) => {
+        "The transfer was answered, taken back or replaced before, or is void."
+    };
+    (TransferExpired) => {
+        "Nobody answered the transfer in time. An owner can ask again."
+    };
+    (TransferVoid) => {
+        "The giver is no owner any more, or the receiver no active member. Ask an owner for a new transfer."
+    };
     (OwnerProtected) => {
-        "An owner of the organization cannot be unlinked from a workspace they created, except by an owner."
+        "Only an owner changes, disables or removes an owner of the organization, or unlinks one from a workspace they created."
     };
     (PrivilegeEscalation) => {
         "Nobody grants a role that holds a permission they lack."

@@ -22,6 +22,7 @@ use crate::{
     error,
     invitations::{InvitationStatus, ReceivedInvitation, ReceivedInvitationConnection, ReceivedInvitations},
     organizations::{OrganizationConnection, Organizations},
+    ownership::{OwnershipTransferConnection, OwnershipTransfers},
     payload::{answer, payload},
     schema::mirror,
     sessions::{SessionConnection, SessionTokens, Sessions},
@@ -139,6 +140,22 @@ impl Viewer {
     ) -> Result<OrganizationConnection> {
         let args = Window { first, after, last, before }.read(OrganizationConnection::LIST)?;
         Ok(OrganizationConnection::new(Organizations { actor: self.proof.actor(), args }))
+    }
+
+    /// The pending transfers of ownership that wait for the person's answer; the oldest first.
+    #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
+    async fn ownership_transfers(
+        &self,
+        #[graphql(
+            desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
+        )]
+        first: Option<i32>,
+        #[graphql(desc = "Only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many items from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
+    ) -> Result<OwnershipTransferConnection> {
+        let args = Window { first, after, last, before }.read(OwnershipTransferConnection::LIST)?;
+        Ok(OwnershipTransferConnection::new(OwnershipTransfers { proof: self.proof, args }))
     }
 
     /// The workspaces the person is a member of, and every workspace of an organization they are an admin

@@ -13,7 +13,7 @@ use guildhall_domain::{
     page::{Page, PageArgs},
 };
 use guildhall_persistence::{
-    Db, OrganizationStanding, ReadError,
+    Db, OrganizationStanding, ReadError, Standing,
     accounts::{self, User},
     counts::{self, Count},
     invitations,
@@ -94,7 +94,7 @@ impl Hash for OrganizationInviterKey {
 }
 
 /// Loads in batches.
-pub(crate) struct Batches(Db);
+pub(crate) struct Batches(pub(crate) Db);
 
 /// The loader that every request shares.
 pub(crate) type Loaders = DataLoader<Batches, NoCache>;
@@ -133,7 +133,7 @@ pub(crate) fn fault(ctx: &Context<'_>, fault: &ReadError) -> Error {
 }
 
 /// The keys in groups that one statement can serve.
-fn grouped<K, G: Eq + Hash>(keys: &[K], group: impl Fn(&K) -> G) -> HashMap<G, Vec<&K>> {
+pub(crate) fn grouped<K, G: Eq + Hash>(keys: &[K], group: impl Fn(&K) -> G) -> HashMap<G, Vec<&K>> {
     let mut groups: HashMap<G, Vec<&K>> = HashMap::new();
     for key in keys {
         groups.entry(group(key)).or_default().push(key);
@@ -224,6 +224,24 @@ impl Loader<OrganizationKey> for Batches {
             let ids: Vec<_> = group.iter().map(|(_, organization)| *organization).collect();
             let standings = self.0.organization_standings_of(actor, &ids).await?;
             found.extend(standings.into_iter().map(|standing| ((actor, standing.organization.id), standing)));
+        }
+        Ok(found)
+    }
+}
+
+/// Whose standing in which workspace.
+type WorkspaceKey = (Actor, WorkspaceId);
+
+impl Loader<WorkspaceKey> for Batches {
+    type Value = Standing;
+    type Error = Arc<ReadError>;
+
+    async fn load(&self, keys: &[WorkspaceKey]) -> Result<HashMap<WorkspaceKey, Standing>, Self::Error> {
+        let mut found = HashMap::with_capacity(keys.len());
+        for (actor, group) in grouped(keys, |(actor, _)| *actor) {
+            let ids: Vec<_> = group.iter().map(|(_, workspace)| *workspace).collect();
+            let standings = self.0.standings_of(actor, &ids).await?;
+            found.extend(standings.into_iter().map(|standing| ((actor, standing.workspace.id), standing)));
         }
         Ok(found)
     }

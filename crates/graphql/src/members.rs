@@ -21,13 +21,14 @@ use uuid::Uuid;
 use crate::{
     access::Role,
     accounts::{Principal, User, Viewer},
-    authz::{authorize, authorize_in, db, signed_in},
+    authz::{authorize, authorize_in, caller, db, signed_in},
     connection::connection,
     error, input,
     loaders::{self, Scoped},
     payload::{answer, payload},
     previews::RemovalImpact,
     schema::mirror,
+    workspaces::Workspace,
 };
 
 mirror! {
@@ -53,6 +54,11 @@ impl Member {
     /// The membership's global id.
     pub(crate) async fn id(&self) -> ID {
         self.0.id.into()
+    }
+    /// The workspace it is of; null when you do not see that any more.
+    async fn workspace(&self, ctx: &Context<'_>) -> Option<Result<Workspace>> {
+        let found = loaders::load(ctx, (caller(ctx).actor?, self.0.workspace)).await;
+        found.transpose().map(|standing| Workspace::new(standing?))
     }
     /// Who the member is.
     async fn principal(&self) -> Principal {

@@ -2,7 +2,7 @@
 
 use async_graphql::{Context, Error, ID, Interface, Object, Result};
 use guildhall_domain::{access::OwnSession, ids::AnyId};
-use guildhall_persistence::{Which, invitations, members, roles};
+use guildhall_persistence::{Which, invitations, members, ownership, roles};
 
 use crate::{
     access::Role,
@@ -12,6 +12,7 @@ use crate::{
     invitations::Invitation,
     members::Member,
     organizations::Organization,
+    ownership::OwnershipTransfer,
     sessions::Session,
     workspaces::Workspace,
 };
@@ -32,6 +33,8 @@ pub enum Node {
     Member(Member),
     /// An invitation, as the workspace's admins see it.
     Invitation(Invitation),
+    /// A transfer of an organization's ownership, as its owners and the receiver see it.
+    OwnershipTransfer(OwnershipTransfer),
     /// A signed-in device of your own.
     Session(Session),
 }
@@ -135,6 +138,10 @@ async fn find(ctx: &Context<'_>, own: OwnSession, id: &ID) -> Result<Option<Node
                 }
             }
             None
+        }
+        Ok(AnyId::OwnershipTransferId(id)) => {
+            let row = ownership::visible(db(ctx), &own, id).await.map_err(read)?;
+            row.map(|row| Node::OwnershipTransfer(OwnershipTransfer(row)))
         }
         Ok(AnyId::SessionId(id)) => guildhall_persistence::sessions::by_id(db(ctx), &own, id)
             .await

@@ -14,9 +14,12 @@ use guildhall_domain::{
     },
     page::{Page, PageArgs},
     refusal::{FieldFault, InputReader, RefusalCode},
-    text::DisplayName,
+    text::{DisplayName, SearchTerm},
 };
-use guildhall_persistence::{self as persistence, OpError, OrganizationStanding, Which, organizations};
+use guildhall_persistence::{
+    self as persistence, OpError, OrganizationStanding, Which,
+    organization_members::OrganizationMemberFilter, organizations,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -27,7 +30,10 @@ use crate::{
     connection::{Window, connection},
     error,
     invitations::InvitationStatus,
+    loaders,
     organization_invitations::{OrganizationInvitationConnection, OrganizationInvitations},
+    organization_members::{OrganizationMemberConnection, OrganizationMemberStatus, OrganizationMembers},
+    ownership::{OwnershipTransfer, PendingKey},
     payload::{answer, payload},
     roles::{RoleConnection, Roles},
     schema::mirror,
@@ -195,6 +201,55 @@ impl Organization {
     /// Everything you may do in the organization itself. What you may do in a workspace of it, the workspace says.
     async fn viewer_permissions(&self) -> Vec<Permission> {
         permissions(self.view.access().permissions())
+    }
+
+    /// The pending transfer of its ownership; null when there is none, or you are neither an owner nor the one who is asked.
+    async fn ownership_transfer(&self, ctx: &Context<'_>) -> Option<Result<OwnershipTransfer>> {
+        let found = loaders::load(ctx, PendingKey(self.view.clone())).await;
+        found.map(|found| found.map(OwnershipTransfer)).transpose()
+    }
+
+    /// The people who belong to it, by the age of their accounts. Needs `ORGANIZATION_MANAGE`; null with a `FORBIDDEN` error
+    /// without it.
+    #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
+    #[expect(clippy::too_many_arguments, reason = "the arguments of a GraphQL field")]
+    async fn members(
+        &self,
+        #[graphql(desc = "Part of a name or e-mail address, in any case; at most 100 characters.")]
+        search: Option<String>,
+        #[graphql(desc = "Only members with this role.")] role: Option<OrganizationRole>,
+        #[graphql(desc = "Only members with this status.")] status: Option<OrganizationMemberStatus>,
+        #[graphql(
+            desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
+        )]
+        first: Option<i32>,
+        #[graphql(desc = "Only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many items from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
+    ) -> Option<Result<OrganizationMemberConnection>> {
+        let window = Window { first, after, last, before };
+        Some(self.members_of(search.as_deref(), role, status, &window))
+    }
+}
+
+impl Organization {
+    fn members_of(
+        &self,
+        search: Option<&str>,
+        role: Option<OrganizationRole>,
+        status: Option<OrganizationMemberStatus>,
+        window: &Window,
+    ) -> Result<OrganizationMemberConnection> {
+        let proof = self.view.access().grant().map_err(error::denied)?;
+        let search = search
+            .map(SearchTerm::parse_optional)
+            .transpose()
+            .map_err(|fault| error::bad_input(format!("`search` {}.", fault.message())))?
+            .flatten();
+        let filter =
+            OrganizationMemberFilter { search, role: role.map(Into::into), status: status.map(Into::into) };
+        let args = window.read(OrganizationMemberConnection::LIST)?;
+        Ok(OrganizationMemberConnection::new(OrganizationMembers { proof, filter, args }))
     }
 }
 

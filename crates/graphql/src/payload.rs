@@ -123,8 +123,9 @@ macro_rules! user_errors {
 }
 
 use guildhall_domain::{
-    accounts as a, invitations as i, members as m, organization_invitations as oi, organizations as o,
-    roles as r, sessions as s, workspaces as w,
+    accounts as a, invitations as i, members as m, organization_invitations as oi,
+    organization_members as om, organizations as o, ownership as ow, roles as r, sessions as s,
+    workspaces as w,
 };
 
 user_errors! {
@@ -154,6 +155,25 @@ user_errors! {
     };
     RemoveMemberError, RemoveMemberErrorCode = m::RemoveMemberCode { NotFound, LastAdmin, OwnerProtected };
     LeaveWorkspaceError, LeaveWorkspaceErrorCode = m::LeaveWorkspaceCode { NotFound, LastAdmin };
+    UpdateOrganizationMemberError, UpdateOrganizationMemberErrorCode = om::UpdateOrganizationMemberCode {
+        NotFound, LastOwner, OwnerProtected
+    };
+    RemoveOrganizationMemberError, RemoveOrganizationMemberErrorCode = om::RemoveOrganizationMemberCode {
+        NotFound, LastAdmin, LastOwner, OwnerProtected
+    };
+    LeaveOrganizationError, LeaveOrganizationErrorCode = om::LeaveOrganizationCode { LastAdmin, LastOwner };
+    DisableUserError, DisableUserErrorCode = om::DisableUserCode { NotFound, LastAdmin, LastOwner, OwnerProtected };
+    EnableUserError, EnableUserErrorCode = om::EnableUserCode { NotFound, OwnerProtected };
+    TransferOwnershipError, TransferOwnershipErrorCode = ow::TransferOwnershipCode { NotFound };
+    AcceptOwnershipTransferError, AcceptOwnershipTransferErrorCode = ow::AcceptOwnershipTransferCode {
+        NotFound, TransferNotPending, TransferExpired, TransferVoid
+    };
+    DeclineOwnershipTransferError, DeclineOwnershipTransferErrorCode = ow::DeclineOwnershipTransferCode {
+        NotFound, TransferNotPending, TransferExpired
+    };
+    CancelOwnershipTransferError, CancelOwnershipTransferErrorCode = ow::CancelOwnershipTransferCode {
+        NotFound, TransferNotPending, TransferExpired
+    };
     InviteMemberError, InviteMemberErrorCode = i::InviteMemberCode {
         AlreadyMember, AlreadyInvited, PrivilegeEscalation, WorkspaceArchived, RateLimited
     };
@@ -174,7 +194,7 @@ user_errors! {
     };
     AcceptInvitationError, AcceptInvitationErrorCode = i::AcceptInvitationCode {
         NotFound, LinkInvalid, EmailMismatch, EmailUnverified, InvitationNotPending, InvitationExpired,
-        InviterLostPermission, WorkspaceArchived
+        InviterLostPermission, WorkspaceArchived, UserDisabled
     };
     DeclineInvitationError, DeclineInvitationErrorCode = i::DeclineInvitationCode {
         NotFound, LinkInvalid, EmailMismatch, InvitationNotPending, InvitationExpired

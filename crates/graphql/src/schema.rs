@@ -7,7 +7,8 @@ use guildhall_persistence::Db;
 
 use crate::{
     access, accounts, explain, invitations, live::Rechecks, loaders, members, node, organization_invitations,
-    organizations, previews, roles, sessions, throttle::Throttle, workspaces,
+    organization_members, organizations, ownership, previews, roles, sessions, throttle::Throttle,
+    workspaces,
 };
 
 /// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value
@@ -59,6 +60,8 @@ pub struct Mutation(
     organization_invitations::OrganizationInvitationMutation,
     roles::RoleMutation,
     members::MemberMutation,
+    organization_members::OrganizationMemberMutation,
+    ownership::OwnershipMutation,
     invitations::InvitationMutation,
 );
 

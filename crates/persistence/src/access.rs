@@ -129,6 +129,28 @@ impl Db {
         Ok(Page::cut(page, standings))
     }
 
+    /// The actor's standing in each of those workspaces where they have one, archived or not.
+    pub async fn standings_of(
+        &self,
+        actor: Actor,
+        workspaces: &[WorkspaceId],
+    ) -> Result<Vec<Standing>, ReadError> {
+        let sql = Sql::new(format!(
+            "SELECT {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS} FROM {LIVE_SESSION} \
+             JOIN organization_members om ON om.user_id = u.id AND om.status = 'ACTIVE' \
+             JOIN organizations o ON o.id = om.organization_id JOIN workspaces w ON w.organization_id = o.id \
+             {MEMBERSHIP_JOINS} WHERE {IS_LIVE} AND w.id IN "
+        ))
+        .values([actor.session().uuid().into(), actor.user().uuid().into(), self.now().into()])
+        .bind_list(workspaces.iter().map(|id| id.uuid()));
+        let rows: Vec<StandingRow> = self.reader().all(sql).await?;
+        let standings = rows.into_iter().map(|row| match judge(actor, Some(row)) {
+            Err(ReadError::Denied(_)) => Ok(None),
+            standing => standing.map(Some),
+        });
+        standings.filter_map(Result::transpose).collect()
+    }
+
     /// How many workspaces [`Db::standings`] lists in all.
     pub async fn count_standings(&self, actor: Actor) -> Result<u64, ReadError> {
         let sql = standings_sql(actor, "count(*)", self.now());
@@ -327,8 +349,20 @@ fn standings_sql(actor: Actor, columns: &str, now: DateTime<Utc>) -> Sql {
 }
 
 /// Whether the role (alias `ar`) counts as an admin's: [`Role::administers`] for the database.
-pub(crate) const ADMINISTERS: &str = "(ar.organization_id IS NULL AND ar.key = 'ADMIN' \
+const ADMINISTERS: &str = "(ar.organization_id IS NULL AND ar.key = 'ADMIN' \
      OR ar.permissions LIKE '%\"members.manage\"%' AND ar.permissions LIKE '%\"members.invite\"%')";
+
+/// The effective admins of the workspace `w`, as what `EXISTS` asks for: members (alias `m`) with an administering role
+/// that does not expire, whose account is in use and who are active in the organization. A condition may follow.
+pub(crate) fn effective_admins() -> String {
+    format!(
+        "SELECT 1 FROM memberships m JOIN roles ar ON ar.id = m.role_id \
+         JOIN users u ON u.id = m.user_id AND u.status = 'ACTIVE' \
+         JOIN organization_members om ON om.user_id = m.user_id AND om.organization_id = w.organization_id \
+             AND om.status = 'ACTIVE' \
+         WHERE m.workspace_id = w.id AND m.expires_at IS NULL AND {ADMINISTERS}"
+    )
+}
 
 /// Whether the person `u` administers a workspace of the organization `o`. `$3` is the moment.
 pub(crate) fn administers_a_workspace() -> String {

@@ -9,6 +9,7 @@ use guildhall_domain::{
     },
     ids::{OrganizationId, UserId, WorkspaceId},
     members::MembershipSource,
+    organization_members::is_shut_out,
     refusal::{NameUnavailable, Refusal},
     text::{DisplayName, Email},
     workspaces::name_unavailable,
@@ -19,9 +20,9 @@ use uuid::Uuid;
 use crate::{
     access::word,
     db::{Db, Tx},
-    entities::{organization_members, users},
+    entities::{self, users},
     error::{Fault, OpError, ReadError, is_duplicate},
-    instance, invitations,
+    instance, invitations, organization_members,
     organizations::{self, NewOrganization},
     sessions::{self, Device, SignedIn},
     sql::Sql,
@@ -213,7 +214,7 @@ pub(crate) async fn join_organization(
     user: UserId,
     role: OrganizationRole,
 ) -> Result<(), Fault> {
-    use organization_members::{ActiveModel, Column, Entity};
+    use entities::organization_members::{ActiveModel, Column, Entity};
     let row = ActiveModel {
         user_id: Set(user.uuid()),
         organization_id: Set(organization.uuid()),
@@ -281,14 +282,21 @@ pub async fn sign_in(
         )
         .into());
     };
-    if user.status == UserStatus::Disabled {
-        return Err(Refusal::new(
+    let disabled = || {
+        Refusal::new(
             SignInCode::UserDisabled,
             "This account is disabled. An admin of your organization can enable it.",
         )
-        .into());
+    };
+    if user.status == UserStatus::Disabled {
+        return Err(disabled().into());
     }
     db.write(proof, async |tx| {
+        // Who is being disabled at this moment is so before, or has this session ended.
+        tx.lock_user(user.id).await?;
+        if is_shut_out(&organization_members::places(tx, user.id).await?) {
+            return Err(disabled().into());
+        }
         let signed_in = sessions::open(tx, user.id, device).await?;
         // The condition closes the gap since the check: a password that was changed, or an account that
         // was disabled in between, signs nobody in.

@@ -591,11 +591,6 @@ impl Tx<'_> {
         Ok(self.told || !events.is_empty())
     }
 
-    /// Serialises changes of that organization until the end of the transaction. To be taken before any other lock.
-    pub(crate) async fn lock_organization(&self, organization: OrganizationId) -> Result<(), Fault> {
-        self.lock("SELECT id FROM organizations WHERE id = ", organization.uuid()).await
-    }
-
     /// Serialises changes of those workspaces, as far as they are the organization's, one after the other.
     pub(crate) async fn lock_workspaces(
         &self,
@@ -611,6 +606,11 @@ impl Tx<'_> {
             self.all::<sql::Single<Uuid>>(sql).await?;
         }
         Ok(())
+    }
+
+    /// Serialises changes of that organization until the end of the transaction. To be taken before any other lock.
+    pub(crate) async fn lock_organization(&self, organization: OrganizationId) -> Result<(), Fault> {
+        self.lock("SELECT id FROM organizations WHERE id = ", organization.uuid()).await
     }
 
     /// Serialises changes of that workspace until the end of the transaction. SQLite has one writer anyway.

@@ -29,6 +29,7 @@ use crate::{
     keys::fresh_token,
     mails,
     organization_invitations::tell_each,
+    organization_members::is_disabled_in,
     roles::grantable_role,
     sql::{Single, Sql},
     workspaces::{Joining, join},
@@ -560,14 +561,61 @@ pub async fn revoke(
     .await
 }
 
+/// As many invitations as one statement surely takes values.
+const AT_ONCE: usize = 500;
+
+/// Revokes the pending invitations of the organization that a person sent, or received, who is no longer in it.
+pub(crate) async fn revoke_of_person(
+    tx: &mut Tx<'_>,
+    organization: OrganizationId,
+    user: UserId,
+    email: &Email,
+) -> Result<(), Fault> {
+    let sql = Sql::new(
+        "SELECT i.id, i.email, g.workspace_id FROM invitations i \
+         LEFT JOIN invitation_grants g ON g.invitation_id = i.id \
+         WHERE i.status = 'PENDING' AND i.organization_id = ",
+    )
+    .bind(organization.uuid())
+    .push(" AND (i.inviter_id = ")
+    .bind(user.uuid())
+    .push(" OR i.email = ")
+    .bind(email.as_str())
+    .push(") ORDER BY i.id, g.workspace_id");
+    let pending: Vec<Opened> = tx.all(sql).await?;
+    let mut ids: Vec<InvitationId> = pending.iter().map(|opened| opened.id.into()).collect();
+    ids.dedup();
+    let status = InvitationStatus::Revoked;
+    let mut revoked = HashSet::new();
+    for ids in ids.chunks(AT_ONCE) {
+        revoked.extend(set_status_of_each(tx, ids, status).await?);
+    }
+    for Opened { id, email, workspace_id } in pending {
+        let (invitation, email) = (id.into(), Email::from_stored(email));
+        if revoked.contains(&invitation) {
+            tx.append(match workspace_id.map(WorkspaceId::from) {
+                Some(workspace) => Event::Invitation { invitation, workspace, email, status },
+                None => Event::OrganizationInvitation { invitation, email, status },
+            });
+        }
+    }
+    Ok(())
+}
+
+/// An invitation with one of the workspaces that it opens, if it opens any.
+#[derive(Debug, FromQueryResult)]
+struct Opened {
+    id: Uuid,
+    email: String,
+    workspace_id: Option<Uuid>,
+}
+
 /// Revokes the pending invitations to the workspace that a person sent who is no longer in it.
 pub(crate) async fn revoke_sent_by(
     tx: &mut Tx<'_>,
     workspace: WorkspaceId,
     inviter: UserId,
 ) -> Result<(), Fault> {
-    /// As many as one statement surely takes values.
-    const AT_ONCE: usize = 500;
     let sent = sent_by(tx, workspace, inviter).await?;
     let status = InvitationStatus::Revoked;
     let mut revoked = HashSet::new();
@@ -1076,6 +1124,16 @@ pub async fn accept(
             }
             if let Err(refusal) = check_acceptable(tx, &answered).await? {
                 return Ok(Err(refusal));
+            }
+            if is_disabled_in(tx, answered.organization, user).await? {
+                // It stays pending: who is enabled in time can accept it then.
+                return Ok(Err(Refusal::new(
+                    Code::UserDisabled,
+                    format!(
+                        "You are disabled in {}. Ask an admin of it to enable you, and accept then.",
+                        answered.received.organization
+                    ),
+                )));
             }
             Ok(Ok(admit(tx, answered, user).await?))
         })

@@ -47,12 +47,13 @@ pub struct Member {
     pub joined_at: DateTime<Utc>,
 }
 
-const MEMBER_COLUMNS: &str = concat!(
+pub(crate) const MEMBER_COLUMNS: &str = concat!(
     "m.id AS membership_id, m.workspace_id, m.source, m.expires_at, m.created_at AS joined_at, \
      u.id AS user_id, u.email, u.display_name, u.status, ",
     role_columns!()
 );
-const MEMBER_TABLES: &str = "memberships m JOIN users u ON u.id = m.user_id JOIN roles r ON r.id = m.role_id";
+pub(crate) const MEMBER_TABLES: &str =
+    "memberships m JOIN users u ON u.id = m.user_id JOIN roles r ON r.id = m.role_id";
 
 impl FromQueryResult for Member {
     fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
@@ -337,7 +338,8 @@ pub(crate) fn no_such_role() -> Refusal<UpdateMemberRoleCode> {
     Refusal::new(UpdateMemberRoleCode::InvalidInput, "`role` is no role of this organization.").at("role")
 }
 
-async fn end(tx: &mut Tx<'_>, member: &Member) -> Result<(), Fault> {
+/// Ends a membership while the workspace is locked.
+pub(crate) async fn end(tx: &mut Tx<'_>, member: &Member) -> Result<(), Fault> {
     let gone = Sql::new("DELETE FROM memberships WHERE id = ").bind(member.id.uuid());
     tx.run(gone).await?;
     fall_back(tx, member.workspace, member.user.id).await?;
@@ -378,13 +380,13 @@ pub async fn visible_user(db: &Db, proof: &OwnSession, user: UserId) -> Result<O
     .bind(proof.actor().user().uuid())
     .push(
         " OR EXISTS (SELECT 1 FROM organization_members mine \
-         JOIN organization_members theirs ON theirs.organization_id = mine.organization_id AND theirs.status = 'ACTIVE' \
+         JOIN organization_members theirs ON theirs.organization_id = mine.organization_id \
          JOIN organizations o ON o.id = mine.organization_id \
          WHERE theirs.user_id = u.id AND mine.status = 'ACTIVE' AND mine.user_id = ",
     )
     .bind(proof.actor().user().uuid())
     .push(
-        " AND (mine.role <> 'MEMBER' OR o.member_list_visibility = 'MEMBERS' AND EXISTS (\
+        " AND (mine.role <> 'MEMBER' OR theirs.status = 'ACTIVE' AND o.member_list_visibility = 'MEMBERS' AND EXISTS (\
          SELECT 1 FROM memberships a JOIN memberships b ON b.workspace_id = a.workspace_id \
          WHERE a.user_id = mine.user_id AND b.user_id = u.id \
          AND (a.expires_at IS NULL OR a.expires_at > ",

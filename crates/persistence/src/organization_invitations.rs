@@ -452,8 +452,13 @@ async fn find(
     id: InvitationId,
 ) -> Result<Option<OrganizationInvitation>, Fault> {
     let organization = proof.access().organization();
-    let workspaces =
-        Sql::new("SELECT workspace_id FROM invitation_grants WHERE invitation_id = ").bind(id.uuid());
+    let workspaces = Sql::new(
+        "SELECT g.workspace_id FROM invitation_grants g JOIN invitations i ON i.id = g.invitation_id \
+         WHERE i.organization_role IS NOT NULL AND i.organization_id = ",
+    )
+    .bind(organization.uuid())
+    .push(" AND i.id = ")
+    .bind(id.uuid());
     let workspaces: Vec<Single<Uuid>> = tx.all(workspaces).await?;
     let workspaces: Vec<WorkspaceId> = workspaces.into_iter().map(|Single(id)| id.into()).collect();
     tx.lock_workspaces(organization, &workspaces).await?;

@@ -6,16 +6,17 @@ use std::collections::HashSet;
 use guildhall_domain::{
     access::{Granted, OwnSession, PermissionSet, SystemRole, perm, role::Role},
     ids::{OrganizationId, RoleId, WorkspaceId},
+    members::{KeepsAnAdmin, keep_admins},
     page::{Page, PageArgs},
     refusal::{Refusal, RefusalCode},
-    roles::{CreateRoleCode, DeleteRoleCode, UpdateRoleCode, derived_key, refuse_system_role, without_admin},
+    roles::{CreateRoleCode, DeleteRoleCode, UpdateRoleCode, derived_key, refuse_system_role},
     text::{DisplayName, Message},
 };
 use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use uuid::Uuid;
 
 use crate::{
-    access::{ADMINISTERS, count, page_by, role, role_columns},
+    access::{count, effective_admins, page_by, role, role_columns},
     db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
     events,
@@ -219,7 +220,7 @@ pub async fn update(
         if other_rights {
             let before = Unruled::read(tx, organization).await?;
             tx.run(write).await?;
-            before.refuse_more(tx, organization, Code::LastAdmin).await?;
+            before.refuse_more(tx, organization).await?;
             tx.append_each(events::access_of_holders(tx.now(), id)).await?;
         } else {
             tx.run(write).await?;
@@ -297,7 +298,7 @@ pub async fn delete(
                     .push(" WHERE pending AND role_id = ")
                     .bind(id.uuid());
                 let moved = (tx.run(members).await?, tx.run(invitations).await?);
-                before.refuse_more(tx, organization, Code::LastAdmin).await?;
+                before.refuse_more(tx, organization).await?;
                 moved
             }
         };
@@ -328,8 +329,7 @@ async fn uses(tx: &Tx<'_>, role: RoleId) -> Result<Uses, Fault> {
     tx.one(sql).await?.ok_or_else(|| Fault::Stored("counts are one row".into()))
 }
 
-/// The workspaces of an organization that have no effective admin: a member with an administering role that does
-/// not expire, and an active place in the organization. There should be none.
+/// The workspaces of an organization that have no effective admin. There should be none.
 pub(crate) struct Unruled(HashSet<Uuid>);
 
 #[derive(Debug, FromQueryResult)]
@@ -346,27 +346,21 @@ impl Unruled {
     }
 
     /// Refuses the change if there are more after it.
-    pub(crate) async fn refuse_more<C>(
+    pub(crate) async fn refuse_more<C: KeepsAnAdmin>(
         &self,
         tx: &Tx<'_>,
         organization: OrganizationId,
-        code: C,
     ) -> Result<(), OpError<C>> {
         let now = Self::rows(tx, organization).await?;
         let more: Vec<String> =
             now.into_iter().filter(|row| !self.0.contains(&row.id)).map(|row| row.display_name).collect();
-        if more.is_empty() { Ok(()) } else { Err(without_admin(code, &more).into()) }
+        Ok(keep_admins(&more)?)
     }
 
     async fn rows(tx: &Tx<'_>, organization: OrganizationId) -> Result<Vec<UnruledRow>, Fault> {
         let sql = Sql::new(format!(
-            "SELECT w.id, w.display_name FROM workspaces w WHERE NOT EXISTS (\
-                 SELECT 1 FROM memberships m JOIN roles ar ON ar.id = m.role_id \
-                 JOIN users u ON u.id = m.user_id AND u.status = 'ACTIVE' \
-                 JOIN organization_members om ON om.user_id = m.user_id AND om.organization_id = w.organization_id \
-                     AND om.status = 'ACTIVE' \
-                 WHERE m.workspace_id = w.id AND m.expires_at IS NULL AND {ADMINISTERS}\
-             ) AND w.organization_id = "
+            "SELECT w.id, w.display_name FROM workspaces w WHERE NOT EXISTS ({}) AND w.organization_id = ",
+            effective_admins()
         ))
         .bind(organization.uuid())
         .push(" ORDER BY w.id");

@@ -62,6 +62,15 @@ pub(crate) fn insert(engine: Engine, now: DateTime<Utc>, event: &Event) -> Sql {
             Value::String(None),
             at,
         ],
+        Event::Rights { user } => [
+            EventKind::Access.word().into(),
+            none.clone(),
+            user.uuid().into(),
+            Value::String(None),
+            none,
+            Value::String(None),
+            at,
+        ],
         Event::Session { user, session } => [
             EventKind::Session.word().into(),
             none,

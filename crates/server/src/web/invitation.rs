@@ -251,7 +251,9 @@ impl Submission<'_> {
         for Refusal { code, message, .. } in refusals(error)? {
             match code {
                 Code::EmailMismatch | Code::EmailUnverified => shown.sign_in.email_errors.push(message),
-                Code::WorkspaceArchived | Code::InvalidInput => shown.alert = Some(message),
+                Code::WorkspaceArchived | Code::UserDisabled | Code::InvalidInput => {
+                    shown.alert = Some(message)
+                }
                 Code::NotFound
                 | Code::LinkInvalid
                 | Code::InvitationNotPending
