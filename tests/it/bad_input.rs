@@ -254,7 +254,9 @@ fn attacks(samples: &Samples, input: &str) -> Vec<(Vec<String>, Bad)> {
     for member in members(input).expect("an input type") {
         let (name, ty) = (member.name.node.as_str(), &member.ty.node);
         let put = |value: &Value| complete(samples, input, Some((name, value)));
-        for bad in all_bad(name, ty) {
+        // What people read, as a display name; a workspace's name stands in addresses.
+        let is_readable = name == "name" && input != "CreateWorkspaceInput";
+        for bad in all_bad(if is_readable { "displayName" } else { name }, ty) {
             found.push((vec![name.to_owned()], Bad { why: bad.why, value: put(&bad.value) }));
         }
         if members(base(ty)).is_some() {
@@ -403,9 +405,11 @@ async fn mutations_refuse_it_and_write_nothing(app: App) {
         let list = known.data(list).as_array().unwrap();
         list.iter().find(|item| item.pointer(key) == Some(&value)).unwrap()["id"].clone()
     };
+    let role = crate::roles::made(&ada, organization.as_str().unwrap(), "Own", &[]).await;
     let samples: Samples = [
         ("workspaceId", json!(lab.id)),
         ("organizationId", organization),
+        ("roleId", json!(role)),
         ("userId", json!(eve.id)),
         ("transferId", asked.data("/transferOwnership/transfer/id").clone()),
         ("memberId", one("/workspace/members/nodes", "/role/key", json!("VIEWER"))),

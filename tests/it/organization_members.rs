@@ -33,6 +33,7 @@ both_databases!(
     disabling_ends_every_access_at_once_and_enabling_restores_it,
     disabling_is_refused_as_removing_is,
     a_person_disabled_in_one_organization_goes_on_in_another,
+    who_is_disabled_everywhere_signs_in_to_answer_an_invitation_of_elsewhere,
     a_disabled_person_neither_accepts_nor_grants,
     who_signs_in_while_being_disabled_does_not_stay,
     two_owners_who_demote_each_other_leave_one,
@@ -1006,4 +1007,23 @@ async fn two_hundred_changes_at_once_keep_an_owner_and_the_admins(app: App) {
     assert!(seen.keys().all(|code| known.contains(&code.as_str())), "{seen:?}");
     assert_eq!(seen.values().sum::<usize>(), 400);
     assert!(seen["OK"] >= 12, "so that there was something to race for: {seen:?}");
+}
+
+async fn who_is_disabled_everywhere_signs_in_to_answer_an_invitation_of_elsewhere(app: App) {
+    app.set_up().await;
+    let organization = example(&app).await;
+    let bob = app.person("bob@example.org", "Bob").await;
+    change(app.owner(), "disableUser", &organization, &bob).await.ok();
+    sign_in(&app, &bob, PASSWORD).await.refused("USER_DISABLED");
+    // An invitation of the organization that disabled him is none to sign in for.
+    app.owner().invite(app.default_workspace(), &bob.email, "VIEWER").await;
+    sign_in(&app, &bob, PASSWORD).await.refused("USER_DISABLED");
+    let olga = app.stranger("olga@example.org", "Olga").await;
+    let lab = olga.workspace("Lab").await;
+    let invited = olga.invite(&lab, &bob.email, "EDITOR").await.ok();
+    let bob = bob.again().await;
+    assert!(workspaces_of(&bob).await.is_empty());
+    let input = json!({ "invitationId": invited.data("/inviteMember/invitation/id") });
+    bob.mutate("acceptInvitation", input, "").await.ok();
+    assert_eq!(workspaces_of(&bob).await, ["Lab"]);
 }

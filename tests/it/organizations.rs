@@ -20,6 +20,7 @@ both_databases!(
     how_long_invitations_last_follows_the_policy,
     what_later_parts_ask_is_kept,
     only_an_operator_makes_organizations_by_default,
+    an_implicit_admin_is_shown_as_such_and_counts_once,
 );
 
 both_databases!(open, everybody_makes_organizations_where_the_instance_says_so,);
@@ -380,4 +381,36 @@ async fn everybody_makes_organizations_where_the_instance_says_so(app: App) {
         .mutate("createOrganization", json!({ "name": "Ours" }), MADE)
         .await
         .denied("UNAUTHENTICATED");
+}
+
+async fn an_implicit_admin_is_shown_as_such_and_counts_once(app: App) {
+    let ada = app.set_up().await;
+    let lab = ada.workspace("Lab").await;
+    let orla = app.member(&lab, SystemRole::Viewer, "Orla").await;
+    let document = "query($name: String!) {
+        workspace(name: $name) {
+            viewerAccess { source role { key } } viewerMembership { role { key } } members { totalCount }
+        }
+        viewer { workspaces { totalCount nodes { name } } }
+    }";
+    let seen = async || orla.query(document, json!({ "name": lab.name })).await.ok();
+    let as_viewer = seen().await;
+    assert_eq!(
+        as_viewer.data("/workspace/viewerAccess"),
+        &json!({ "source": "MEMBERSHIP", "role": { "key": "VIEWER" } })
+    );
+    assert_eq!(as_viewer.data("/viewer/workspaces/totalCount"), 1);
+    promote(&app, &orla).await;
+    let as_admin = seen().await;
+    assert_eq!(
+        as_admin.data("/workspace/viewerAccess"),
+        &json!({ "source": "ORGANIZATION", "role": { "key": "ADMIN" } })
+    );
+    assert_eq!(as_admin.data("/workspace/viewerMembership/role/key"), "VIEWER");
+    assert_eq!(as_admin.data("/workspace/members/totalCount"), 2);
+    // The default workspace, of which she is no member, and the one of which she is.
+    assert_eq!(
+        as_admin.data("/viewer/workspaces"),
+        &json!({ "totalCount": 2, "nodes": [{ "name": "example" }, { "name": "lab" }] })
+    );
 }

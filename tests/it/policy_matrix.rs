@@ -59,7 +59,7 @@ const CONTRACT: &str = "
 ";
 
 /// What each switch can be set to beside its default, one at a time.
-fn policies() -> Vec<(String, OrganizationPolicy)> {
+pub(crate) fn policies() -> Vec<(String, OrganizationPolicy)> {
     let usual = OrganizationPolicy::default();
     let mut policies = vec![("the default policy".to_owned(), usual)];
     policies.extend(WorkspaceCreation::ALL.iter().map(|value| {
@@ -90,7 +90,7 @@ fn policies() -> Vec<(String, OrganizationPolicy)> {
 }
 
 /// A place in the organization: the role there and the one in the workspace.
-type Place = (Option<OrganizationRole>, Option<SystemRole>);
+pub(crate) type Place = (Option<OrganizationRole>, Option<SystemRole>);
 
 fn places() -> Vec<Place> {
     let roles = || std::iter::once(None).chain(SystemRole::ALL.map(Some));
@@ -101,7 +101,11 @@ fn places() -> Vec<Place> {
 const ACTOR: Actor = Actor::User { user: UserId::fixed(Uuid::nil()), session: SessionId::fixed(Uuid::nil()) };
 
 /// What somebody at that place holds there; none where they may not know of it.
-fn held(policy: OrganizationPolicy, (organization_role, role): Place, scope: Scope) -> Option<PermissionSet> {
+pub(crate) fn held(
+    policy: OrganizationPolicy,
+    (organization_role, role): Place,
+    scope: Scope,
+) -> Option<PermissionSet> {
     let organization = OrganizationId::fixed(Uuid::nil());
     match scope {
         Scope::Workspace => {

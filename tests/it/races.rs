@@ -26,6 +26,7 @@ both_databases!(
     bulk_invitations_of_the_same_people_in_opposite_order_both_succeed,
     two_removals_of_one_person_leave_a_true_default,
     removals_that_fall_back_into_each_other_both_succeed,
+    two_hundred_calls_of_every_kind_leave_a_workspace_an_admin,
 );
 
 /// `OK`, or the code of the refusal. Nobody is told that something went wrong inside.
@@ -383,4 +384,100 @@ fn a_second_process_sees_the_demotion_at_once() {
         let ended = tokio::time::timeout(Duration::from_secs(1), watching.ended()).await;
         assert!(ended.is_ok(), "the subscription at the other process ends within a second");
     });
+}
+
+type Call<'a> = std::pin::Pin<Box<dyn Future<Output = Answer> + 'a>>;
+
+/// Demotions, removals, leaving, accepting, disabling, enabling and edits of a role at the same moment.
+async fn two_hundred_calls_of_every_kind_leave_a_workspace_an_admin(app: App) {
+    const MANAGES: &[&str] = &["MEMBERS_VIEW", "MEMBERS_MANAGE", "MEMBERS_INVITE"];
+    let ada = app.set_up().await;
+    let organization = ada.organization().await;
+    let lab = ada.workspace("Lab").await;
+    let steward = crate::roles::made(&ada, &organization, "Steward", MANAGES).await;
+    let mut people = Vec::new();
+    for name in ["Bob", "Cleo", "Dan", "Eve", "Fay", "Gus", "Hal"] {
+        people.push(app.member(&lab, SystemRole::Admin, name).await);
+    }
+    let place = |user: &Actor, is_active: bool| {
+        let (ada, input) = (&ada, json!({ "organizationId": organization, "userId": user.id }));
+        let mutation = if is_active { "enableUser" } else { "disableUser" };
+        async move { ada.mutate(mutation, input, "").await }
+    };
+    let mut open = BTreeMap::new();
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    for round in 0..3 {
+        // Whoever is out at the beginning of a round is asked back, and answers in the midst of it.
+        let mut invitations = Vec::new();
+        let ids = members(&ada, &lab).await;
+        for person in &mut people {
+            place(person, true).await.ok();
+            *person = person.again().await;
+            if !ids.contains_key(&person.email) {
+                let role = if round == 1 { "ADMIN" } else { steward.as_str() };
+                let invited = ada.invite(&lab, &person.email, role).await;
+                // One that nobody came to answer is open still.
+                if outcome(&invited) == "OK" {
+                    let id = invited.text("/inviteMember/invitation/id").to_owned();
+                    open.insert(person.email.clone(), id);
+                }
+                invitations.push((person.clone(), open[&person.email].clone()));
+            }
+        }
+        let ids: Vec<String> = ids.into_values().map(|(id, _)| id).collect();
+        let roles = ["VIEWER", steward.as_str(), "ADMIN", "EDITOR"];
+        let calls = (0..200).map(|n: usize| -> Call<'_> {
+            let (actor, other) = (&people[n % people.len()], &people[(n / 3) % people.len()]);
+            let (id, role) = (&ids[(n / 5) % ids.len()], roles[(n / 7) % roles.len()]);
+            let (ada, lab, organization, steward) = (&ada, &lab, &organization, &steward);
+            match n % 8 {
+                0 => Box::pin(leave(actor, lab)),
+                1 | 2 => Box::pin(set_role(actor, lab, id, role)),
+                3 => Box::pin(remove(actor, lab, id)),
+                4 => match invitations.get((n / 8) % invitations.len().max(1)) {
+                    Some((person, invitation)) => {
+                        let input = json!({ "invitationId": invitation });
+                        Box::pin(async move { person.mutate("acceptInvitation", input, "").await })
+                    }
+                    None => Box::pin(set_role(ada, lab, id, steward)),
+                },
+                5 => Box::pin(place(other, n % 3 == 0)),
+                6 => {
+                    let held = if n % 16 == 6 { &["ITEM_READ"] } else { MANAGES };
+                    Box::pin(crate::roles::edit(ada, organization, steward, held))
+                }
+                _ => Box::pin(set_role(ada, lab, id, role)),
+            }
+        });
+        let answers = join_all(calls).await;
+        for (code, number) in tally(&answers) {
+            *seen.entry(code).or_default() += number;
+        }
+        let admins = app
+            .number(&format!(
+                "SELECT count(*) FROM memberships m JOIN roles r ON r.id = m.role_id
+                 JOIN organization_members om ON om.user_id = m.user_id AND om.status = 'ACTIVE'
+                 WHERE m.expires_at IS NULL AND m.workspace_id = {}
+                 AND (r.key = 'ADMIN' OR r.permissions LIKE '%\"members.manage\"%')",
+                app.literal(&lab.id)
+            ))
+            .await;
+        assert!(admins >= 1, "round {round}: {seen:?}");
+        let twice = "SELECT count(*) FROM (SELECT 1 AS one FROM memberships GROUP BY workspace_id, user_id HAVING count(*) > 1) t";
+        assert_eq!(app.number(twice).await, 0, "round {round}");
+    }
+    let known = [
+        "OK",
+        "LAST_ADMIN",
+        "FORBIDDEN",
+        "NOT_FOUND",
+        "UNAUTHENTICATED",
+        "OWNER_PROTECTED",
+        "PRIVILEGE_ESCALATION",
+        "INVITATION_NOT_PENDING",
+        "INVITER_LOST_PERMISSION",
+        "USER_DISABLED",
+    ];
+    assert!(seen.keys().all(|code| known.contains(&code.as_str())), "{seen:?}");
+    assert!(seen.contains_key("OK") && seen.contains_key("LAST_ADMIN"), "{seen:?}");
 }

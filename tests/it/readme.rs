@@ -6,8 +6,11 @@ use std::{
     process::{Command, Stdio},
 };
 
+use guildhall_domain::access::{OrganizationRole, Permission, SystemRole, catalog::Scope};
 use guildhall_tests::{App, both_databases, databases::Engine};
 use tempfile::TempDir;
+
+use crate::policy_matrix::{held, policies};
 
 const README: &str = include_str!("../../README.md");
 
@@ -32,6 +35,37 @@ fn the_table_of_settings_is_the_one_of_this_version() {
     for (written, line) in written.lines().zip(table.lines()) {
         assert_eq!(written, line);
     }
+    assert!(written == table, "put this table into the README:\n{table}");
+}
+
+/// Who may do what in a workspace, of everybody who belongs to the organization, as the README prints it.
+fn table_of_roles() -> String {
+    let mut table =
+        "| permission | what it allows | Viewer | Editor | Admin |\n| --- | --- | :-: | :-: | :-: |\n"
+            .to_owned();
+    let of_workspace = Permission::ALL.iter().filter(|permission| permission.scope() == Scope::Workspace);
+    for permission in of_workspace {
+        let cells = SystemRole::ALL.map(|role| {
+            let place = (Some(OrganizationRole::Member), Some(role));
+            let held = policies().into_iter().map(|(_, policy)| {
+                held(policy, place, Scope::Workspace).is_some_and(|held| held.holds(*permission))
+            });
+            let held: Vec<bool> = held.collect();
+            match (held.iter().all(|held| *held), held.contains(&true)) {
+                (true, _) => "✓",
+                (false, true) => "policy",
+                (false, false) => "–",
+            }
+        });
+        let name = permission.name().replace('.', "_").to_uppercase();
+        table += &format!("| `{name}` | {} | {} |\n", permission.sentence(), cells.join(" | "));
+    }
+    table
+}
+
+#[test]
+fn the_table_of_roles_is_the_one_of_this_version() {
+    let (written, table) = (between("<!-- roles -->\n", "<!-- /roles -->"), table_of_roles());
     assert!(written == table, "put this table into the README:\n{table}");
 }
 

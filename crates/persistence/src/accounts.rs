@@ -294,7 +294,9 @@ pub async fn sign_in(
     db.write(proof, async |tx| {
         // Who is being disabled at this moment is so before, or has this session ended.
         tx.lock_user(user.id).await?;
-        if is_shut_out(&organization_members::places(tx, user.id).await?) {
+        if is_shut_out(&organization_members::places(tx, user.id).await?)
+            && !invitations::awaits_answer(tx, user.id).await?
+        {
             return Err(disabled().into());
         }
         let signed_in = sessions::open(tx, user.id, device).await?;

@@ -835,6 +835,24 @@ fn to_own_address(sql: Sql, proof: &OwnSession) -> Sql {
         .push(")")
 }
 
+/// Whether an invitation of an organization in which the person is not disabled waits for their answer: to give it they
+/// have to sign in, whatever another organization decided about them.
+pub(crate) async fn awaits_answer(tx: &Tx<'_>, user: UserId) -> Result<bool, Fault> {
+    let sql = Sql::new(
+        "SELECT 1 FROM invitations i JOIN users u ON u.email = i.email AND u.email_verified_at IS NOT NULL \
+         WHERE i.status = 'PENDING' AND i.expires_at > ",
+    )
+    .bind(tx.now())
+    .push(" AND u.id = ")
+    .bind(user.uuid())
+    .push(
+        " AND NOT EXISTS (SELECT 1 FROM organization_members om WHERE om.organization_id = i.organization_id \
+         AND om.user_id = u.id AND om.status = 'DISABLED')",
+    )
+    .limit(1);
+    Ok(tx.one::<Single<i32>>(sql).await?.is_some())
+}
+
 /// The verified address of the actor, under which their invitations are announced.
 pub async fn own_address(db: &Db, proof: &OwnSession) -> Result<Option<Email>, ReadError> {
     let sql = Sql::new("SELECT email FROM users WHERE email_verified_at IS NOT NULL AND id = ")

@@ -257,7 +257,7 @@ pub async fn delete(
         let replacement = match replacement {
             None => None,
             Some(other) if other == id => {
-                return Err(Refusal::new(Code::InvalidInput, "A role cannot replace itself.")
+                return Err(Refusal::new(Code::InvalidInput, "`replacement` is the role itself: name another one.")
                     .at("replacement")
                     .into());
             }
@@ -310,7 +310,7 @@ pub async fn delete(
 }
 
 fn no_such_role<C>(code: C, field: &'static str) -> Refusal<C> {
-    Refusal::new(code, "The organization has no such role.").at(field)
+    Refusal::new(code, format!("`{field}` is no role of this organization.")).at(field)
 }
 
 #[derive(Debug, FromQueryResult)]

@@ -401,8 +401,11 @@ pub(crate) async fn fall_back(tx: &Tx<'_>, workspace: WorkspaceId, user: UserId)
     for column in ["default_workspace_id", "last_workspace_id"] {
         tx.run(
             Sql::new(format!(
-                "UPDATE users SET {column} = (SELECT m.workspace_id FROM memberships m WHERE m.user_id = users.id \
-                 AND (m.expires_at IS NULL OR m.expires_at > "
+                "UPDATE users SET {column} = (SELECT m.workspace_id FROM memberships m \
+                 JOIN workspaces w ON w.id = m.workspace_id \
+                 JOIN organization_members om ON om.organization_id = w.organization_id AND om.user_id = m.user_id \
+                     AND om.status = 'ACTIVE' \
+                 WHERE m.user_id = users.id AND (m.expires_at IS NULL OR m.expires_at > "
             ))
             .bind(tx.now())
             .push(") ORDER BY m.id LIMIT 1) WHERE id = ")
