@@ -441,7 +441,7 @@ async fn two_hundred_calls_of_every_kind_leave_a_workspace_an_admin(app: App) {
                     }
                     None => Box::pin(set_role(ada, lab, id, steward)),
                 },
-                5 => Box::pin(place(other, n % 3 == 0)),
+                5 => Box::pin(place(other, n.is_multiple_of(3))),
                 6 => {
                     let held = if n % 16 == 6 { &["ITEM_READ"] } else { MANAGES };
                     Box::pin(crate::roles::edit(ada, organization, steward, held))
