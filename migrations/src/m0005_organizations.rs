@@ -49,6 +49,8 @@ impl MigrationTrait for Step {
                 "ALTER TABLE invitations ADD COLUMN organization_role text",
                 "CREATE UNIQUE INDEX invitations_organization ON invitations (organization_id, email) \
                      WHERE status = 'PENDING' AND organization_role IS NOT NULL",
+                "CREATE INDEX invitations_of_organization ON invitations (organization_id, id) \
+                     WHERE organization_role IS NOT NULL",
                 // When the membership that comes of it ends; null: never.
                 &format!("ALTER TABLE invitation_grants ADD COLUMN membership_expires_at {at}"),
             ],

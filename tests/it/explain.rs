@@ -15,6 +15,7 @@ both_databases!(
     the_policy_is_named_where_it_decides,
     whoever_lost_their_place_is_told_apart,
     an_explanation_says_nothing_of_people_whom_the_asker_cannot_see,
+    who_is_disabled_is_nobody_to_those_who_do_not_manage_members,
 );
 
 fn wire(permission: Permission) -> String {
@@ -345,4 +346,18 @@ async fn an_explanation_says_nothing_of_people_whom_the_asker_cannot_see(app: Ap
     }
     explain(&vera, &lab, None, "FILE_READ").await.ok();
     explain(&adam, &lab, Some(&vera.id), "FILE_READ").await.ok();
+}
+
+async fn who_is_disabled_is_nobody_to_those_who_do_not_manage_members(app: App) {
+    let ada = app.set_up().await;
+    let organization = ada.organization().await;
+    let lab = ada.workspace("Lab").await;
+    let vera = app.member(&lab, SystemRole::Viewer, "Vera").await;
+    let bob = app.member(&lab, SystemRole::Editor, "Bob").await;
+    explain(&vera, &lab, Some(&bob.id), "FILE_WRITE").await.ok();
+    let disable = json!({ "organizationId": organization, "userId": bob.id });
+    ada.mutate("disableUser", disable, "").await.ok();
+    explain(&vera, &lab, Some(&bob.id), "FILE_WRITE").await.denied("NOT_FOUND");
+    let told = explain(&ada, &lab, Some(&bob.id), "FILE_WRITE").await.ok();
+    assert_eq!(told.data("/explainAccess/rule"), "MEMBERSHIP_DISABLED");
 }

@@ -13,6 +13,7 @@ both_databases!(
     a_role_changes_from_the_next_request_on,
     nobody_grants_what_they_lack,
     members_of_elsewhere_are_unknown,
+    who_may_not_see_the_members_knows_none_by_id,
 );
 
 const LIST: &str = "query($name: String!, $first: Int, $after: String, $last: Int, $before: String,
@@ -241,4 +242,34 @@ async fn members_of_elsewhere_are_unknown(app: App) {
     }
     assert_eq!(ada.query(node, json!({ "id": cleos })).await.ok().data("/node/id"), &json!(cleos));
     assert_eq!(names(&list(&ada, &den, json!({})).await.ok()), ["Ada", "Cleo"]);
+}
+
+async fn who_may_not_see_the_members_knows_none_by_id(app: App) {
+    let ada = app.set_up().await;
+    let organization = ada.organization().await;
+    let lab = ada.workspace("Lab").await;
+    let (eve, bob) =
+        (app.member(&lab, SystemRole::Viewer, "Eve").await, app.person("bob@example.org", "Bob").await);
+    let knows = async |who: &Actor| {
+        let node = "query($id: ID!) { node(id: $id) { ... on User { email } } }";
+        !eve.query(node, json!({ "id": who.id })).await.ok().data("/node").is_null()
+    };
+    assert!(knows(&ada).await && !knows(&bob).await);
+    let blind = crate::roles::made(&ada, &organization, "Blind", &["ITEM_READ"]).await;
+    set_role(&ada, &lab, &membership(&lab, &eve).await, &blind).await.ok();
+    assert!(!knows(&ada).await && knows(&eve).await);
+    // Nor does the policy of another organization to which both belong open this one.
+    let viewer = crate::roles::made(&ada, &organization, "Sighted", &["MEMBERS_VIEW"]).await;
+    set_role(&ada, &lab, &membership(&lab, &eve).await, &viewer).await.ok();
+    assert!(knows(&ada).await);
+    let olga = app.stranger("olga@example.org", "Olga").await;
+    for (place, who) in [("Keep", &ada), ("Tower", &eve)] {
+        let keep = olga.workspace(place).await;
+        let invited = olga.invite(&keep, &who.email, "VIEWER").await.ok();
+        let input = json!({ "invitationId": invited.data("/inviteMember/invitation/id") });
+        who.mutate("acceptInvitation", input, "").await.ok();
+    }
+    let hide = json!({ "organizationId": organization, "memberListVisibility": "ADMINS" });
+    ada.mutate("updateOrganizationPolicy", hide, "").await.ok();
+    assert!(!knows(&ada).await);
 }

@@ -14,6 +14,8 @@ both_databases!(
     the_last_admin_s_membership_does_not_end,
     an_end_is_moved_and_taken_back,
     an_end_in_the_past_is_refused,
+    nobody_prolongs_their_own_membership,
+    who_has_lost_the_default_workspace_lands_in_another,
     an_invitation_can_limit_the_membership_it_gives,
     who_was_a_member_for_a_time_is_invited_again,
 );
@@ -111,7 +113,8 @@ async fn an_end_in_the_past_is_refused(app: App) {
     let ada = app.set_up().await;
     let lab = ada.workspace("Lab").await;
     let eve = app.member(&lab, SystemRole::Viewer, "Eve").await;
-    for past in [after(&app, -1), json!("1970-01-01T00:00:00Z")] {
+    // Nor does one whose year has five digits sort where it should.
+    for past in [after(&app, -1), json!("1970-01-01T00:00:00Z"), json!("+12000-01-01T00:00:00Z")] {
         let refused = limit(&ada, &lab, &eve, "VIEWER", past.clone()).await.refused("INVALID_INPUT");
         assert_eq!(refused.user_errors()[0]["field"], json!(["expiresAt"]));
         let input = json!({
@@ -154,4 +157,35 @@ async fn who_was_a_member_for_a_time_is_invited_again(app: App) {
     eve.mutate("acceptInvitation", json!({ "token": token_of(&link) }), "").await.ok();
     assert!(sees(&eve, &lab).await);
     assert_eq!(names(&list(&ada, &lab, json!({ "role": "EDITOR" })).await.ok()), ["Eve"]);
+}
+
+async fn nobody_prolongs_their_own_membership(app: App) {
+    let ada = app.set_up().await;
+    let lab = ada.workspace("Lab").await;
+    let eve = app.member(&lab, SystemRole::Admin, "Eve").await;
+    limit(&ada, &lab, &eve, "ADMIN", after(&app, 60)).await.ok();
+    for longer in [Value::Null, after(&app, 3600)] {
+        let refused = limit(&eve, &lab, &eve, "ADMIN", longer).await.refused("PRIVILEGE_ESCALATION");
+        assert_eq!(refused.user_errors()[0]["field"], json!(["expiresAt"]));
+    }
+    limit(&eve, &lab, &eve, "ADMIN", after(&app, 30)).await.ok();
+    app.advance(TimeDelta::seconds(31));
+    assert!(!sees(&eve, &lab).await);
+}
+
+async fn who_has_lost_the_default_workspace_lands_in_another(app: App) {
+    let ada = app.set_up().await;
+    let (lab, den) = (ada.workspace("Lab").await, ada.workspace("Den").await);
+    let eve = app.member(&lab, SystemRole::Viewer, "Eve").await;
+    ada.invite(&den, &eve.email, "VIEWER").await.ok();
+    let link = app.mail_to(&eve.email).await.link();
+    eve.mutate("acceptInvitation", json!({ "token": token_of(&link) }), "").await.ok();
+    let lands = async || {
+        let answer = eve.query("{ viewer { defaultWorkspace { name } } }", json!({})).await.ok();
+        answer.data("/viewer/defaultWorkspace/name").clone()
+    };
+    assert_eq!(lands().await, "lab");
+    limit(&ada, &lab, &eve, "VIEWER", after(&app, 60)).await.ok();
+    app.advance(TimeDelta::seconds(61));
+    assert_eq!(lands().await, "den");
 }

@@ -18,7 +18,10 @@ both_databases!(
     the_organization_s_admins_resend_and_revoke,
     an_expired_one_is_replaced,
     the_invitee_sees_it_live,
+    the_invitee_is_told_once_and_each_workspace_too,
     who_joined_meanwhile_gets_what_is_missing,
+    an_admin_of_one_workspace_leaves_an_expired_one_to_the_organization,
+    answers_while_the_mail_is_being_sent_wait_their_turn,
 );
 
 const INVITATION: &str = "invitation { id email role status delivery expiresAt message
@@ -336,4 +339,73 @@ async fn who_joined_meanwhile_gets_what_is_missing(app: App) {
     assert!(
         memberships.contains(&json!(["Lab", "VIEWER"])) && memberships.contains(&json!(["Den", "EDITOR"]))
     );
+}
+
+async fn the_invitee_is_told_once_and_each_workspace_too(app: App) {
+    let ada = app.set_up().await;
+    let organization = ada.organization().await;
+    let olga = app.stranger("olga@example.org", "Olga").await;
+    let (lab, den) = (ada.workspace("Lab").await, ada.workspace("Den").await);
+    let watch = "subscription { viewerInvitationChanged { status } }";
+    let mut invitee = olga.subscribe(watch, json!({})).await;
+    let watch = "subscription($id: ID!) { invitationStatusChanged(workspaceId: $id) { status invitation { delivery } } }";
+    let mut of_lab = ada.subscribe(watch, json!({ "id": lab.id })).await;
+    let mut of_den = ada.subscribe(watch, json!({ "id": den.id })).await;
+    let workspaces = json!({ "workspaces": [
+        { "workspaceId": lab.id, "role": "VIEWER" }, { "workspaceId": den.id, "role": "VIEWER" },
+    ] });
+    invite(&ada, &organization, &olga.email, workspaces).await.ok();
+    let sent = |event: &Answer| event.data("/invitationStatusChanged/invitation/delivery") == "SENT";
+    of_lab.until(sent).await.ok();
+    of_den.until(sent).await.ok();
+    // Once that it was made, and once that its mail was sent.
+    for _ in 0..2 {
+        assert_eq!(invitee.next().await.ok().data("/viewerInvitationChanged/status"), "PENDING");
+    }
+    invitee.no_event_for(200).await;
+}
+
+async fn an_admin_of_one_workspace_leaves_an_expired_one_to_the_organization(app: App) {
+    let ada = app.set_up().await;
+    let organization = ada.organization().await;
+    let (lab, den) = (ada.workspace("Lab").await, ada.workspace("Den").await);
+    let adam = app.member(&lab, SystemRole::Admin, "Adam").await;
+    let workspaces = json!({ "workspaces": [
+        { "workspaceId": lab.id, "role": "VIEWER" }, { "workspaceId": den.id, "role": "VIEWER" },
+    ] });
+    let invited = id(&invite(&ada, &organization, "eve@example.org", workspaces).await.ok());
+    app.advance(TimeDelta::hours(169));
+    let (ada, adam) = (ada.again().await, adam.again().await);
+    answer_by(&ada, "revokeOrganizationInvitation", &organization, &invited)
+        .await
+        .refused("INVITATION_NOT_PENDING");
+    adam.invite(&lab, "eve@example.org", "EDITOR").await.ok();
+    answer_by(&ada, "resendOrganizationInvitation", &organization, &invited).await.ok();
+    for _ in 0..2 {
+        app.mail_to("eve@example.org").await;
+    }
+    let eve = accept(&app, "eve@example.org", "Eve").await;
+    assert_eq!(place(&eve).await[0], "MEMBER");
+}
+
+async fn answers_while_the_mail_is_being_sent_wait_their_turn(app: App) {
+    let ada = app.set_up().await;
+    let organization = ada.organization().await;
+    // What the mail server took is written down the moment after: just when the guest answers.
+    let rounds = (0..40).map(|n| {
+        let (app, ada, organization) = (&app, &ada, &organization);
+        async move {
+            let email = format!("guest{n}@example.org");
+            let invited = id(&invite(ada, organization, &email, json!({})).await.ok());
+            for _ in 0..3 {
+                app.mail_to(&email).await;
+                answer_by(ada, "resendOrganizationInvitation", organization, &invited).await.ok();
+            }
+            app.mail_to(&email).await;
+            answer_by(ada, "revokeOrganizationInvitation", organization, &invited).await.ok();
+        }
+    });
+    futures_util::future::join_all(rounds).await;
+    let open = app.number("SELECT count(*) FROM invitations WHERE status <> 'REVOKED'").await;
+    assert_eq!(open, 0);
 }

@@ -23,6 +23,7 @@ both_databases!(
     a_list_of_organizations_takes_one_statement_for_all_their_transfers,
     of_two_answers_at_once_one_wins,
     whatever_happens_at_once_an_owner_is_left,
+    an_admin_does_not_void_what_an_owner_asked,
 );
 
 const TRANSFER: &str = "transfer { id status from { email } to { email } createdAt expiresAt respondedAt organization { slug viewerRole } }";
@@ -498,4 +499,20 @@ async fn whatever_happens_at_once_an_owner_is_left(app: App) {
     ];
     assert!(seen.keys().all(|code| known.contains(&code.as_str())), "{seen:?}");
     assert_eq!(seen.values().sum::<usize>(), 200);
+}
+
+async fn an_admin_does_not_void_what_an_owner_asked(app: App) {
+    let ada = app.set_up().await;
+    let organization = ada.organization().await;
+    let (bob, orla) =
+        (app.person("bob@example.org", "Bob").await, app.person("orla@example.org", "Orla").await);
+    let role = |by: &Actor, of: &Actor| {
+        let input = json!({ "organizationId": organization, "userId": of.id, "role": "ADMIN" });
+        let by = by.clone();
+        async move { by.mutate("updateOrganizationMember", input, "").await.ok() }
+    };
+    role(&ada, &orla).await;
+    let transfer = asked(&ada, &organization, &bob).await;
+    role(&orla, &bob).await;
+    accept(&bob, &transfer).await.ok();
 }

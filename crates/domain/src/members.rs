@@ -1,6 +1,6 @@
 //! Members of a workspace: changing a role, removing, leaving. Knows who counts as the last admin.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 
 use crate::{
     access::{OrganizationRole, PermissionSet, policy::words, role::Role},
@@ -60,10 +60,12 @@ pub struct MemberFacts {
     pub role: Role,
     /// The role in the organization.
     pub organization_role: Option<OrganizationRole>,
+    /// When the membership ends by itself.
+    pub ends_at: Option<DateTime<Utc>>,
     /// Whether the member made the workspace.
     pub is_creator: bool,
-    /// How many members besides this one are effective admins: an administering role, not expiring, the
-    /// account not disabled.
+    /// How many members besides this one are effective admins: an administering role that does not expire, an account in
+    /// use, an active place in the organization.
     pub other_admins: u64,
 }
 
@@ -114,6 +116,11 @@ pub fn may_grant(held: PermissionSet, role: &Role) -> bool {
 
 /// When a membership is to end by itself: later than now.
 pub fn end_of_membership(at: DateTime<Utc>, now: DateTime<Utc>) -> Result<DateTime<Utc>, FieldFault> {
+    /// Later years have five digits, and sort as texts before the others.
+    const LAST_YEAR: i32 = 9999;
+    if at.year() > LAST_YEAR {
+        return Err(FieldFault(format!("lies beyond the year {LAST_YEAR}: leave it out for no end")));
+    }
     if at > now {
         Ok(at)
     } else {
@@ -136,6 +143,15 @@ pub fn judge_role_change(
             format!("The role {} holds permissions that you do not have yourself.", role.name),
         )
         .at("role"));
+    }
+    let is_own = member.user == by && by_role.is_none_or(|role| role == OrganizationRole::Member);
+    let is_longer = member.ends_at.is_some_and(|end| expires_at.is_none_or(|at| at > end));
+    if is_own && is_longer {
+        return Err(Refusal::new(
+            UpdateMemberRoleCode::PrivilegeEscalation,
+            "Your own membership ends by itself. Ask another admin whether it may last longer.",
+        )
+        .at("expiresAt"));
     }
     // An admin whose membership ends by itself is none that a workspace can rely on.
     let stays_admin = role.administers() && expires_at.is_none();
@@ -180,6 +196,7 @@ mod tests {
             user: Uuid::from_u128(1).into(),
             role: role.into(),
             organization_role: None,
+            ends_at: None,
             is_creator: false,
             other_admins,
         }
@@ -203,6 +220,23 @@ mod tests {
         assert_eq!(limited.unwrap_err().code, UpdateMemberRoleCode::LastAdmin);
         assert!(judge_leaving(&member(SystemRole::Admin, 1)).is_ok());
         assert!(judge_leaving(&member(SystemRole::Viewer, 1)).is_ok());
+    }
+
+    #[test]
+    fn nobody_prolongs_their_own_membership() {
+        let end = DateTime::UNIX_EPOCH;
+        let limited = MemberFacts { ends_at: Some(end), user: by(), ..member(SystemRole::Admin, 1) };
+        let (admin, held) = (SystemRole::Admin.into(), SystemRole::Admin.permissions());
+        let by_role = Some(OrganizationRole::Member);
+        for longer in [None, Some(end + chrono::TimeDelta::seconds(1))] {
+            let refused = judge_role_change(&limited, &admin, longer, by(), by_role, held).unwrap_err();
+            assert_eq!(refused.code, UpdateMemberRoleCode::PrivilegeEscalation);
+            let of_organization = Some(OrganizationRole::Admin);
+            assert!(judge_role_change(&limited, &admin, longer, by(), of_organization, held).is_ok());
+            let other = MemberFacts { user: Uuid::from_u128(3).into(), ..limited.clone() };
+            assert!(judge_role_change(&other, &admin, longer, by(), by_role, held).is_ok());
+        }
+        assert!(judge_role_change(&limited, &admin, Some(end), by(), by_role, held).is_ok());
     }
 
     #[test]

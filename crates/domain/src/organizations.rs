@@ -4,7 +4,7 @@ use crate::{codes, refusal::FieldFault};
 
 codes! {
     /// Why an organization was not made.
-    CreateOrganizationCode { OperatorOnly, NameUnavailable }
+    CreateOrganizationCode { OperatorOnly, NameUnavailable, RateLimited }
 }
 codes! {
     /// Why an organization was not changed.

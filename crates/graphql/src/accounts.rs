@@ -11,6 +11,7 @@ use guildhall_domain::{
     },
     ids::WorkspaceId,
     invitations::InvitationStatus as DomainInvitationStatus,
+    page::PageArgs,
     refusal::{InputReader, Refusal, RefusalCode},
     text::{DisplayName, Email},
 };
@@ -103,6 +104,19 @@ async fn visible(ctx: &Context<'_>, workspace: Option<WorkspaceId>) -> Result<Op
     }
 }
 
+impl Viewer {
+    async fn landing(&self, ctx: &Context<'_>) -> Result<Option<Workspace>> {
+        let Some(default) = self.account(ctx).await?.default_workspace else { return Ok(None) };
+        if let Some(workspace) = visible(ctx, Some(default)).await? {
+            return Ok(Some(workspace));
+        }
+        let first = PageArgs::read(Some(1), None, None, None).map_err(|fault| error::page(&fault))?;
+        let page =
+            db(ctx).standings(self.proof.actor(), &first).await.map_err(|fault| error::read(ctx, fault))?;
+        page.items.into_iter().next().map(Workspace::new).transpose()
+    }
+}
+
 #[Object(use_type_description)]
 impl Viewer {
     /// The person.
@@ -110,12 +124,10 @@ impl Viewer {
         Ok(User(self.account(ctx).await?.user.clone()))
     }
 
-    /// Where the person lands after signing in; null without any workspace.
+    /// Where the person lands after signing in: the default workspace, or the oldest of their workspaces where they have
+    /// no access to that one any more; null without any workspace.
     async fn default_workspace(&self, ctx: &Context<'_>) -> Option<Result<Workspace>> {
-        match self.account(ctx).await {
-            Ok(account) => visible(ctx, account.default_workspace).await.transpose(),
-            Err(fault) => Some(Err(fault)),
-        }
+        self.landing(ctx).await.transpose()
     }
 
     /// The workspace the person was in last, as `switchWorkspace` remembered it.

@@ -172,11 +172,11 @@ impl InvitedWorkspace {
     async fn display_name(&self) -> &str {
         &self.0.workspace_display_name
     }
-    /// The role you would have.
+    /// The role that the invitee would have.
     async fn role(&self) -> Role {
         Role(self.0.role.clone())
     }
-    /// When your membership would end by itself; null: never.
+    /// When the membership would end by itself; null: never.
     async fn membership_expires_at(&self) -> Option<DateTime<Utc>> {
         self.0.membership_expires_at
     }
@@ -225,6 +225,7 @@ impl ReceivedInvitation {
         self.0.responded_at
     }
     /// The workspaces it opens; none where it is only to the organization.
+    #[graphql(complexity = "1 + 10 * child_complexity")]
     async fn workspaces(&self) -> Vec<InvitedWorkspace> {
         self.0.grants.iter().cloned().map(InvitedWorkspace).collect()
     }

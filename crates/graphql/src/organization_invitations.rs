@@ -38,7 +38,7 @@ pub struct OrganizationInvitation {
 
 #[Object(use_type_description)]
 impl OrganizationInvitation {
-    /// The invitation's global id.
+    /// The invitation's id, as the mutations about it take it.
     async fn id(&self) -> ID {
         self.row.id.into()
     }
@@ -51,6 +51,7 @@ impl OrganizationInvitation {
         self.row.role.into()
     }
     /// The workspaces it opens, each with the role there; may be none.
+    #[graphql(complexity = "1 + 10 * child_complexity")]
     async fn workspaces(&self) -> Vec<InvitedWorkspace> {
         self.row.grants.iter().cloned().map(InvitedWorkspace).collect()
     }

@@ -315,8 +315,10 @@ payload! {
     RemoveOrganizationMemberPayload, RemoveOrganizationMemberError = RemoveOrganizationMemberCode {
         /// The place in the organization that has ended, as it was.
         member: OrganizationMember,
-        /// The memberships of its workspaces that have ended, as they were.
+        /// The memberships of its workspaces that have ended, as they were: the oldest 100.
         ended_memberships: Vec<Member>,
+        /// How many have ended in all.
+        ended_membership_count: i32,
     }
 }
 
@@ -330,8 +332,10 @@ pub struct LeaveOrganizationInput {
 payload! {
     /// What you left.
     LeaveOrganizationPayload, LeaveOrganizationError = LeaveOrganizationCode {
-        /// Your memberships of its workspaces that have ended, as they were.
+        /// Your memberships of its workspaces that have ended, as they were: the oldest 100.
         ended_memberships: Vec<Member>,
+        /// How many have ended in all.
+        ended_membership_count: i32,
         /// Your own view.
         viewer: Viewer,
     }
@@ -424,7 +428,8 @@ impl OrganizationMemberMutation {
             async { organization_members::remove(db(ctx), &proof, read_user(&input.user_id)?).await }.await;
         answer(ctx, outcome, |departed| RemoveOrganizationMemberPayload {
             member: member(&proof, departed.member),
-            ended_memberships: Some(departed.memberships.into_iter().map(Member).collect()),
+            ended_membership_count: Some(i32::try_from(departed.memberships.len()).unwrap_or(i32::MAX)),
+            ended_memberships: Some(departed.memberships.into_iter().take(100).map(Member).collect()),
             user_errors: Vec::new(),
         })
     }
@@ -440,7 +445,8 @@ impl OrganizationMemberMutation {
         let outcome = organization_members::leave(db(ctx), &proof).await;
         let viewer = Viewer::new(signed_in(ctx).await?);
         answer(ctx, outcome, |departed| LeaveOrganizationPayload {
-            ended_memberships: Some(departed.memberships.into_iter().map(Member).collect()),
+            ended_membership_count: Some(i32::try_from(departed.memberships.len()).unwrap_or(i32::MAX)),
+            ended_memberships: Some(departed.memberships.into_iter().take(100).map(Member).collect()),
             viewer: Some(viewer),
             user_errors: Vec::new(),
         })

@@ -13,7 +13,7 @@ use guildhall_domain::{
         invitation_lifetime,
     },
     page::{Page, PageArgs},
-    refusal::{FieldFault, InputReader, RefusalCode},
+    refusal::{FieldFault, InputReader, Refusal, RefusalCode},
     text::{DisplayName, SearchTerm},
 };
 use guildhall_persistence::{
@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 use crate::{
     access::{Permission, permissions},
+    accounts::throttle,
     authz::{
         self, authorize, authorize_in_organization, db, organization_by_slug, signed_in, signed_in_directive,
     },
@@ -396,7 +397,11 @@ impl OrganizationMutation {
         let outcome = async {
             let mut reader = InputReader::default();
             let name = reader.field("name", DisplayName::parse(&input.name));
-            organizations::create(db(ctx), &proof, &reader.all(name)?).await
+            let name = reader.all(name)?;
+            throttle(ctx)
+                .organization(&proof.actor().user().to_string())
+                .map_err(|wait| Refusal::new(CreateOrganizationCode::RateLimited, wait))?;
+            organizations::create(db(ctx), &proof, &name).await
         }
         .await;
         let made = match outcome {

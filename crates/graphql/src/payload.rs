@@ -144,7 +144,7 @@ user_errors! {
     DescribeWorkspaceError, DescribeWorkspaceErrorCode = w::DescribeWorkspaceCode { WorkspaceArchived };
     SwitchWorkspaceError, SwitchWorkspaceErrorCode = w::SwitchWorkspaceCode {};
     SetDefaultWorkspaceError, SetDefaultWorkspaceErrorCode = w::SetDefaultWorkspaceCode { NotFound };
-    CreateOrganizationError, CreateOrganizationErrorCode = o::CreateOrganizationCode { OperatorOnly, NameUnavailable };
+    CreateOrganizationError, CreateOrganizationErrorCode = o::CreateOrganizationCode { OperatorOnly, NameUnavailable, RateLimited };
     UpdateOrganizationError, UpdateOrganizationErrorCode = o::UpdateOrganizationCode {};
     UpdateOrganizationPolicyError, UpdateOrganizationPolicyErrorCode = o::UpdateOrganizationPolicyCode {};
     CreateRoleError, CreateRoleErrorCode = r::CreateRoleCode { AlreadyExists };

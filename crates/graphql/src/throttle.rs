@@ -25,6 +25,9 @@ pub struct Rates {
     pub invitations_per_hour_per_recipient: NonZeroU32,
 }
 
+/// More than anybody needs, and few enough that nobody takes all the names.
+const ORGANIZATIONS_PER_HOUR: NonZeroU32 = NonZeroU32::new(10).unwrap();
+
 /// The counters.
 pub struct Throttle {
     sign_in: DefaultKeyedRateLimiter<String>,
@@ -33,6 +36,7 @@ pub struct Throttle {
     workspace: DefaultKeyedRateLimiter<String>,
     ip: DefaultKeyedRateLimiter<String>,
     recipient: DefaultKeyedRateLimiter<String>,
+    organizations: DefaultKeyedRateLimiter<String>,
 }
 
 impl Throttle {
@@ -47,17 +51,29 @@ impl Throttle {
             workspace: per_hour(rates.invitations_per_hour_per_workspace),
             ip: per_hour(rates.invitations_per_hour_per_ip),
             recipient: per_hour(rates.invitations_per_hour_per_recipient),
+            organizations: per_hour(ORGANIZATIONS_PER_HOUR),
         }
     }
 
     /// Forgets who has not tried for long: called by housekeeping, so that the counters stay bounded.
     pub fn forget_idle(&self) {
-        for counters in
-            [&self.sign_in, &self.tokens, &self.inviter, &self.workspace, &self.ip, &self.recipient]
-        {
+        for counters in [
+            &self.sign_in,
+            &self.tokens,
+            &self.inviter,
+            &self.workspace,
+            &self.ip,
+            &self.recipient,
+            &self.organizations,
+        ] {
             counters.retain_recent();
             counters.shrink_to_fit();
         }
+    }
+
+    /// Counts an organization that somebody makes.
+    pub fn organization(&self, owner: &str) -> Result<(), String> {
+        check(&self.organizations, owner.to_owned())
     }
 
     /// Counts a try of a password.

@@ -349,28 +349,33 @@ fn standings_sql(actor: Actor, columns: &str, now: DateTime<Utc>) -> Sql {
 }
 
 /// Whether the role (alias `ar`) counts as an admin's: [`Role::administers`] for the database.
-const ADMINISTERS: &str = "(ar.organization_id IS NULL AND ar.key = 'ADMIN' \
+pub(crate) const ADMINISTERS: &str = "(ar.organization_id IS NULL AND ar.key = 'ADMIN' \
      OR ar.permissions LIKE '%\"members.manage\"%' AND ar.permissions LIKE '%\"members.invite\"%')";
+
+/// What the membership `m` of the workspace `w` needs to count as an admin's, beside a role (alias `ar`) that
+/// [`ADMINISTERS`] and no end: an account in use, and an active place in the organization.
+pub(crate) const EFFECTIVE_ADMIN_JOINS: &str = "JOIN roles ar ON ar.id = m.role_id \
+     JOIN users u ON u.id = m.user_id AND u.status = 'ACTIVE' \
+     JOIN organization_members om ON om.user_id = m.user_id AND om.organization_id = w.organization_id \
+         AND om.status = 'ACTIVE'";
 
 /// The effective admins of the workspace `w`, as what `EXISTS` asks for: members (alias `m`) with an administering role
 /// that does not expire, whose account is in use and who are active in the organization. A condition may follow.
 pub(crate) fn effective_admins() -> String {
     format!(
-        "SELECT 1 FROM memberships m JOIN roles ar ON ar.id = m.role_id \
-         JOIN users u ON u.id = m.user_id AND u.status = 'ACTIVE' \
-         JOIN organization_members om ON om.user_id = m.user_id AND om.organization_id = w.organization_id \
-             AND om.status = 'ACTIVE' \
+        "SELECT 1 FROM memberships m {EFFECTIVE_ADMIN_JOINS} \
          WHERE m.workspace_id = w.id AND m.expires_at IS NULL AND {ADMINISTERS}"
     )
 }
 
-/// Whether the person `u` administers a workspace of the organization `o`. `$3` is the moment.
-pub(crate) fn administers_a_workspace() -> String {
+/// Whether the person `u` administers a workspace (alias `aw`) of the organization `o`; `which` may narrow which. `$3` is
+/// the moment.
+pub(crate) fn administers_a_workspace(which: &str) -> String {
     format!(
         "EXISTS (\
              SELECT 1 FROM memberships am JOIN workspaces aw ON aw.id = am.workspace_id JOIN roles ar ON ar.id = am.role_id \
              WHERE am.user_id = u.id AND aw.organization_id = o.id AND (am.expires_at IS NULL OR am.expires_at > $3) \
-             AND {ADMINISTERS}) AS administers"
+             AND {ADMINISTERS}{which}) AS administers"
     )
 }
 
@@ -380,7 +385,7 @@ fn organization_columns() -> String {
     format!(
         "o.id AS organization_id, o.slug AS slug, o.name AS name, o.created_at AS created_at, {POLICY_COLUMNS}, \
          om.role AS organization_role, {}",
-        administers_a_workspace()
+        administers_a_workspace("")
     )
 }
 

@@ -2,6 +2,7 @@
 //! transactions and what is checked again inside one; refuses to know any feature.
 
 use std::{
+    collections::HashSet,
     str::FromStr as _,
     sync::{
         Arc, Mutex, PoisonError,
@@ -583,8 +584,14 @@ impl Tx<'_> {
     async fn write_events(&mut self) -> Result<bool, Fault> {
         let mut events = std::mem::take(&mut self.happened);
         events.sort_by(|a, b| a.email().cmp(&b.email()));
+        // An invitation to several workspaces is news in each of them, and one piece of news for the invitee.
+        let mut told = HashSet::new();
         for event in &events {
-            self.defer(events::insert(self.db.engine(), self.now, event));
+            let is_news = match event {
+                Event::Invitation { invitation, status, .. } => told.insert((*invitation, *status)),
+                _ => true,
+            };
+            self.defer(events::insert(self.db.engine(), self.now, event, is_news));
             self.flush().await?;
         }
         self.flush().await?;

@@ -58,7 +58,8 @@ pub(crate) async fn facts(
          JOIN organization_members om ON om.organization_id = o.id JOIN users u ON u.id = om.user_id \
          LEFT JOIN memberships m ON m.workspace_id = w.id AND m.user_id = u.id \
          LEFT JOIN roles r ON r.id = m.role_id WHERE w.id = $1 AND u.id = $2",
-        administers_a_workspace()
+        // What this workspace gives is no fact of its own: the explanation tries what would change it.
+        administers_a_workspace(" AND aw.id <> w.id")
     ))
     .values([workspace.uuid().into(), user.uuid().into(), read.now().into()]);
     Ok(read.one::<FactsRow>(sql).await?.map(|FactsRow(facts)| facts))

@@ -172,6 +172,7 @@ struct InviteFacts {
     is_member: bool,
     pending_id: Option<Uuid>,
     pending_until: Option<DateTime<Utc>>,
+    pending_of_organization: bool,
 }
 
 async fn plan_and_write(
@@ -212,7 +213,18 @@ async fn plan_and_write(
     if let Err(refusal) = judge_invite(invitee_facts, &email, given, &role, access.permissions()) {
         return Ok(Err(refusal));
     }
-    if let Some(stale) = facts.pending_id {
+    if let Some(stale) = facts.pending_id
+        && facts.pending_of_organization
+    {
+        // Not this workspace's to end: it only makes room here, and can still be sent again for the others.
+        let room = Sql::new("UPDATE invitation_grants SET pending = ")
+            .bind(false)
+            .push(" WHERE invitation_id = ")
+            .bind(stale)
+            .push(" AND workspace_id = ")
+            .bind(workspace.uuid());
+        tx.run(room).await?;
+    } else if let Some(stale) = facts.pending_id {
         let (invitation, status) = (stale.into(), InvitationStatus::Superseded);
         if set_status(tx, invitation, status).await? {
             tx.append(Event::Invitation { invitation, workspace, email: email.clone(), status });
@@ -304,7 +316,7 @@ async fn invite_facts(
         "SELECT w.display_name AS workspace_name, o.name AS organization_name, u.display_name AS inviter_name, \
          u.email AS inviter_email, EXISTS (SELECT 1 FROM users mu JOIN memberships m ON m.user_id = mu.id \
              WHERE mu.email = $3 AND m.workspace_id = $1 AND (m.expires_at IS NULL OR m.expires_at > $4)) AS is_member, \
-         i.id AS pending_id, i.expires_at AS pending_until \
+         i.id AS pending_id, i.expires_at AS pending_until, i.organization_role IS NOT NULL AS pending_of_organization \
          FROM workspaces w JOIN organizations o ON o.id = w.organization_id JOIN users u ON u.id = $2 \
          LEFT JOIN invitation_grants g ON g.workspace_id = w.id AND g.email = $3 AND g.pending \
          LEFT JOIN invitations i ON i.id = g.invitation_id WHERE w.id = $1",

@@ -9,7 +9,6 @@ use std::convert::Infallible;
 use chrono::{DateTime, TimeDelta, Utc};
 use guildhall_domain::{
     access::System,
-    events::Event,
     ids::{InvitationId, MailId, WorkspaceId},
     invitations::{DeliveryState, InvitationStatus, effective_status},
     mail::Letter,
@@ -22,6 +21,7 @@ use crate::{
     db::{Db, Engine, Tx},
     error::{Fault, OpError},
     keys::random,
+    organization_invitations::tell_each,
     sql::{Single, Sql},
 };
 
@@ -205,10 +205,16 @@ pub(crate) fn skip_locked(db: &Db) -> &'static str {
     }
 }
 
-/// Locks the workspaces that the mail's invitation opens, before anything is written: in the order of their
-/// ids, as every change of several workspaces does.
+/// Locks what whoever answers the mail's invitation locks, before anything is written: the organization where it gives a
+/// place in it, then the workspaces that it opens, in the order of their ids.
 async fn lock_workspaces(tx: &Tx<'_>, claim: &Claim) -> Result<Vec<WorkspaceId>, Fault> {
     let Some(invitation) = claim.invitation else { return Ok(Vec::new()) };
+    let place =
+        Sql::new("SELECT organization_id FROM invitations WHERE organization_role IS NOT NULL AND id = ")
+            .bind(invitation.uuid());
+    if let Some(Single(organization)) = tx.one::<Single<Uuid>>(place).await? {
+        tx.lock_organization(organization.into()).await?;
+    }
     let sql = Sql::new(
         "SELECT w.id FROM invitation_grants g JOIN workspaces w ON w.id = g.workspace_id \
          WHERE g.invitation_id = ",
@@ -261,9 +267,7 @@ async fn deliver(
     }
     let email = Email::from_stored(row.email);
     let status = effective_status(status, row.expires_at, tx.now());
-    for &workspace in told {
-        tx.append(Event::Invitation { invitation, workspace, email: email.clone(), status });
-    }
+    tell_each(tx, invitation, &email, status, told.iter().copied());
     Ok(())
 }
 

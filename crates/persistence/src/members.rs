@@ -17,7 +17,7 @@ use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use uuid::Uuid;
 
 use crate::{
-    access::{in_sight, page_by, role, role_columns, word},
+    access::{ADMINISTERS, EFFECTIVE_ADMIN_JOINS, in_sight, page_by, role, role_columns, word},
     accounts::User,
     db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
@@ -180,6 +180,7 @@ pub(crate) async fn find(
         role: member.role.clone(),
         organization_role,
         is_creator: created_by == Some(member.user.id.uuid()),
+        ends_at: member.expires_at,
         other_admins,
     };
     Ok(Some(Found { member, facts }))
@@ -205,38 +206,16 @@ impl FromQueryResult for FoundRow {
     }
 }
 
-/// How many effective admins the workspace has besides that member: with an administering role that does
-/// not expire, an account in use and an active place in the organization.
+/// How many effective admins the workspace has besides that member.
 async fn other_admins(tx: &impl Ask, workspace: WorkspaceId, besides: MembershipId) -> Result<u64, Fault> {
-    let sql = Sql::new(concat!(
-        "SELECT ",
-        role_columns!(),
-        ", count(*) AS number \
-         FROM memberships m JOIN roles r ON r.id = m.role_id JOIN workspaces w ON w.id = m.workspace_id \
-         JOIN users u ON u.id = m.user_id AND u.status = 'ACTIVE' \
-         JOIN organization_members om ON om.user_id = m.user_id AND om.organization_id = w.organization_id \
-             AND om.status = 'ACTIVE' \
-         WHERE m.workspace_id = "
+    let sql = Sql::new(format!(
+        "SELECT count(*) FROM workspaces w JOIN memberships m ON m.workspace_id = w.id {EFFECTIVE_ADMIN_JOINS} \
+         WHERE m.expires_at IS NULL AND {ADMINISTERS} AND w.id = "
     ))
     .bind(workspace.uuid())
-    .push(" AND m.expires_at IS NULL AND m.id <> ")
-    .bind(besides.uuid())
-    .push(" GROUP BY r.id, r.key, r.name, r.description, r.permissions");
-    let rows: Vec<RoleCount> = tx.all(sql).await?;
-    Ok(rows.iter().filter(|row| row.role.administers()).map(|row| row.number).sum())
-}
-
-#[derive(Debug)]
-struct RoleCount {
-    role: Role,
-    number: u64,
-}
-
-impl FromQueryResult for RoleCount {
-    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
-        let number: i64 = row.try_get(prefix, "number")?;
-        Ok(Self { role: role(row, prefix)?, number: u64::try_from(number).unwrap_or(0) })
-    }
+    .push(" AND m.id <> ")
+    .bind(besides.uuid());
+    Ok(tx.one::<Single<i64>>(sql).await?.map_or(0, |Single(number)| u64::try_from(number).unwrap_or(0)))
 }
 
 /// Gives a member another role, and with `expires_at` another end; `Some(None)` is no end.
@@ -388,6 +367,9 @@ pub async fn visible_user(db: &Db, proof: &OwnSession, user: UserId) -> Result<O
     .push(
         " AND (mine.role <> 'MEMBER' OR theirs.status = 'ACTIVE' AND o.member_list_visibility = 'MEMBERS' AND EXISTS (\
          SELECT 1 FROM memberships a JOIN memberships b ON b.workspace_id = a.workspace_id \
+         JOIN workspaces w ON w.id = a.workspace_id AND w.organization_id = mine.organization_id \
+         JOIN roles r ON r.id = a.role_id \
+             AND (r.organization_id IS NULL OR r.permissions LIKE '%\"members.view\"%') \
          WHERE a.user_id = mine.user_id AND b.user_id = u.id \
          AND (a.expires_at IS NULL OR a.expires_at > ",
     )

@@ -550,10 +550,12 @@ pub async fn revoke(
     db.write(proof, async |tx| {
         let mut invitation = find(tx, proof, id).await?.ok_or_else(|| no_such_invitation(Code::NotFound))?;
         let email = Email::from_stored(invitation.email.clone());
-        if !take_back(tx, id, &email, InvitationStatus::Revoked).await? {
+        if invitation.status != InvitationStatus::Pending
+            || !take_back(tx, id, &email, InvitationStatus::Revoked).await?
+        {
             return Err(Refusal::new(
                 Code::InvitationNotPending,
-                "This invitation was answered or taken back before.",
+                "This invitation is not pending: it was answered, taken back or has expired.",
             )
             .into());
         }

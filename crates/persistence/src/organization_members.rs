@@ -298,7 +298,7 @@ pub async fn update_role(
         judge_organization_role(&facts, role, by)?;
         if member.role != role {
             set(tx, organization, user, "role", role.word()).await?;
-            ownership::void_of(tx, organization, user).await?;
+            ownership::void_from(tx, organization, user).await?;
             tx.append(Event::Rights { user });
             member.role = role;
         }

@@ -117,7 +117,15 @@ async fn end_pending(
     Ok(())
 }
 
-/// Ends the pending transfer from or to somebody who is not what they were when it was asked for.
+/// Ends the pending transfer from somebody whose role is another one than when they asked.
+pub(crate) async fn void_from(tx: &Tx<'_>, organization: OrganizationId, user: UserId) -> Result<(), Fault> {
+    end_pending(tx, organization, OwnershipTransferStatus::Void, |sql| {
+        sql.push(" AND from_user_id = ").bind(user.uuid())
+    })
+    .await
+}
+
+/// Ends the pending transfer from or to somebody who does not belong to the organization any more.
 pub(crate) async fn void_of(tx: &Tx<'_>, organization: OrganizationId, user: UserId) -> Result<(), Fault> {
     end_pending(tx, organization, OwnershipTransferStatus::Void, |sql| {
         sql.push(" AND (from_user_id = ")
@@ -194,17 +202,19 @@ pub async fn cancel(
     .await
 }
 
-/// A transfer to the actor, with its organization locked.
+/// A transfer to the actor, with its organization locked; `among` narrows which.
 async fn load_own<C>(
     tx: &Tx<'_>,
     proof: &OwnSession,
     id: OwnershipTransferId,
+    among: &str,
     missing: C,
 ) -> Result<OwnershipTransfer, OpError<C>> {
-    let own = Sql::new("SELECT organization_id FROM ownership_transfers WHERE id = ")
+    let own = Sql::new("SELECT t.organization_id FROM ownership_transfers t WHERE t.id = ")
         .bind(id.uuid())
-        .push(" AND to_user_id = ")
-        .bind(proof.actor().user().uuid());
+        .push(" AND t.to_user_id = ")
+        .bind(proof.actor().user().uuid())
+        .push(among);
     if let Some(Single(organization)) = tx.one::<Single<Uuid>>(own).await? {
         let organization = organization.into();
         tx.lock_organization(organization).await?;
@@ -224,7 +234,7 @@ pub async fn accept(
 ) -> Result<OwnershipTransfer, OpError<AcceptOwnershipTransferCode>> {
     let outcome = db
         .write(proof, async |tx| {
-            let mut transfer = load_own(tx, proof, id, AcceptOwnershipTransferCode::NotFound).await?;
+            let mut transfer = load_own(tx, proof, id, "", AcceptOwnershipTransferCode::NotFound).await?;
             judge_pending(transfer.status)?;
             let (organization, from, to) = (transfer.organization, transfer.from.id, transfer.to.id);
             let giver = organization_members::find(tx, organization, from).await?;
@@ -253,7 +263,7 @@ pub async fn decline(
     id: OwnershipTransferId,
 ) -> Result<OwnershipTransfer, OpError<DeclineOwnershipTransferCode>> {
     db.write(proof, async |tx| {
-        let mut transfer = load_own(tx, proof, id, DeclineOwnershipTransferCode::NotFound).await?;
+        let mut transfer = load_own(tx, proof, id, OF_ACTIVE, DeclineOwnershipTransferCode::NotFound).await?;
         judge_pending(transfer.status)?;
         finish(tx, &mut transfer, OwnershipTransferStatus::Declined).await?;
         Ok(transfer)
@@ -281,16 +291,17 @@ pub async fn pending_of_each(
     Ok(proofs.iter().map(known).collect())
 }
 
+/// Of the transfers `t` those to somebody who is active in the organization.
+const OF_ACTIVE: &str = " AND EXISTS (SELECT 1 FROM organization_members om WHERE om.organization_id = t.organization_id \
+     AND om.user_id = t.to_user_id AND om.status = 'ACTIVE')";
+
 /// Transfers `t` to the actor that are pending, in organizations where they are active.
 fn received_sql(sql: Sql, proof: &OwnSession, now: DateTime<Utc>) -> Sql {
     sql.push("t.status = 'PENDING' AND t.expires_at > ")
         .bind(now)
         .push(" AND t.to_user_id = ")
         .bind(proof.actor().user().uuid())
-        .push(
-            " AND EXISTS (SELECT 1 FROM organization_members om WHERE om.organization_id = t.organization_id \
-             AND om.user_id = t.to_user_id AND om.status = 'ACTIVE')",
-        )
+        .push(OF_ACTIVE)
 }
 
 /// The pending transfers to the actor, by age.

@@ -101,11 +101,15 @@ pub fn may_ask(asker: &WorkspaceAccess, permission: Permission) -> Result<(), De
 }
 
 /// Whether somebody who sees the workspace's members may hear about that person: a member, or anybody in the
-/// organization for those who manage it. A membership that has expired is seen by those who manage members.
+/// organization for those who manage it. One whose membership has expired, or who is disabled, is seen by those who
+/// manage members.
 pub fn may_hear_of(asker: &WorkspaceAccess, person: &PersonFacts) -> bool {
+    let is_here = |membership: &MembershipFacts| {
+        !membership.has_expired && person.has_active_account && person.is_active_in_organization
+    };
     manages(asker)
         || person.membership.as_ref().is_some_and(|membership| {
-            !membership.has_expired || asker.permissions().holds(Permission::MembersManage)
+            is_here(membership) || asker.permissions().holds(Permission::MembersManage)
         })
 }
 

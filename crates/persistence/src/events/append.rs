@@ -31,7 +31,9 @@ pub(crate) fn access_of_holders(now: DateTime<Utc>, role: RoleId) -> Sql {
 /// on the address, kept until the commit, and only the row that comes out of it draws the number. Therefore a
 /// transaction that tells several addresses does so in the order of the addresses, else two of them could
 /// wait for each other. SQLite has one writer.
-pub(crate) fn insert(engine: Engine, now: DateTime<Utc>, event: &Event) -> Sql {
+///
+/// The address is told only if it `is_news` there.
+pub(crate) fn insert(engine: Engine, now: DateTime<Utc>, event: &Event, is_news: bool) -> Sql {
     let at = now.into();
     let none = Value::Uuid(None);
     let values: [Value; 7] = match event {
@@ -39,7 +41,7 @@ pub(crate) fn insert(engine: Engine, now: DateTime<Utc>, event: &Event) -> Sql {
             EventKind::Invitation.word().into(),
             workspace.uuid().into(),
             none,
-            email.as_str().into(),
+            is_news.then(|| email.as_str().to_owned()).into(),
             invitation.uuid().into(),
             status.word().into(),
             at,
@@ -81,7 +83,7 @@ pub(crate) fn insert(engine: Engine, now: DateTime<Utc>, event: &Event) -> Sql {
             at,
         ],
     };
-    let ordered = engine == Engine::Postgres && event.email().is_some();
+    let ordered = engine == Engine::Postgres && is_news && event.email().is_some();
     let text = if ordered {
         format!(
             "WITH address AS MATERIALIZED (SELECT pg_advisory_xact_lock(hashtextextended($4, 0))) \
