@@ -317,8 +317,7 @@ pub(crate) fn no_such_role() -> Refusal<UpdateMemberRoleCode> {
     Refusal::new(UpdateMemberRoleCode::InvalidInput, "`role` is no role of this organization.").at("role")
 }
 
-/// Ends a membership while the workspace is locked.
-pub(crate) async fn end(tx: &mut Tx<'_>, member: &Member) -> Result<(), Fault> {
+async fn end(tx: &mut Tx<'_>, member: &Member) -> Result<(), Fault> {
     let gone = Sql::new("DELETE FROM memberships WHERE id = ").bind(member.id.uuid());
     tx.run(gone).await?;
     fall_back(tx, member.workspace, member.user.id).await?;

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     events::{Event, EventKind},
-    ids::RoleId,
+    ids::{OrganizationId, RoleId, UserId},
 };
 use sea_orm::Value;
 
@@ -22,6 +22,18 @@ pub(crate) fn access_of_holders(now: DateTime<Utc>, role: RoleId) -> Sql {
         .bind(now)
         .push(" FROM memberships m WHERE m.role_id = ")
         .bind(role.uuid())
+}
+
+/// The same for a person, in every workspace of the organization that they are a member of.
+pub(crate) fn access_of_person(now: DateTime<Utc>, organization: OrganizationId, user: UserId) -> Sql {
+    Sql::new("INSERT INTO events (kind, workspace_id, user_id, created_at) SELECT ")
+        .bind(EventKind::Access.word())
+        .push(", m.workspace_id, m.user_id, ")
+        .bind(now)
+        .push(" FROM memberships m JOIN workspaces w ON w.id = m.workspace_id WHERE w.organization_id = ")
+        .bind(organization.uuid())
+        .push(" AND m.user_id = ")
+        .bind(user.uuid())
 }
 
 /// The statement that writes an event.

@@ -12,7 +12,7 @@ use guildhall_domain::{
 use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use uuid::Uuid;
 
-pub(crate) use append::{access_of_holders, insert};
+pub(crate) use append::{access_of_holders, access_of_person, insert};
 pub use bus::{Bus, Feed, Lagged, Topic};
 pub use tail::tail;
 
