@@ -117,7 +117,7 @@ pub enum AccessStepKind {
     AddToRole,
     /// Take `permissions` out of `role`, which the member has.
     TakeFromRole,
-    /// Let the membership last longer.
+    /// Renew the membership, which has run out, by inviting the person again.
     RenewMembership,
     /// Remove the member from the workspace.
     EndMembership,

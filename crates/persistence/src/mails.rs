@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use chrono::{DateTime, TimeDelta, Utc};
 use guildhall_domain::{
     access::System,
-    ids::{InvitationId, MailId, WorkspaceId},
+    ids::{InvitationId, MailId, OrganizationId, WorkspaceId},
     invitations::{DeliveryState, InvitationStatus, effective_status},
     mail::Letter,
     text::Email,
@@ -75,6 +75,8 @@ pub struct Claim {
     /// Which attempt this is, from 1.
     pub attempt: u32,
     invitation: Option<InvitationId>,
+    /// The organization in which the invitation gives a place.
+    place_in: Option<OrganizationId>,
 }
 
 /// A mail to send. It is to be answered by [`ack`] or [`fail`].
@@ -91,6 +93,7 @@ struct DueMail {
     id: Uuid,
     sealed: Option<Vec<u8>>,
     invitation_id: Option<Uuid>,
+    place_in: Option<Uuid>,
     attempts: i32,
     created_at: DateTime<Utc>,
 }
@@ -107,6 +110,7 @@ impl DueMail {
             queued_at: self.created_at,
             attempt: u32::try_from(self.attempts).unwrap_or(u32::MAX),
             invitation: self.invitation_id.map(Into::into),
+            place_in: self.place_in.map(Into::into),
         };
         ClaimedMail { claim, letter }
     }
@@ -134,7 +138,11 @@ pub async fn claim(db: &Db, limit: usize) -> Result<Vec<ClaimedMail>, Fault> {
         .bind(tx.now())
         .push(", due_at = ")
         .bind(tx.now() + LEASE)
-        .push(" WHERE id IN (SELECT id FROM due) RETURNING id, sealed, invitation_id, attempts, created_at");
+        .push(
+            " WHERE id IN (SELECT id FROM due) RETURNING id, sealed, invitation_id, attempts, created_at, \
+             (SELECT i.organization_id FROM invitations i WHERE i.id = mails.invitation_id \
+              AND i.organization_role IS NOT NULL) AS place_in",
+        );
         Ok(tx.all::<DueMail>(sql).await?)
     });
     Ok(claimed.await.map_err(fault)?.into_iter().map(|mail| mail.open(db)).collect())
@@ -209,11 +217,8 @@ pub(crate) fn skip_locked(db: &Db) -> &'static str {
 /// place in it, then the workspaces that it opens, in the order of their ids.
 async fn lock_workspaces(tx: &Tx<'_>, claim: &Claim) -> Result<Vec<WorkspaceId>, Fault> {
     let Some(invitation) = claim.invitation else { return Ok(Vec::new()) };
-    let place =
-        Sql::new("SELECT organization_id FROM invitations WHERE organization_role IS NOT NULL AND id = ")
-            .bind(invitation.uuid());
-    if let Some(Single(organization)) = tx.one::<Single<Uuid>>(place).await? {
-        tx.lock_organization(organization.into()).await?;
+    if let Some(organization) = claim.place_in {
+        tx.lock_organization(organization).await?;
     }
     let sql = Sql::new(
         "SELECT w.id FROM invitation_grants g JOIN workspaces w ON w.id = g.workspace_id \

@@ -290,7 +290,7 @@ pub enum Step {
     AddToRole(Role, PermissionSet),
     /// Take permissions out of the role that the member has.
     TakeFromRole(Role, PermissionSet),
-    /// Let the membership last longer.
+    /// Renew the membership, which has run out, by inviting the person again.
     RenewMembership,
     /// Remove the member.
     EndMembership,
@@ -344,7 +344,9 @@ impl Step {
             Self::GiveRole(role) => format!("Give the role {} in this workspace.", role.name),
             Self::AddToRole(role, added) => format!("Add {} to the role {}.", names(added), role.name),
             Self::TakeFromRole(role, taken) => format!("Take {} from the role {}.", names(taken), role.name),
-            Self::RenewMembership => "Let the membership of this workspace last longer.".to_owned(),
+            Self::RenewMembership => {
+                "The membership of this workspace has run out: invite the person again.".to_owned()
+            }
             Self::EndMembership => "End the membership of this workspace.".to_owned(),
             Self::SetPolicy(setting) => {
                 format!("Set {} of the organization's policy to {}.", setting.name(), setting.value())
