@@ -48,11 +48,12 @@ async fn a_second_after_its_end_a_membership_gives_nothing(app: App) {
         limited.text("/updateMemberRole/member/expiresAt").parse::<chrono::DateTime<Utc>>().unwrap(),
         until.as_str().unwrap().parse::<chrono::DateTime<Utc>>().unwrap()
     );
-    app.advance(TimeDelta::seconds(59));
+    // The clock of the machine goes on beside the one that is moved here.
+    app.advance(TimeDelta::seconds(30));
     let describe = json!({ "workspaceId": lab.id, "description": "# Lab" });
     eve.mutate("describeWorkspace", describe.clone(), "").await.ok();
     assert!(sees(&eve, &lab).await);
-    app.advance(TimeDelta::seconds(2));
+    app.advance(TimeDelta::seconds(31));
     eve.mutate("describeWorkspace", describe, "").await.denied("NOT_FOUND");
     assert!(!sees(&eve, &lab).await);
     let own = eve.query("{ viewer { workspaces { totalCount } } }", json!({})).await.ok();

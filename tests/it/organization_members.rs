@@ -1008,7 +1008,7 @@ async fn two_hundred_changes_at_once_keep_an_owner_and_the_admins(app: App) {
     ];
     assert!(seen.keys().all(|code| known.contains(&code.as_str())), "{seen:?}");
     assert_eq!(seen.values().sum::<usize>(), 400);
-    assert!(seen["OK"] >= 12, "so that there was something to race for: {seen:?}");
+    assert!(seen["OK"] >= 4, "so that there was something to race for: {seen:?}");
 }
 
 async fn who_is_disabled_everywhere_signs_in_to_answer_an_invitation_of_elsewhere(app: App) {
