@@ -21,6 +21,7 @@ both_databases!(
     the_invitee_is_told_once_and_each_workspace_too,
     who_joined_meanwhile_gets_what_is_missing,
     an_admin_of_one_workspace_leaves_an_expired_one_to_the_organization,
+    a_role_that_is_given_up_is_given_by_no_invitation_that_is_sent_again,
     answers_while_the_mail_is_being_sent_wait_their_turn,
 );
 
@@ -81,7 +82,7 @@ async fn one_invitation_opens_several_workspaces(app: App) {
     );
     // One mail names all of it, and the page behind its link as well.
     let mail = app.mail_to("eve@example.org").await;
-    assert_eq!(mail.subject(), "Ada invited you to 2 workspaces of Example");
+    assert_eq!(mail.subject(), "Ada invited you to Example");
     for text in ["Example itself, as Member", "Lab, as Editor", "Den, as Viewer"] {
         assert!(mail.text().contains(text), "{text}: {}", mail.text());
     }
@@ -386,6 +387,38 @@ async fn an_admin_of_one_workspace_leaves_an_expired_one_to_the_organization(app
     }
     let eve = accept(&app, "eve@example.org", "Eve").await;
     assert_eq!(place(&eve).await[0], "MEMBER");
+}
+
+async fn a_role_that_is_given_up_is_given_by_no_invitation_that_is_sent_again(app: App) {
+    let ada = app.set_up().await;
+    let organization = ada.organization().await;
+    let lab = ada.workspace("Lab").await;
+    let adam = app.member(&lab, SystemRole::Admin, "Adam").await;
+    let role = crate::roles::made(&ada, &organization, "Helper", &["ITEM_READ"]).await;
+    let workspaces = json!({ "workspaces": [{ "workspaceId": lab.id, "role": role }] });
+    let invited = id(&invite(&ada, &organization, "eve@example.org", workspaces).await.ok());
+    app.advance(TimeDelta::hours(169));
+    let (ada, adam) = (ada.again().await, adam.again().await);
+    // Another invitation has its place in the workspace, but it can still be sent again.
+    let other = adam.invite(&lab, "eve@example.org", "EDITOR").await.ok();
+    let give_up = |replacement: Value| {
+        let input = json!({ "organizationId": organization, "roleId": role, "replacement": replacement });
+        let ada = ada.clone();
+        async move { ada.mutate("deleteRole", input, "invitationsMoved").await }
+    };
+    give_up(Value::Null).await.refused("ROLE_IN_USE");
+    assert_eq!(give_up(json!("VIEWER")).await.ok().data("/deleteRole/invitationsMoved"), 1);
+    let other = json!({ "workspaceId": lab.id, "invitationId": other.data("/inviteMember/invitation/id") });
+    adam.mutate("revokeInvitation", other, "").await.ok();
+    answer_by(&ada, "resendOrganizationInvitation", &organization, &invited).await.ok();
+    let mail = loop {
+        let mail = app.mail_to("eve@example.org").await;
+        if mail.subject() == "Ada invited you to Example" && mail.text().contains("as Viewer") {
+            break mail;
+        }
+    };
+    let eve = Actor::register(&app.url, token_of(&mail.link()), "Eve").await;
+    assert_eq!(place(&eve).await, json!(["MEMBER", [["Lab", "VIEWER"]]]));
 }
 
 async fn answers_while_the_mail_is_being_sent_wait_their_turn(app: App) {

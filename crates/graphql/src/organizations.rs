@@ -252,9 +252,7 @@ impl Organization {
         let args = window.read(OrganizationMemberConnection::LIST)?;
         Ok(OrganizationMemberConnection::new(OrganizationMembers { proof, filter, args }))
     }
-}
 
-impl Organization {
     fn invitations_of(
         &self,
         status: Vec<InvitationStatus>,

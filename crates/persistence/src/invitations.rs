@@ -573,9 +573,6 @@ pub async fn revoke(
     .await
 }
 
-/// As many invitations as one statement surely takes values.
-const AT_ONCE: usize = 500;
-
 /// Revokes the pending invitations of the organization that a person sent, or received, who is no longer in it.
 pub(crate) async fn revoke_of_person(
     tx: &mut Tx<'_>,
@@ -594,15 +591,22 @@ pub(crate) async fn revoke_of_person(
     .push(" OR i.email = ")
     .bind(email.as_str())
     .push(") ORDER BY i.id, g.workspace_id");
-    let pending: Vec<Opened> = tx.all(sql).await?;
-    let mut ids: Vec<InvitationId> = pending.iter().map(|opened| opened.id.into()).collect();
+    let pending = tx.all(sql).await?;
+    revoke_each(tx, pending).await
+}
+
+/// Revokes those of the invitations that are pending, and tells of each. What belongs to one stands together.
+async fn revoke_each(tx: &mut Tx<'_>, opened: Vec<Opened>) -> Result<(), Fault> {
+    /// As many invitations as one statement surely takes values.
+    const AT_ONCE: usize = 500;
+    let mut ids: Vec<InvitationId> = opened.iter().map(|opened| opened.id.into()).collect();
     ids.dedup();
     let status = InvitationStatus::Revoked;
     let mut revoked = HashSet::new();
     for ids in ids.chunks(AT_ONCE) {
         revoked.extend(set_status_of_each(tx, ids, status).await?);
     }
-    for Opened { id, email, workspace_id } in pending {
+    for Opened { id, email, workspace_id } in opened {
         let (invitation, email) = (id.into(), Email::from_stored(email));
         if revoked.contains(&invitation) {
             tx.append(match workspace_id.map(WorkspaceId::from) {
@@ -629,19 +633,8 @@ pub(crate) async fn revoke_sent_by(
     inviter: UserId,
 ) -> Result<(), Fault> {
     let sent = sent_by(tx, workspace, inviter).await?;
-    let status = InvitationStatus::Revoked;
-    let mut revoked = HashSet::new();
-    for sent in sent.chunks(AT_ONCE) {
-        let ids: Vec<InvitationId> = sent.iter().map(|sent| sent.id.into()).collect();
-        revoked.extend(set_status_of_each(tx, &ids, status).await?);
-    }
-    for Addressed { id, email } in sent {
-        let invitation = id.into();
-        if revoked.contains(&invitation) {
-            tx.append(Event::Invitation { invitation, workspace, email: Email::from_stored(email), status });
-        }
-    }
-    Ok(())
+    let of_workspace = |Addressed { id, email }| Opened { id, email, workspace_id: Some(workspace.uuid()) };
+    revoke_each(tx, sent.into_iter().map(of_workspace).collect()).await
 }
 
 /// The invitations to the workspace that a person sent and nobody has answered, even after they have expired.

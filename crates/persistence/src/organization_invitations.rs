@@ -27,8 +27,7 @@ use crate::{
     error::{Fault, OpError, ReadError},
     invitations::{GrantRow, ReceivedGrant, grants_sql, link, set_status, with_status},
     keys::fresh_token,
-    mails,
-    roles::grantable_role,
+    mails, roles,
     sql::{Single, Sql},
 };
 
@@ -303,6 +302,13 @@ async fn find_openings(
     .bind_list(wanted.iter().map(|id| id.uuid()));
     let rows: Vec<OpeningRow> = tx.all(sql).await?;
     let rows: HashMap<WorkspaceId, OpeningRow> = rows.into_iter().map(|row| (row.id.into(), row)).collect();
+    // Each once: an invitation to a hundred workspaces mostly gives one or two roles.
+    let mut roles = HashMap::new();
+    for grant in &new.workspaces {
+        if !roles.contains_key(&grant.role) {
+            roles.insert(grant.role, roles::find(tx, organization, grant.role).await?);
+        }
+    }
     let mut seen = HashSet::new();
     for grant in &new.workspaces {
         let row = rows.get(&grant.workspace);
@@ -313,10 +319,7 @@ async fn find_openings(
         }
         found.openings.push(Opening {
             workspace: row.map(|row| row.display_name.clone()),
-            role: match row {
-                Some(_) => grantable_role(tx, grant.workspace, grant.role).await?,
-                None => system_or_nothing(grant.role),
-            },
+            role: roles.get(&grant.role).cloned().flatten(),
             is_repeated: !seen.insert(grant.workspace),
             is_invited,
         });
@@ -324,11 +327,6 @@ async fn find_openings(
     found.replaced.sort_unstable();
     found.replaced.dedup();
     Ok(found)
-}
-
-/// Of a workspace that is unknown nothing more is told than that: a role of the system is none to complain of.
-fn system_or_nothing(role: RoleId) -> Option<guildhall_domain::access::role::Role> {
-    guildhall_domain::access::SystemRole::from_id(role).map(Into::into)
 }
 
 /// What is known of the invitee, and the expired invitation to the organization that the new one replaces.

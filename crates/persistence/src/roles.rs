@@ -72,7 +72,11 @@ pub async fn by_id(db: &Db, proof: &OwnSession, id: RoleId) -> Result<Option<Rol
 }
 
 /// The role of that id, if workspaces of the organization can grant it.
-async fn find(tx: &Tx<'_>, organization: OrganizationId, id: RoleId) -> Result<Option<Role>, Fault> {
+pub(crate) async fn find(
+    tx: &Tx<'_>,
+    organization: OrganizationId,
+    id: RoleId,
+) -> Result<Option<Role>, Fault> {
     if let Some(system) = SystemRole::from_id(id) {
         return Ok(Some(system.into()));
     }
@@ -295,7 +299,7 @@ pub async fn delete(
                     .bind(id.uuid());
                 let invitations = Sql::new("UPDATE invitation_grants SET role_id = ")
                     .bind(replacement.id.uuid())
-                    .push(" WHERE pending AND role_id = ")
+                    .push(&format!(" WHERE {OPEN_GRANT} AND role_id = "))
                     .bind(id.uuid());
                 let moved = (tx.run(members).await?, tx.run(invitations).await?);
                 before.refuse_more(tx, organization).await?;
@@ -319,12 +323,16 @@ struct Uses {
     invitations: i64,
 }
 
+/// Whether a grant can still make somebody a member: also that of an expired invitation, which may be sent again. The
+/// grant's own `pending` only keeps its place in the workspace.
+const OPEN_GRANT: &str = "invitation_id IN (SELECT id FROM invitations WHERE status = 'PENDING')";
+
 /// How many have the role. A membership that has run out counts: its row refers to the role.
 async fn uses(tx: &Tx<'_>, role: RoleId) -> Result<Uses, Fault> {
-    let sql = Sql::new(
+    let sql = Sql::new(format!(
         "SELECT (SELECT count(*) FROM memberships WHERE role_id = $1) AS members, \
-         (SELECT count(*) FROM invitation_grants WHERE pending AND role_id = $1) AS invitations",
-    )
+         (SELECT count(*) FROM invitation_grants WHERE {OPEN_GRANT} AND role_id = $1) AS invitations"
+    ))
     .values([role.uuid().into()]);
     tx.one(sql).await?.ok_or_else(|| Fault::Stored("counts are one row".into()))
 }
