@@ -71,6 +71,11 @@ pub fn refers_to(table: &mut TableCreateStatement, column: &'static str, to: &'s
     reference(table, column, to, ForeignKeyAction::Restrict);
 }
 
+/// `column` of this table names a row of `to`, and is empty once that is gone.
+pub fn forgets(table: &mut TableCreateStatement, column: &'static str, to: &'static str) {
+    reference(table, column, to, ForeignKeyAction::SetNull);
+}
+
 fn reference(
     table: &mut TableCreateStatement,
     column: &'static str,

@@ -11,6 +11,7 @@ mod m0002_workspaces;
 mod m0003_invitations;
 mod m0004_outbox;
 mod m0005_organizations;
+mod m0006_keeping;
 
 /// All steps in order.
 pub struct Migrator;
@@ -23,6 +24,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0003_invitations::Step),
             Box::new(m0004_outbox::Step),
             Box::new(m0005_organizations::Step),
+            Box::new(m0006_keeping::Step),
         ]
     }
 }

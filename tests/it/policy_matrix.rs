@@ -13,6 +13,7 @@ use guildhall_domain::{
         proof::{OrganizationFacts, WorkspaceFacts},
     },
     ids::{OrganizationId, SessionId, UserId, WorkspaceId},
+    workspaces::WorkspaceStatus,
 };
 use uuid::Uuid;
 
@@ -111,7 +112,9 @@ pub(crate) fn held(
         Scope::Workspace => {
             let workspace = WorkspaceId::fixed(Uuid::nil());
             let membership = role.map(|role| (Uuid::nil().into(), role.into()));
-            let facts = WorkspaceFacts { workspace, organization, policy, organization_role, membership };
+            let status = WorkspaceStatus::Active;
+            let facts =
+                WorkspaceFacts { workspace, organization, status, policy, organization_role, membership };
             WorkspaceAccess::assess(ACTOR, facts).ok().map(|access| access.permissions())
         }
         Scope::Organization => {

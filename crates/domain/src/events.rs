@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     access::policy::words,
-    ids::{InvitationId, SessionId, UserId, WorkspaceId},
+    ids::{CredentialId, InvitationId, SessionId, UserId, WorkspaceId},
     invitations::InvitationStatus,
     text::Email,
 };
@@ -20,6 +20,50 @@ words! {
         Access = "ACCESS",
         /// A person's session ended.
         Session = "SESSION",
+        /// A workspace's settings or life changed.
+        Workspace = "WORKSPACE",
+        /// A credential, or what is lent of it, changed.
+        Credential = "CREDENTIAL",
+    }
+}
+
+words! {
+    /// What changed of a workspace.
+    WorkspaceChange {
+        /// Its display name, countries, image, region or labels.
+        Settings = "SETTINGS",
+        /// Its home page.
+        HomePage = "HOME_PAGE",
+        /// Its configuration properties.
+        Config = "CONFIG",
+        /// It was archived.
+        Archived = "ARCHIVED",
+        /// It was restored.
+        Restored = "RESTORED",
+        /// It was deleted.
+        Deleted = "DELETED",
+    }
+}
+
+words! {
+    /// What changed of a credential, for the workspace that is told.
+    CredentialChange {
+        /// It was made.
+        Created = "CREATED",
+        /// Its name, description or fields changed; a secret value among them means that it was rotated.
+        Updated = "UPDATED",
+        /// It was deleted.
+        Deleted = "DELETED",
+        /// It was lent, and can be used in the borrowing workspace at once.
+        Shared = "SHARED",
+        /// It was offered, and waits for an admin of the borrowing workspace.
+        ShareOffered = "SHARE_OFFERED",
+        /// The offer was accepted.
+        ShareAccepted = "SHARE_ACCEPTED",
+        /// The offer was declined.
+        ShareDeclined = "SHARE_DECLINED",
+        /// It is lent no longer: the owner took it back, or the borrower gave it back.
+        Unshared = "UNSHARED",
     }
 }
 
@@ -58,6 +102,22 @@ pub enum Event {
         /// The person.
         user: UserId,
     },
+    /// The workspace changed.
+    Workspace {
+        /// The workspace.
+        workspace: WorkspaceId,
+        /// What of it.
+        change: WorkspaceChange,
+    },
+    /// A credential that the workspace owns or borrows changed.
+    Credential {
+        /// The workspace that is told.
+        workspace: WorkspaceId,
+        /// The credential.
+        credential: CredentialId,
+        /// What of it.
+        change: CredentialChange,
+    },
     /// The session is over, or all of the person's sessions are.
     Session {
         /// The person.
@@ -74,7 +134,11 @@ impl Event {
             Self::Invitation { email, .. } | Self::OrganizationInvitation { email, .. } => {
                 Some(email.as_str())
             }
-            Self::Access { .. } | Self::Rights { .. } | Self::Session { .. } => None,
+            Self::Access { .. }
+            | Self::Rights { .. }
+            | Self::Session { .. }
+            | Self::Workspace { .. }
+            | Self::Credential { .. } => None,
         }
     }
 }
@@ -98,4 +162,11 @@ pub struct Recorded {
     pub state: Option<String>,
     /// When it happened.
     pub at: DateTime<Utc>,
+}
+
+impl Recorded {
+    /// Whether it says that a workspace is no more.
+    pub fn ends_a_workspace(&self) -> bool {
+        self.kind == EventKind::Workspace && self.state.as_deref() == Some(WorkspaceChange::Deleted.word())
+    }
 }

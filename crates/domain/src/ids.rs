@@ -114,6 +114,12 @@ ids! {
     InvitationId = "inv";
     /// A transfer of an organization's ownership.
     OwnershipTransferId = "otr";
+    /// A credential.
+    CredentialId = "crd";
+    /// What a workspace lends of a credential to another one.
+    CredentialShareId = "shr";
+    /// One use of a credential, or a try.
+    CredentialUseId = "use";
     /// A signed-in device: one family of refresh tokens.
     SessionId = "ses";
     /// A mail in the queue.

@@ -53,7 +53,7 @@ codes! {
 }
 codes! {
     /// Why an invitation was not taken back.
-    RevokeInvitationCode { NotFound, InvitationNotPending, OrganizationInvitation }
+    RevokeInvitationCode { NotFound, InvitationNotPending, OrganizationInvitation, WorkspaceArchived }
 }
 codes! {
     /// Why an invitation was not accepted.

@@ -25,15 +25,15 @@ words! {
 
 codes! {
     /// Why a member's role was not changed.
-    UpdateMemberRoleCode { NotFound, LastAdmin, PrivilegeEscalation, OwnerProtected }
+    UpdateMemberRoleCode { NotFound, LastAdmin, PrivilegeEscalation, OwnerProtected, WorkspaceArchived }
 }
 codes! {
     /// Why a member was not removed.
-    RemoveMemberCode { NotFound, LastAdmin, OwnerProtected }
+    RemoveMemberCode { NotFound, LastAdmin, OwnerProtected, WorkspaceArchived }
 }
 codes! {
     /// Why a person did not leave a workspace.
-    LeaveWorkspaceCode { NotFound, LastAdmin }
+    LeaveWorkspaceCode { NotFound, LastAdmin, WorkspaceArchived }
 }
 
 /// The codes of an operation that can take an admin away.

@@ -62,6 +62,8 @@ impl<C> Refusal<C> {
 pub trait RefusalCode: Copy + std::fmt::Debug + Send + Sync + 'static {
     /// The code of an input that cannot be read.
     const INVALID_INPUT: Self;
+    /// The code of a change in an archived workspace, where the operation changes something in a workspace.
+    const WORKSPACE_ARCHIVED: Option<Self>;
 }
 
 /// Everything that was wrong with an input: never empty.
@@ -175,8 +177,17 @@ macro_rules! codes {
 
         impl $crate::refusal::RefusalCode for $name {
             const INVALID_INPUT: Self = Self::InvalidInput;
+            const WORKSPACE_ARCHIVED: Option<Self> = $crate::archived_code!($($code)*);
         }
     };
+}
+
+/// `WorkspaceArchived`, if it is among the codes.
+#[macro_export]
+macro_rules! archived_code {
+    () => { None };
+    (WorkspaceArchived $($rest:ident)*) => { Some(Self::WorkspaceArchived) };
+    ($other:ident $($rest:ident)*) => { $crate::archived_code!($($rest)*) };
 }
 
 /// The documentation of a refusal code: one text wherever the code stands.

@@ -31,11 +31,11 @@ codes! {
 }
 codes! {
     /// Why a workspace did not become the active one.
-    SwitchWorkspaceCode {}
+    SwitchWorkspaceCode { WorkspaceArchived }
 }
 codes! {
     /// Why a workspace did not become the default one.
-    SetDefaultWorkspaceCode { NotFound }
+    SetDefaultWorkspaceCode { NotFound, WorkspaceArchived }
 }
 
 /// How many names are tried before a person is asked to choose one.

@@ -57,10 +57,14 @@ pub(crate) fn internal(ctx: &Context<'_>, fault: &Fault) -> Error {
     )
 }
 
+/// Why nothing changes in an archived workspace.
+pub(crate) const ARCHIVED: &str = "The workspace is archived and so read-only. Restore it first.";
+
 pub(crate) fn denied(denied: Denied) -> Error {
     match denied {
         Denied::SignedOut => unauthenticated(),
         Denied::NotFound => not_found(),
+        Denied::Archived => coded("FORBIDDEN", ARCHIVED),
         Denied::Forbidden(permission) => {
             coded("FORBIDDEN", format!("You lack the permission {} here.", permission.name())).extend_with(
                 |_, extensions| extensions.set("permission", crate::access::wire_name(permission)),

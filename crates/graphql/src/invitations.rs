@@ -10,9 +10,9 @@ use async_graphql::{
 };
 use async_stream::stream;
 use chrono::{DateTime, Utc};
-use futures_util::{Stream, StreamExt, stream::BoxStream};
+use futures_util::{Stream, StreamExt};
 use guildhall_domain::{
-    access::{Granted, OwnSession, Permission, WorkspaceAccess, perm},
+    access::{Granted, OwnSession, WorkspaceAccess, perm},
     events::EventKind,
     ids::{InvitationId, UserId},
     invitations::{
@@ -39,7 +39,7 @@ use crate::{
     authz::{anonymous, authorize, authorize_in, caller, db, grant, open, signed_in, signed_in_directive},
     connection::connection,
     error, input,
-    live::{self, Handoff, Occurrence, Rechecks, Told, Turn, Watch},
+    live::{self, Occurrence, Told, Turn, Watching},
     loaders::{self, Scoped},
     organizations::OrganizationRole,
     payload::{InviteMemberError, answer, payload},
@@ -762,16 +762,6 @@ fn status_of(event: &guildhall_domain::events::Recorded) -> Option<InvitationSta
     event.state.as_deref().and_then(DomainStatus::from_word).map(Into::into)
 }
 
-/// Who follows a subscription's events.
-enum Watching {
-    /// The transport, for many subscribers.
-    HandedOver,
-    /// Nobody: this is the answer to one event, for all who get the same.
-    One(Turn),
-    /// The resolver itself.
-    Here(BoxStream<'static, Result<Turn, live::Ended>>),
-}
-
 /// The answer to one event.
 async fn status_change(ctx: &Context<'_>, turn: Turn) -> Result<InvitationStatusChange> {
     let (event, access) = match turn.0 {
@@ -811,41 +801,14 @@ impl InvitationSubscription {
         #[graphql(desc = "The cursor of the last change you know: those you missed since come first.")]
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<InvitationStatusChange>>> {
-        let watching = match ctx.data_opt::<Turn>() {
-            Some(turn) => Watching::One(turn.clone()),
-            None => {
-                let proof: Granted<perm::InvitationsView> = authorize_in(ctx, &workspace_id).await?;
-                let watch = Watch {
-                    session: signed_in(ctx).await?,
-                    workspace: proof.access().workspace(),
-                    after: after.as_deref().map(live::read_cursor).transpose()?,
-                    needs: Permission::InvitationsView,
-                    db: db(ctx).clone(),
-                    rechecks: Arc::clone(ctx.data_unchecked::<Arc<Rechecks>>()),
-                };
-                match ctx.data_opt::<Handoff>() {
-                    Some(handoff) => {
-                        handoff.leave(watch);
-                        Watching::HandedOver
-                    }
-                    None => Watching::Here(Box::pin(watch.turns())),
-                }
-            }
-        };
-        Ok(stream! {
-            match watching {
-                Watching::HandedOver => {}
-                Watching::One(turn) => yield status_change(ctx, turn).await,
-                Watching::Here(mut turns) => {
-                    while let Some(turn) = turns.next().await {
-                        yield match turn {
-                            Ok(turn) => status_change(ctx, turn).await,
-                            Err(ended) => Err(ended.error()),
-                        };
-                    }
-                }
-            }
-        })
+        let watching = Watching::of::<perm::InvitationsView>(
+            ctx,
+            &workspace_id,
+            EventKind::Invitation,
+            after.as_deref(),
+        )
+        .await?;
+        Ok(watching.answers(move |turn| status_change(ctx, turn)))
     }
 
     /// Every change of an invitation to your own verified e-mail address, within a second.
@@ -869,7 +832,7 @@ impl InvitationSubscription {
         let actor = caller(ctx).actor.ok_or_else(error::unauthenticated)?;
         let topics = (Topic::Email(address.into_string()), Topic::User(actor.user()));
         let db = db(ctx);
-        let followed = live::follow(db.clone(), proof, topics.0, topics.1, after);
+        let followed = live::follow(db.clone(), proof, topics.0, topics.1, EventKind::Invitation, after);
         Ok(stream! {
             futures_util::pin_mut!(followed);
             while let Some(occurrence) = followed.next().await {

@@ -13,14 +13,17 @@ use std::{
 };
 
 use async_graphql::{
-    Error, Result,
+    Context, Error, ID, Result,
     dataloader::{DataLoader, Loader, NoCache},
     runtime::{TokioSpawner, TokioTimer},
 };
 use async_stream::stream;
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, stream::BoxStream};
 use guildhall_domain::{
-    access::{Actor, Denied, OwnSession, Permission, PermissionSet, WorkspaceAccess},
+    access::{
+        Actor, Denied, Granted, OwnSession, Permission, PermissionSet, WorkspaceAccess,
+        catalog::PermissionType,
+    },
     events::{EventKind, Recorded},
     ids::WorkspaceId,
 };
@@ -29,7 +32,10 @@ use guildhall_persistence::{
     events::{self, Topic},
 };
 
-use crate::error;
+use crate::{
+    authz::{authorize_in, db, signed_in},
+    error,
+};
 
 /// How many missed events are sent again before a subscriber is told to read everything anew.
 const REPLAY_LIMIT: u32 = 1000;
@@ -58,13 +64,14 @@ pub(crate) fn read_cursor(text: &str) -> Result<i64> {
         .ok_or_else(|| error::bad_input("`after` is not a cursor of this subscription."))
 }
 
-/// The events of `topic` from `after` on, each once and in order, together with those of `aside`, which tell
-/// that the subscriber's rights are to be asked again.
+/// The events of `topic` from `after` on, those of that `kind` each once and in order, together with those of `aside`,
+/// which tell that the subscriber's rights are to be asked again.
 pub(crate) fn follow(
     db: Db,
     proof: OwnSession,
     topic: Topic,
     aside: Topic,
+    kind: EventKind,
     after: Option<i64>,
 ) -> impl Stream<Item = Result<Occurrence, Fault>> + Send + 'static {
     stream! {
@@ -112,7 +119,7 @@ pub(crate) fn follow(
                 }
             }
             match feed.next().await {
-                Ok(event) if event.kind == EventKind::Invitation => {
+                Ok(event) if event.kind == kind => {
                     if event.seq > last {
                         last = event.seq;
                         yield Ok(Occurrence::Event(event));
@@ -178,6 +185,8 @@ impl From<Denied> for Ended {
 pub struct Watch {
     pub(crate) session: OwnSession,
     pub(crate) workspace: WorkspaceId,
+    /// The kind of events that the subscriber is told.
+    pub(crate) kind: EventKind,
     pub(crate) after: Option<i64>,
     /// What the subscriber must hold to be told.
     pub(crate) needs: Permission,
@@ -189,10 +198,10 @@ impl Watch {
     /// What the subscriber is told, until they may not be told any more.
     pub fn turns(self) -> impl Stream<Item = Result<Turn, Ended>> + Send + 'static {
         stream! {
-            let Self { session, workspace, after, needs, db, rechecks } = self;
+            let Self { session, workspace, kind, after, needs, db, rechecks } = self;
             let actor = session.actor();
             let (topic, aside) = (Topic::Workspace(workspace), Topic::User(actor.user()));
-            let followed = follow(db, session, topic, aside, after);
+            let followed = follow(db, session, topic, aside, kind, after);
             futures_util::pin_mut!(followed);
             while let Some(occurrence) = followed.next().await {
                 let (event, missed) = match occurrence {
@@ -207,13 +216,13 @@ impl Watch {
                         return;
                     }
                 };
-                // Somebody else's rights changed: none of this subscriber's business.
-                if event.kind != EventKind::Invitation && event.user != Some(actor.user()) {
+                // Another kind of news, or somebody else's rights changed: none of this subscriber's business.
+                if event.kind != kind && event.user != Some(actor.user()) && !event.ends_a_workspace() {
                     continue;
                 }
                 match rechecks.access(actor, workspace).await {
                     Ok(access) if access.permissions().holds(needs) => {
-                        if event.kind == EventKind::Invitation {
+                        if event.kind == kind {
                             yield Ok(Turn(Told::Event { event, access, missed }));
                         }
                     }
@@ -224,6 +233,68 @@ impl Watch {
                     Err(fault) => {
                         yield Err(Ended(fault));
                         return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Who follows a subscription's events.
+pub(crate) enum Watching {
+    /// The transport, for many subscribers.
+    HandedOver,
+    /// Nobody: this is the answer to one event, for all who get the same.
+    One(Turn),
+    /// The resolver itself.
+    Here(BoxStream<'static, Result<Turn, Ended>>),
+}
+
+impl Watching {
+    /// A subscriber to the events of that kind in the workspace, who needs `P` to be told.
+    pub(crate) async fn of<P: PermissionType<Access = WorkspaceAccess>>(
+        ctx: &Context<'_>,
+        workspace: &ID,
+        kind: EventKind,
+        after: Option<&str>,
+    ) -> Result<Self> {
+        if let Some(turn) = ctx.data_opt::<Turn>() {
+            return Ok(Self::One(turn.clone()));
+        }
+        let proof: Granted<P> = authorize_in(ctx, workspace).await?;
+        let watch = Watch {
+            session: signed_in(ctx).await?,
+            workspace: proof.access().workspace(),
+            kind,
+            after: after.map(read_cursor).transpose()?,
+            needs: P::PERMISSION,
+            db: db(ctx).clone(),
+            rechecks: Arc::clone(ctx.data_unchecked::<Arc<Rechecks>>()),
+        };
+        Ok(match ctx.data_opt::<Handoff>() {
+            Some(handoff) => {
+                handoff.leave(watch);
+                Self::HandedOver
+            }
+            None => Self::Here(Box::pin(watch.turns())),
+        })
+    }
+
+    /// The stream of a subscription, whose answer to each turn `answer` makes.
+    pub(crate) fn answers<'a, T: Send + 'a, F: Future<Output = Result<T>> + Send + 'a>(
+        self,
+        answer: impl Fn(Turn) -> F + Send + 'a,
+    ) -> impl Stream<Item = Result<T>> + Send + 'a {
+        stream! {
+            match self {
+                Self::HandedOver => {}
+                Self::One(turn) => yield answer(turn).await,
+                Self::Here(mut turns) => {
+                    while let Some(turn) = turns.next().await {
+                        yield match turn {
+                            Ok(turn) => answer(turn).await,
+                            Err(ended) => Err(ended.error()),
+                        };
                     }
                 }
             }

@@ -147,6 +147,12 @@ async fn find(ctx: &Context<'_>, own: OwnSession, id: &ID) -> Result<Option<Node
             .await
             .map_err(read)?
             .map(|row| Node::Session(Session::new(row, &own))),
-        Ok(AnyId::MailId(_)) | Err(_) => None,
+        Ok(
+            AnyId::CredentialId(_)
+            | AnyId::CredentialShareId(_)
+            | AnyId::CredentialUseId(_)
+            | AnyId::MailId(_),
+        )
+        | Err(_) => None,
     })
 }

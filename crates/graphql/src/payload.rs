@@ -1,7 +1,11 @@
 //! Payloads of mutations: typed user errors made from the domain's refusals.
 
 use async_graphql::{Context, Interface, Result};
-use guildhall_domain::{passwords, refusal};
+use guildhall_domain::{
+    access::Denied,
+    passwords,
+    refusal::{self, Refusal, RefusalCode},
+};
 use guildhall_persistence::OpError;
 
 use crate::{error, schema::mirror};
@@ -142,8 +146,8 @@ user_errors! {
     CreateWorkspaceError, CreateWorkspaceErrorCode = w::CreateWorkspaceCode { NameUnavailable };
     UpdateWorkspaceError, UpdateWorkspaceErrorCode = w::UpdateWorkspaceCode { WorkspaceArchived };
     DescribeWorkspaceError, DescribeWorkspaceErrorCode = w::DescribeWorkspaceCode { WorkspaceArchived };
-    SwitchWorkspaceError, SwitchWorkspaceErrorCode = w::SwitchWorkspaceCode {};
-    SetDefaultWorkspaceError, SetDefaultWorkspaceErrorCode = w::SetDefaultWorkspaceCode { NotFound };
+    SwitchWorkspaceError, SwitchWorkspaceErrorCode = w::SwitchWorkspaceCode { WorkspaceArchived };
+    SetDefaultWorkspaceError, SetDefaultWorkspaceErrorCode = w::SetDefaultWorkspaceCode { NotFound, WorkspaceArchived };
     CreateOrganizationError, CreateOrganizationErrorCode = o::CreateOrganizationCode { OperatorOnly, NameUnavailable, RateLimited };
     UpdateOrganizationError, UpdateOrganizationErrorCode = o::UpdateOrganizationCode {};
     UpdateOrganizationPolicyError, UpdateOrganizationPolicyErrorCode = o::UpdateOrganizationPolicyCode {};
@@ -151,10 +155,12 @@ user_errors! {
     UpdateRoleError, UpdateRoleErrorCode = r::UpdateRoleCode { NotFound, LastAdmin };
     DeleteRoleError, DeleteRoleErrorCode = r::DeleteRoleCode { NotFound, RoleInUse, LastAdmin };
     UpdateMemberRoleError, UpdateMemberRoleErrorCode = m::UpdateMemberRoleCode {
-        NotFound, LastAdmin, PrivilegeEscalation, OwnerProtected
+        NotFound, LastAdmin, PrivilegeEscalation, OwnerProtected, WorkspaceArchived
     };
-    RemoveMemberError, RemoveMemberErrorCode = m::RemoveMemberCode { NotFound, LastAdmin, OwnerProtected };
-    LeaveWorkspaceError, LeaveWorkspaceErrorCode = m::LeaveWorkspaceCode { NotFound, LastAdmin };
+    RemoveMemberError, RemoveMemberErrorCode = m::RemoveMemberCode {
+        NotFound, LastAdmin, OwnerProtected, WorkspaceArchived
+    };
+    LeaveWorkspaceError, LeaveWorkspaceErrorCode = m::LeaveWorkspaceCode { NotFound, LastAdmin, WorkspaceArchived };
     UpdateOrganizationMemberError, UpdateOrganizationMemberErrorCode = om::UpdateOrganizationMemberCode {
         NotFound, LastOwner, OwnerProtected
     };
@@ -181,7 +187,7 @@ user_errors! {
         NotFound, InvitationNotPending, OrganizationInvitation, PrivilegeEscalation, WorkspaceArchived, RateLimited
     };
     RevokeInvitationError, RevokeInvitationErrorCode = i::RevokeInvitationCode {
-        NotFound, InvitationNotPending, OrganizationInvitation
+        NotFound, InvitationNotPending, OrganizationInvitation, WorkspaceArchived
     };
     InviteOrganizationMemberError, InviteOrganizationMemberErrorCode = oi::InviteOrganizationMemberCode {
         AlreadyMember, AlreadyInvited, RateLimited
@@ -204,7 +210,7 @@ user_errors! {
 /// A payload that can say why nothing was changed.
 pub(crate) trait Refusable: Sized {
     /// The mutation's codes.
-    type Code;
+    type Code: RefusalCode;
     /// The payload of a refusal.
     fn refused(refusals: refusal::Refusals<Self::Code>) -> Self;
 }
@@ -244,7 +250,10 @@ pub(crate) fn answer<T, P: Refusable>(
     match outcome {
         Ok(value) => Ok(payload(value)),
         Err(OpError::Refused(refusals)) => Ok(P::refused(refusals)),
-        Err(OpError::Denied(denied)) => Err(error::denied(denied)),
+        Err(OpError::Denied(denied)) => match (denied, P::Code::WORKSPACE_ARCHIVED) {
+            (Denied::Archived, Some(code)) => Ok(P::refused(Refusal::new(code, error::ARCHIVED).into())),
+            _ => Err(error::denied(denied)),
+        },
         Err(OpError::Fault(fault)) => Err(error::internal(ctx, &fault)),
     }
 }

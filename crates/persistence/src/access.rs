@@ -440,6 +440,7 @@ impl FromQueryResult for StandingRow {
         let facts = WorkspaceFacts {
             workspace: workspace.id,
             organization: workspace.organization,
+            status: workspace.status,
             policy: policy(row, prefix)?,
             organization_role: organization_role(row, prefix)?,
             membership,

@@ -14,7 +14,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use guildhall_domain::{
-    access::{Denied, OrganizationAccess, Proof, Recheck, WorkspaceAccess},
+    access::{Denied, Granted, OrganizationAccess, Proof, Recheck, WorkspaceAccess, catalog::PermissionType},
     events::Event,
     ids::{OrganizationId, UserId, WorkspaceId},
     seams::{Clock, IdGen},
@@ -254,9 +254,31 @@ impl Db {
         proof: &impl Proof,
         work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, OpError<C>>,
     ) -> Result<T, OpError<C>> {
+        self.write_after(None, proof, work).await
+    }
+
+    /// The same for a change in a workspace that reaches into others of the organization. It locks the organization first,
+    /// so that the order in which such changes lock the workspaces does not matter.
+    pub async fn write_across<T, C, P: PermissionType<Access = WorkspaceAccess>>(
+        &self,
+        proof: &Granted<P>,
+        work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, OpError<C>>,
+    ) -> Result<T, OpError<C>> {
+        self.write_after(Some(proof.access().organization()), proof, work).await
+    }
+
+    async fn write_after<T, C>(
+        &self,
+        organization: Option<OrganizationId>,
+        proof: &impl Proof,
+        work: impl AsyncFnOnce(&mut Tx<'_>) -> Result<T, OpError<C>>,
+    ) -> Result<T, OpError<C>> {
         // Boxed for the same reason as `Read::rows`.
         Box::pin(async move {
             let mut tx = self.begin().await?;
+            if let Some(organization) = organization {
+                tx.lock_organization(organization).await?;
+            }
             tx.recheck(proof.recheck()).await?;
             match work(&mut tx).await {
                 Ok(value) => {
@@ -659,9 +681,7 @@ impl Tx<'_> {
                 // Lock first, read second: what is read then cannot change before the commit.
                 self.lock_workspace(workspace).await?;
                 let access = access::workspace_by_id(&self.conn, actor, workspace, self.now).await?;
-                if !access.permissions().holds(permission) {
-                    return Err(Denied::Forbidden(permission).into());
-                }
+                access.may_change(permission)?;
                 self.access = Some(access);
             }
             Recheck::Organization(actor, organization, permission) => {

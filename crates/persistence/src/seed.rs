@@ -226,6 +226,8 @@ impl Made {
             created_by: Set(Some(id(Kind::User, self.sitter(n, 0).into()))),
             created_at: Set(made),
             updated_at: Set(made),
+            archived_at: Set(None),
+            archived_by: Set(None),
         }
     }
 
@@ -236,6 +238,7 @@ impl Made {
             text: Set(format!("# {}\n\n{}\n", pick(TOPICS, n), paragraphs.join("\n\n"))),
             updated_by: Set(Some(id(Kind::User, self.sitter(n, 0).into()))),
             updated_at: Set(at(Kind::Workspace, n.into())),
+            version: Set(1),
         }
     }
 

@@ -146,6 +146,8 @@ pub(crate) async fn insert(
             created_by: Set(creator.map(Into::into)),
             created_at: Set(tx.now()),
             updated_at: Set(tx.now()),
+            archived_at: Set(None),
+            archived_by: Set(None),
         };
         // Two creations of one name at once: the second waits for the first and then finds the name taken.
         let written = workspaces::Entity::insert(row)
@@ -298,6 +300,7 @@ async fn write_description(
         text: Set(text.as_str().to_owned()),
         updated_by: Set(by.map(Into::into)),
         updated_at: Set(tx.now()),
+        version: Set(1),
     };
     Entity::insert(row)
         .on_conflict(

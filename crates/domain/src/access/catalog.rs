@@ -141,6 +141,11 @@ catalogue! {
 }
 
 impl Permission {
+    /// Whether what it allows can be done in an archived workspace, where everything else only reads.
+    pub const fn works_in_archive(self) -> bool {
+        matches!(self, Self::WorkspaceArchive | Self::WorkspaceDelete)
+    }
+
     /// The permission of that wire name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|permission| permission.name() == name)

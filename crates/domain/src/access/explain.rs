@@ -592,6 +592,7 @@ mod tests {
             proof::{OrganizationFacts, WorkspaceFacts},
         },
         ids::RoleId,
+        workspaces::WorkspaceStatus,
     };
 
     fn custom(number: u128, permissions: impl IntoIterator<Item = Permission>) -> Role {
@@ -712,6 +713,7 @@ mod tests {
             WorkspaceFacts {
                 workspace: Uuid::nil().into(),
                 organization: Uuid::nil().into(),
+                status: WorkspaceStatus::Active,
                 policy: facts.policy,
                 organization_role,
                 membership: membership.map(|membership| (Uuid::nil().into(), membership.role)),
@@ -869,6 +871,7 @@ mod tests {
             let facts = WorkspaceFacts {
                 workspace: Uuid::nil().into(),
                 organization: Uuid::nil().into(),
+                status: WorkspaceStatus::Active,
                 policy: OrganizationPolicy::default(),
                 organization_role: Some(organization_role),
                 membership: Some((Uuid::nil().into(), role.into())),

@@ -8,7 +8,10 @@ use super::{
     policy::{OrganizationPolicy, OrganizationRole},
     role::{PermissionSet, Role},
 };
-use crate::ids::{MembershipId, OrganizationId, SessionId, UserId, WorkspaceId};
+use crate::{
+    ids::{MembershipId, OrganizationId, SessionId, UserId, WorkspaceId},
+    workspaces::WorkspaceStatus,
+};
 
 /// Who acts. Identity only: what an actor may do is read anew for every request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -45,6 +48,8 @@ pub enum Denied {
     NotFound,
     /// The actor sees it and lacks this permission.
     Forbidden(Permission),
+    /// The workspace is archived, so nothing in it changes.
+    Archived,
 }
 
 /// What is known of an actor's place in a workspace, as it was read in one statement.
@@ -54,6 +59,8 @@ pub struct WorkspaceFacts {
     pub workspace: WorkspaceId,
     /// The organization it belongs to.
     pub organization: OrganizationId,
+    /// Whether it is in use.
+    pub status: WorkspaceStatus,
     /// That organization's policy.
     pub policy: OrganizationPolicy,
     /// The actor's role in the organization while the membership of it is active.
@@ -119,6 +126,17 @@ impl WorkspaceAccess {
     /// Everything the actor may do in the workspace.
     pub fn permissions(&self) -> PermissionSet {
         self.permissions
+    }
+
+    /// Denies a change that the permission would allow in a workspace in use: an archived one is only restored or deleted.
+    pub fn may_change(&self, permission: Permission) -> Result<(), Denied> {
+        if !self.permissions.holds(permission) {
+            return Err(Denied::Forbidden(permission));
+        }
+        match self.facts.status {
+            WorkspaceStatus::Archived if !permission.works_in_archive() => Err(Denied::Archived),
+            _ => Ok(()),
+        }
     }
 
     /// The proof that the actor holds `P`.

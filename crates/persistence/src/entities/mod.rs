@@ -99,6 +99,8 @@ table!(workspaces = "workspaces" {
     created_by: Option<Uuid>,
     created_at: DateTimeUtc,
     updated_at: DateTimeUtc,
+    archived_at: Option<DateTimeUtc>,
+    archived_by: Option<Uuid>,
 });
 
 table!(workspace_descriptions = "workspace_descriptions" {
@@ -107,6 +109,7 @@ table!(workspace_descriptions = "workspace_descriptions" {
     text: String,
     updated_by: Option<Uuid>,
     updated_at: DateTimeUtc,
+    version: i32,
 });
 
 table!(roles = "roles" {
@@ -177,6 +180,81 @@ table!(ownership_transfers = "ownership_transfers" {
     created_at: DateTimeUtc,
 });
 
+table!(workspace_keys = "workspace_keys" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    workspace_id: Uuid,
+    master_key_id: String,
+    wrapped: Vec<u8>,
+    created_at: DateTimeUtc,
+    wrapped_at: DateTimeUtc,
+});
+
+table!(credentials = "credentials" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    workspace_id: Uuid,
+    kind: String,
+    slug: String,
+    name: String,
+    description: String,
+    version: i32,
+    created_by: Option<Uuid>,
+    updated_by: Option<Uuid>,
+    created_at: DateTimeUtc,
+    updated_at: DateTimeUtc,
+});
+
+table!(credential_fields = "credential_fields" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    credential_id: Uuid,
+    #[sea_orm(primary_key, auto_increment = false)]
+    code: String,
+    place: i32,
+    is_secret: bool,
+    value: Option<String>,
+    sealed: Option<Vec<u8>>,
+    fingerprint: Option<String>,
+    updated_at: DateTimeUtc,
+});
+
+table!(credential_shares = "credential_shares" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    credential_id: Uuid,
+    workspace_id: Uuid,
+    target_id: Uuid,
+    status: String,
+    shared_by: Option<Uuid>,
+    expires_at: Option<DateTimeUtc>,
+    responded_by: Option<Uuid>,
+    responded_at: Option<DateTimeUtc>,
+    created_at: DateTimeUtc,
+});
+
+table!(credential_uses = "credential_uses" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    credential_id: Option<Uuid>,
+    owner_id: Option<Uuid>,
+    workspace_id: Option<Uuid>,
+    user_id: Option<Uuid>,
+    slug: String,
+    purpose: String,
+    outcome: String,
+    created_at: DateTimeUtc,
+});
+
+table!(config_properties = "config_properties" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    workspace_id: Uuid,
+    #[sea_orm(primary_key, auto_increment = false)]
+    key: String,
+    kind: String,
+    value: String,
+    updated_by: Option<Uuid>,
+    updated_at: DateTimeUtc,
+});
+
 table!(events = "events" {
     #[sea_orm(primary_key)]
     seq: i64,
@@ -218,6 +296,12 @@ pub(crate) async fn select_each(conn: &impl sea_orm::ConnectionTrait) -> Result<
         sessions,
         workspaces,
         workspace_descriptions,
+        workspace_keys,
+        credentials,
+        credential_fields,
+        credential_shares,
+        credential_uses,
+        config_properties,
         roles,
         memberships,
         invitations,
