@@ -28,7 +28,6 @@ impl MigrationTrait for Step {
                 text("slug"),
                 text("name"),
                 text("description"),
-                number("version", 1),
                 id_null("created_by"),
                 id_null("updated_by"),
                 at("created_at"),

@@ -95,6 +95,29 @@ pub(crate) fn ascii_words(text: &str) -> String {
     words
 }
 
+text_type! {
+    /// A credential's name in a workspace: of the form of a [`Slug`], and no word is reserved.
+    CredentialSlug
+}
+
+impl CredentialSlug {
+    pub fn parse(raw: &str) -> Result<Self, TextFault> {
+        match Slug::parse(raw) {
+            Ok(slug) => Ok(Self(slug.into_string())),
+            Err(TextFault::Reserved(word)) => Ok(Self(word.to_owned())),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// A slug for a name in any script, as [`Slug::derive`] makes one.
+    pub fn derive(display_name: &str) -> Self {
+        match shortened(&ascii_words(display_name), MAX_LEN) {
+            "" => Self("credential".to_owned()),
+            slug => Self(slug.to_owned()),
+        }
+    }
+}
+
 fn reserved(slug: &str) -> Option<&'static str> {
     RESERVED.binary_search(&slug).ok().map(|index| RESERVED[index])
 }

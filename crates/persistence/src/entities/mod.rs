@@ -197,7 +197,6 @@ table!(credentials = "credentials" {
     slug: String,
     name: String,
     description: String,
-    version: i32,
     created_by: Option<Uuid>,
     updated_by: Option<Uuid>,
     created_at: DateTimeUtc,
