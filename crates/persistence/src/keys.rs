@@ -1,5 +1,7 @@
-//! Secrets at work: access and refresh tokens, hashes of the tokens in links, sealed mail bodies. Knows how
-//! each is made from the instance's secrets; refuses to know where those come from.
+//! Secrets at work: access and refresh tokens, hashes of the tokens in links, what the master key wraps and seals.
+//! Knows how each is made from the instance's secrets; refuses to know where those come from.
+
+use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chacha20poly1305::{
@@ -9,7 +11,7 @@ use chacha20poly1305::{
 use chrono::{DateTime, TimeDelta, Utc};
 use guildhall_domain::{
     access::Actor,
-    ids::{SessionId, UserId},
+    ids::{SessionId, UserId, WorkspaceId},
 };
 use hmac::{Hmac, Mac};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -54,8 +56,60 @@ pub struct Keys {
     pub refresh_lifetime: TimeDelta,
     refresh: Hmac<Sha256>,
     token_hash: Hmac<Sha256>,
-    seal: XChaCha20Poly1305,
+    /// The one that new things are sealed with.
+    master: Master,
     check: String,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").finish_non_exhaustive()
+    }
+}
+
+/// What is made of one master key.
+struct Master {
+    id: String,
+    /// Wraps the workspaces' data keys.
+    wrap: Seal,
+    /// Seals mails.
+    mails: Seal,
+}
+
+impl Master {
+    fn new(key: &[u8; 32]) -> Self {
+        let derived = |purpose| Zeroizing::new(tag(&mac(key), &[purpose]));
+        Self {
+            id: hex::encode(&tag(&mac(key), &[b"id"])[..8]),
+            wrap: Seal::new(&derived(b"wrap data keys")),
+            mails: Seal::new(&derived(b"seal mails")),
+        }
+    }
+}
+
+/// XChaCha20-Poly1305 with a fresh nonce each time, which stands before what is sealed.
+pub(crate) struct Seal(XChaCha20Poly1305);
+
+impl Seal {
+    pub(crate) fn new(key: &[u8; 32]) -> Self {
+        Self(XChaCha20Poly1305::new(<&Key>::from(key)))
+    }
+
+    pub(crate) fn seal(&self, bound_to: &[u8], plain: &[u8]) -> Result<Vec<u8>, Fault> {
+        let nonce = random::<24>()?;
+        let sealed = self
+            .0
+            .encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: bound_to })
+            .map_err(|_| Fault::Crypto("a value could not be sealed"))?;
+        Ok([&nonce[..], &sealed].concat())
+    }
+
+    /// What was sealed with this key and bound to the same; `None` for anything else.
+    pub(crate) fn open(&self, bound_to: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (nonce, sealed) = sealed.split_first_chunk::<24>()?;
+        let payload = Payload { msg: sealed, aad: bound_to };
+        self.0.decrypt(&XNonce::from(*nonce), payload).ok().map(Zeroizing::new)
+    }
 }
 
 /// An access token and when it ends.
@@ -94,12 +148,12 @@ pub(crate) struct RefreshClaim {
     signature: [u8; 32],
 }
 
-fn mac(key: &[u8]) -> Hmac<Sha256> {
+pub(crate) fn mac(key: &[u8]) -> Hmac<Sha256> {
     // HMAC takes a key of any length; `new_from_slice` is fallible only for other algorithms.
     <Hmac<Sha256> as KeyInit>::new_from_slice(key).unwrap_or_else(|_| unreachable!())
 }
 
-fn tag(mac: &Hmac<Sha256>, parts: &[&[u8]]) -> [u8; 32] {
+pub(crate) fn tag(mac: &Hmac<Sha256>, parts: &[&[u8]]) -> [u8; 32] {
     let mut mac = mac.clone();
     for part in parts {
         mac.update(part);
@@ -146,7 +200,7 @@ impl Keys {
             refresh_lifetime: material.refresh_lifetime,
             refresh: mac(material.refresh_secret.as_bytes()),
             token_hash: mac(material.token_hash_secret.as_bytes()),
-            seal: XChaCha20Poly1305::new(&Key::from(*derive("seal mails"))),
+            master: Master::new(material.master_key),
             check: URL_SAFE_NO_PAD.encode(check),
         }
     }
@@ -231,25 +285,49 @@ impl Keys {
 
     /// Encrypts `plain` so that it opens only under the same `label`.
     pub(crate) fn seal(&self, label: &str, plain: &[u8]) -> Result<Vec<u8>, Fault> {
-        let nonce = random::<24>()?;
-        let sealed = self
-            .seal
-            .encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: label.as_bytes() })
-            .map_err(|_| Fault::Crypto("a value could not be sealed"))?;
-        Ok([&nonce[..], &sealed].concat())
+        self.master.mails.seal(label.as_bytes(), plain)
     }
 
     /// Opens what was sealed under `label`.
     pub(crate) fn open(&self, label: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
         let fault = Fault::Crypto("a sealed value does not open: the master key is another one");
-        let Some((nonce, sealed)) = sealed.split_first_chunk::<24>() else { return Err(fault) };
-        self.seal
-            .decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: label.as_bytes() })
-            .map(Zeroizing::new)
-            .map_err(|_| fault)
+        self.master.mails.open(label.as_bytes(), sealed).ok_or(fault)
+    }
+
+    /// The id of the master key that new things are sealed with. It tells nothing of the key.
+    pub(crate) fn master_key_id(&self) -> &str {
+        &self.master.id
+    }
+
+    /// Wraps a workspace's data key with the master key.
+    pub(crate) fn wrap(&self, workspace: WorkspaceId, key: &[u8; 32]) -> Result<Vec<u8>, Fault> {
+        self.master.wrap.seal(&wrapped_for(workspace, &self.master.id), key)
+    }
+
+    /// The workspace's data key, which the master key of that id wrapped.
+    pub(crate) fn unwrap(
+        &self,
+        workspace: WorkspaceId,
+        master_key_id: &str,
+        wrapped: &[u8],
+    ) -> Result<Zeroizing<[u8; 32]>, Fault> {
+        if master_key_id != self.master.id {
+            let what = format!("the data key of {workspace}");
+            return Err(Fault::MasterKeyMissing { what, id: master_key_id.to_owned() });
+        }
+        let key = self.master.wrap.open(&wrapped_for(workspace, master_key_id), wrapped);
+        let key = key.as_deref().and_then(|key| <[u8; 32]>::try_from(key.as_slice()).ok());
+        key.map(Zeroizing::new)
+            .ok_or_else(|| Fault::Stored(format!("the data key of {workspace} is damaged")))
     }
 }
 
-fn hex8(bytes: &[u8; 32]) -> String {
-    bytes[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+/// What a wrapped data key is bound to: the form's version, whose it is, and the key that wraps it.
+fn wrapped_for(workspace: WorkspaceId, master_key_id: &str) -> Vec<u8> {
+    [[1].as_slice(), workspace.uuid().as_bytes(), master_key_id.as_bytes()].concat()
+}
+
+/// The first 32 bits of a tag, as text.
+pub(crate) fn hex8(bytes: &[u8; 32]) -> String {
+    hex::encode(&bytes[..4])
 }

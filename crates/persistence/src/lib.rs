@@ -26,6 +26,7 @@ pub mod roles;
 pub mod seed;
 pub mod sessions;
 mod sql;
+mod vault;
 pub mod workspaces;
 
 pub use access::{Organization, OrganizationStanding, Standing, Which};
