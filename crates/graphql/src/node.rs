@@ -148,7 +148,8 @@ async fn find(ctx: &Context<'_>, own: OwnSession, id: &ID) -> Result<Option<Node
             .map_err(read)?
             .map(|row| Node::Session(Session::new(row, &own))),
         Ok(
-            AnyId::CredentialId(_)
+            AnyId::BorrowedCredentialId(_)
+            | AnyId::CredentialId(_)
             | AnyId::CredentialShareId(_)
             | AnyId::CredentialUseId(_)
             | AnyId::MailId(_),

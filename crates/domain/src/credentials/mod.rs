@@ -40,7 +40,7 @@ codes! {
 }
 codes! {
     /// Why a credential was not taken back.
-    UnshareCredentialCode { NotFound, SharedReadOnly, WorkspaceArchived }
+    UnshareCredentialCode { NotFound, ShareEnded, WorkspaceArchived }
 }
 codes! {
     /// Why an offered credential was not accepted.
@@ -48,11 +48,11 @@ codes! {
 }
 codes! {
     /// Why an offered or lent credential was not declined.
-    DeclineCredentialShareCode { NotFound, ShareNotPending, WorkspaceArchived }
+    DeclineCredentialShareCode { NotFound, ShareEnded, WorkspaceArchived }
 }
 codes! {
     /// Why a credential was not used.
-    UseCredentialCode { NotFound, AmbiguousSlug, ShareNotPending, ShareExpired, ShareSuspended, WorkspaceArchived }
+    UseCredentialCode { NotFound, AmbiguousSlug, ShareNotAccepted, ShareExpired, ShareSuspended, WorkspaceArchived }
 }
 
 words! {
@@ -320,7 +320,7 @@ pub fn judge_use(found: &Found) -> Result<(), (UseOutcome, Refusal<UseCredential
         ),
         ShareStatus::Pending => (
             UseOutcome::NotShared,
-            Code::ShareNotPending,
+            Code::ShareNotAccepted,
             "This credential is offered and not accepted yet. An admin of this workspace can accept it.",
         ),
         ShareStatus::Declined | ShareStatus::Revoked => {
