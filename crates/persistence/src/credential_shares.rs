@@ -19,11 +19,10 @@ use uuid::Uuid;
 use crate::{
     access::{count, in_sight, page_by, word},
     accounts::User,
-    credentials::{Counterpart, CredentialRef, own},
+    credentials::{self, Counterpart, CredentialRef, own},
     db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
     sql::{Single, Sql},
-    workspaces::{WORKSPACE_COLUMNS, Workspace},
 };
 
 /// The loan of a credential from one workspace to another.
@@ -214,20 +213,13 @@ async fn find(
 }
 
 /// Tells the lender and the borrower what became of a loan.
-async fn tell(
-    tx: &mut Tx<'_>,
-    share: &CredentialShare,
-    owner: CredentialChange,
-    borrower: Option<CredentialChange>,
-) {
+fn tell(tx: &mut Tx<'_>, share: &CredentialShare, owner: CredentialChange, borrower: CredentialChange) {
     tx.append(Event::Credential {
         workspace: share.owner.id,
         subject: share.credential.uuid(),
         change: owner,
     });
-    if let Some(change) = borrower {
-        tx.append(Event::Credential { workspace: share.target.id, subject: share.id.uuid(), change });
-    }
+    tx.append(Event::Credential { workspace: share.target.id, subject: share.id.uuid(), change: borrower });
 }
 
 /// The active workspaces `w` of the organization that the actor knows of, other than their own one.
@@ -242,16 +234,20 @@ fn candidates(columns: &str, proof: &Granted<perm::CredentialShare>) -> Sql {
     in_sight(sql, access.actor())
 }
 
-/// Workspaces to lend a credential to: those of the organization that the asker knows of, whose name contains the text,
-/// and that do not have it yet.
+/// Workspaces to lend a credential to, by name: those of the organization that the asker knows of, whose name contains the
+/// text, and that do not have it yet. `None` where the workspace owns no such credential.
 pub async fn targets(
     db: &Db,
     proof: &Granted<perm::CredentialShare>,
     credential: CredentialId,
     search: Option<&SearchTerm>,
-) -> Result<Vec<Workspace>, ReadError> {
+) -> Result<Option<Vec<WorkspaceId>>, ReadError> {
     const AT_MOST: i64 = 20;
-    let mut sql = candidates(WORKSPACE_COLUMNS, proof)
+    let read = db.read(proof);
+    if !find_own(&read, proof.access().workspace(), credential).await? {
+        return Ok(None);
+    }
+    let mut sql = candidates("w.id", proof)
         .push(
             " AND NOT EXISTS (SELECT 1 FROM credential_shares s WHERE s.target_id = w.id \
              AND s.status IN ('PENDING', 'ACTIVE') AND s.credential_id = ",
@@ -265,7 +261,14 @@ pub async fn targets(
         sql = sql.push(" AND (lower(w.display_name) LIKE ").bind(pattern.clone());
         sql = sql.push(" ESCAPE '\\' OR w.name LIKE ").bind(pattern).push(" ESCAPE '\\')");
     }
-    Ok(db.read(proof).all(sql.push(" ORDER BY w.display_name, w.id").limit(AT_MOST)).await?)
+    let found: Vec<Single<Uuid>> =
+        read.all(sql.push(" ORDER BY w.display_name, w.id").limit(AT_MOST)).await?;
+    Ok(Some(found.into_iter().map(|Single(id)| id.into()).collect()))
+}
+
+async fn find_own(ask: &impl Ask, workspace: WorkspaceId, credential: CredentialId) -> Result<bool, Fault> {
+    let found = credentials::find(ask, workspace, CredentialRef::Own(credential)).await?;
+    Ok(found.is_some_and(|credential| credential.origin.is_none()))
 }
 
 /// Lends a credential to a workspace of the organization, or offers it where the policy wants it accepted.
@@ -326,7 +329,7 @@ pub async fn share(
             ],
         ));
         let share = reread(tx, workspace, id).await?;
-        tell(tx, &share, owner, Some(borrower)).await;
+        tell(tx, &share, owner, borrower);
         Ok(share)
     })
     .await
@@ -376,7 +379,7 @@ pub async fn unshare(
             return Err(Refusal::new(Code::ShareEnded, "This loan has ended already.").at("shareId").into());
         }
         let share = close(tx, &share, ShareStatus::Revoked).await?;
-        tell(tx, &share, CredentialChange::Unshared, Some(CredentialChange::Returned)).await;
+        tell(tx, &share, CredentialChange::Unshared, CredentialChange::Returned);
         Ok(share)
     })
     .await
@@ -406,7 +409,7 @@ pub async fn accept(
             }
         }
         let share = close(tx, &share, ShareStatus::Active).await?;
-        tell(tx, &share, CredentialChange::ShareAccepted, Some(CredentialChange::Borrowed)).await;
+        tell(tx, &share, CredentialChange::ShareAccepted, CredentialChange::Borrowed);
         Ok(share)
     })
     .await
@@ -427,7 +430,7 @@ pub async fn decline(
             return Err(Refusal::new(Code::ShareEnded, "This loan has ended already.").at("shareId").into());
         }
         let share = close(tx, &share, ShareStatus::Declined).await?;
-        tell(tx, &share, CredentialChange::ShareDeclined, Some(CredentialChange::Returned)).await;
+        tell(tx, &share, CredentialChange::ShareDeclined, CredentialChange::Returned);
         Ok(share)
     })
     .await
