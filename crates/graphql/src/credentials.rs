@@ -406,9 +406,12 @@ impl CredentialQuery {
         ctx: &Context<'_>,
         #[graphql(desc = "The workspace that owns or borrows it.")] workspace_id: ID,
         #[graphql(desc = "The slug, or `workspace/slug` of one that is lent here.")] slug: String,
-    ) -> Result<Option<Credential>> {
-        let proof = authorize_in(ctx, &workspace_id).await?;
-        by_slug(ctx, proof, &slug).await
+    ) -> Option<Result<Credential>> {
+        match authorize_in(ctx, &workspace_id).await {
+            Ok(proof) => by_slug(ctx, proof, &slug).await.transpose(),
+            Err(fault) if error::is_not_found(&fault) => None,
+            Err(fault) => Some(Err(fault)),
+        }
     }
 }
 
