@@ -128,6 +128,11 @@ impl WorkspaceAccess {
         self.permissions
     }
 
+    /// Whether the workspace is in use, and not archived.
+    pub fn is_in_use(&self) -> bool {
+        self.facts.status == WorkspaceStatus::Active
+    }
+
     /// Denies a change that the permission would allow in a workspace in use: an archived one is only restored or deleted.
     pub fn may_change(&self, permission: Permission) -> Result<(), Denied> {
         if !self.permissions.holds(permission) {
