@@ -5,6 +5,8 @@ mod accounts;
 mod architecture;
 mod bad_input;
 mod configuration;
+mod credential_sharing;
+mod credentials;
 mod databases;
 mod documents;
 mod explain;
