@@ -15,6 +15,7 @@ mod http;
 mod invitation_answers;
 mod invitations;
 mod invitations_live;
+mod keys;
 mod mail_delivery;
 mod mail_queue;
 mod members;

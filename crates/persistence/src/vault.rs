@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::{
     db::{Ask, Tx},
     error::Fault,
+    instance,
     keys::{Keys, Seal, hex8, mac, random, tag},
     sql::Sql,
 };
@@ -41,6 +42,11 @@ pub(crate) async fn data_key(tx: &Tx<'_>, workspace: WorkspaceId) -> Result<Data
     let keys = tx.db().keys();
     if let Some(key) = existing_data_key(tx, keys, workspace).await? {
         return Ok(key);
+    }
+    // Whoever was not told of a new master key wraps nothing more with the old one, which may be gone tomorrow.
+    let under = instance::hold_master_key(tx).await?;
+    if let Some(id) = under.filter(|under| keys.master_key_ids().all(|id| id != under)) {
+        return Err(Fault::MasterKeyMissing { what: "this database".to_owned(), id });
     }
     let key = Zeroizing::new(random()?);
     // At once and not with the next statement: whoever asks again in this transaction finds it.
@@ -138,11 +144,16 @@ mod tests {
     }
 
     fn keys(master_key: &[u8; 32]) -> Keys {
+        with_previous(master_key, Vec::new())
+    }
+
+    fn with_previous(master_key: &[u8; 32], previous_master_keys: Vec<&[u8; 32]>) -> Keys {
         Keys::new(&KeyMaterial {
             access_secret: "access",
             refresh_secret: "refresh",
             token_hash_secret: "links",
             master_key,
+            previous_master_keys,
             issuer: "guildhall",
             audience: "guildhall",
             access_lifetime: TimeDelta::minutes(15),
@@ -229,6 +240,30 @@ mod tests {
             changed[place] ^= 1;
             assert!(mine.unwrap(lab, mine.master_key_id(), &changed).is_err(), "{place}");
         }
+    }
+
+    #[test]
+    fn a_previous_master_key_opens_and_does_not_wrap() {
+        let (old, new) =
+            (keys(&[1; 32]), with_previous(&[2; 32], vec![&[3; 32], &[1; 32], &[2; 32], &[1; 32]]));
+        let lab = Uuid::from_u128(1).into();
+        assert_eq!(new.master_key_ids().count(), 3);
+        let wrapped = old.wrap(lab, &[7; 32]).unwrap();
+        assert_eq!(*new.unwrap(lab, old.master_key_id(), &wrapped).unwrap(), [7; 32]);
+        let again = new.wrap(lab, &[7; 32]).unwrap();
+        assert!(old.unwrap(lab, new.master_key_id(), &again).is_err());
+        assert_eq!(*keys(&[2; 32]).unwrap(lab, new.master_key_id(), &again).unwrap(), [7; 32]);
+
+        let mail = Uuid::from_u128(3).into();
+        let sealed = old.seal_mail(mail, SECRET).unwrap();
+        for id in [None, Some(old.master_key_id())] {
+            assert_eq!(new.open_mail(mail, id, &sealed).unwrap().as_slice(), SECRET);
+        }
+        assert!(new.open_mail(mail, Some(new.master_key_id()), &sealed).is_err());
+        assert!(new.open_mail(Uuid::from_u128(4).into(), None, &sealed).is_err());
+        let sealed = new.seal_mail(mail, SECRET).unwrap();
+        let fault = old.open_mail(mail, Some(new.master_key_id()), &sealed).unwrap_err();
+        assert!(matches!(fault, Fault::MasterKeyMissing { .. }), "{fault}");
     }
 
     #[test]
