@@ -127,11 +127,21 @@ impl DataKey {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use chrono::TimeDelta;
+    use guildhall_domain::{access::System, seams};
     use uuid::Uuid;
 
     use super::*;
-    use crate::keys::KeyMaterial;
+    use crate::{
+        Hasher, Options, Seams, Settings,
+        db::{Db, migrate},
+        error::OpError,
+        keys::KeyMaterial,
+        master_keys, seed,
+        sql::Single,
+    };
 
     const SECRET: &[u8] = b"a planted otter";
 
@@ -264,6 +274,68 @@ mod tests {
         let sealed = new.seal_mail(mail, SECRET).unwrap();
         let fault = old.open_mail(mail, Some(new.master_key_id()), &sealed).unwrap_err();
         assert!(matches!(fault, Fault::MasterKeyMissing { .. }), "{fault}");
+    }
+
+    /// The instance's database, as a process with these keys opens it.
+    async fn open(path: &std::path::Path, keys: Keys) -> Db {
+        let options = Options::new(format!("sqlite://{}", path.join("test.db").display()));
+        migrate(&options).await.unwrap();
+        let seams = Seams { clock: Arc::new(seams::System), ids: Arc::new(seams::System) };
+        let settings = Settings {
+            app_url: "https://guild.example".into(),
+            invitation_hours: 168,
+            refresh_grace: TimeDelta::seconds(30),
+            open_organizations: false,
+        };
+        Db::connect(options, seams, keys, Hasher::new(1, 1).unwrap(), settings).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn process_that_was_not_told_of_the_master_key_makes_no_data_key() {
+        #[expect(clippy::disallowed_methods, reason = "a test has no actor")]
+        let proof = System::named("test");
+        let directory = tempfile::tempdir().unwrap();
+        let old = open(directory.path(), keys(&[1; 32])).await;
+        let seeded = seed::seed(&old, &proof, &seed::Plan { users: 1, workspaces: 2, members: 1 }).await;
+        assert_eq!(seeded.unwrap().workspaces, 2);
+        instance::check_keys(&old).await.unwrap();
+        let sql = Sql::new("SELECT id FROM workspaces ORDER BY id");
+        let workspaces: Vec<Single<Uuid>> = old.read(&proof).all(sql).await.unwrap();
+        let [lab, field]: [WorkspaceId; 2] =
+            workspaces.into_iter().map(|Single(id)| id.into()).collect::<Vec<_>>().try_into().unwrap();
+        let made = async |db: &Db, workspace| {
+            let made = db.write::<_, ()>(&proof, async |tx| Ok(data_key(tx, workspace).await?)).await;
+            made.map_err(OpError::into_fault)
+        };
+        let existing = async |db: &Db, workspace| {
+            existing_data_key(&db.read(&proof), db.keys(), workspace).await.map(|key| key.map(|key| *key.key))
+        };
+        assert_eq!(existing(&old, lab).await.unwrap(), None);
+        let key = *made(&old, lab).await.unwrap().key;
+        assert_eq!(*made(&old, lab).await.unwrap().key, key, "it is made once");
+        assert_eq!(existing(&old, lab).await.unwrap(), Some(key));
+        assert_eq!(existing(&old, field).await.unwrap(), None);
+
+        // While the rotation is due, each seals with its own.
+        let new = open(directory.path(), with_previous(&[2; 32], vec![&[1; 32]])).await;
+        instance::check_keys(&new).await.unwrap();
+        assert_eq!(existing(&new, lab).await.unwrap(), Some(key));
+        let rotated = master_keys::rotate(&new, &proof).await.unwrap();
+        assert_eq!((rotated.workspaces, rotated.census.is_pending()), (1, false));
+        assert_eq!(existing(&new, lab).await.unwrap(), Some(key));
+        let id = new.keys().master_key_id();
+        for fault in [existing(&old, lab).await.unwrap_err(), made(&old, field).await.unwrap_err()] {
+            assert!(
+                matches!(&fault, Fault::MasterKeyMissing { id: missing, .. } if missing == id),
+                "{fault}"
+            );
+        }
+        assert_eq!(existing(&new, field).await.unwrap(), None);
+        made(&new, field).await.unwrap();
+        assert_eq!(master_keys::status(&new, &proof).await.unwrap().keys[0].workspaces, 2);
+        for db in [old, new] {
+            db.close().await;
+        }
     }
 
     #[test]
