@@ -245,7 +245,13 @@ macro_rules! refusal_doc {
         "The credential is lent or offered to that workspace already."
     };
     (ShareNotPending) => {
-        "The offer of the credential does not stand at what the operation needs: `message` says where it stands."
+        "The offer of the credential was answered, taken back or has ended before."
+    };
+    (ShareNotAccepted) => {
+        "The credential is offered to this workspace, and no admin of it has accepted it yet."
+    };
+    (ShareEnded) => {
+        "The loan was taken back, given back or has ended before."
     };
     (ShareExpired) => {
         "The time of the loan is over. Ask the workspace that owns the credential to lend it again."

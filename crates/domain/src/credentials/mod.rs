@@ -40,7 +40,7 @@ codes! {
 }
 codes! {
     /// Why a credential was not taken back.
-    UnshareCredentialCode { NotFound, SharedReadOnly, WorkspaceArchived }
+    UnshareCredentialCode { NotFound, ShareEnded, WorkspaceArchived }
 }
 codes! {
     /// Why an offered credential was not accepted.
@@ -48,11 +48,11 @@ codes! {
 }
 codes! {
     /// Why an offered or lent credential was not declined.
-    DeclineCredentialShareCode { NotFound, ShareNotPending, WorkspaceArchived }
+    DeclineCredentialShareCode { NotFound, ShareEnded, WorkspaceArchived }
 }
 codes! {
     /// Why a credential was not used.
-    UseCredentialCode { NotFound, AmbiguousSlug, ShareNotPending, ShareExpired, ShareSuspended, WorkspaceArchived }
+    UseCredentialCode { NotFound, AmbiguousSlug, ShareNotAccepted, ShareExpired, ShareSuspended, WorkspaceArchived }
 }
 
 words! {
@@ -199,7 +199,10 @@ fn plan_field(
             return fault("isSecret", format!("cannot be chosen: `{code}` of {} is {rule}", kind.word()));
         }
         Some(spec) => spec.is_secret,
-        None if kind == CredentialKind::Custom => is_secret.unwrap_or(true),
+        None if kind == CredentialKind::Custom => {
+            let stored = stored.iter().find(|field| field.code == code);
+            is_secret.unwrap_or_else(|| stored.is_none_or(|field| field.is_secret))
+        }
         None => {
             let codes: Vec<_> = kind.fields().iter().map(|field| field.code).collect();
             return fault(
@@ -216,10 +219,10 @@ fn plan_field(
         None => match stored.iter().find(|field| field.code == code) {
             None => return fault("value", format!("is null, but no value of `{code}` is stored to keep")),
             // Else a write-only value could be read by declaring it public.
-            Some(stored) if stored.is_secret && !is_secret => {
+            Some(stored) if stored.is_secret != is_secret => {
                 return fault(
                     "value",
-                    "is null: give the value again to make a secret field public".to_owned(),
+                    "is null: give the value again to change whether the field is secret".to_owned(),
                 );
             }
             Some(_) => {}
@@ -320,7 +323,7 @@ pub fn judge_use(found: &Found) -> Result<(), (UseOutcome, Refusal<UseCredential
         ),
         ShareStatus::Pending => (
             UseOutcome::NotShared,
-            Code::ShareNotPending,
+            Code::ShareNotAccepted,
             "This credential is offered and not accepted yet. An admin of this workspace can accept it.",
         ),
         ShareStatus::Declined | ShareStatus::Revoked => {
@@ -400,10 +403,16 @@ mod tests {
         let stored = [StoredField { code: "token".to_owned(), is_secret: true }];
         let public = |value| GivenField { code: "token".to_owned(), value, is_secret: Some(false) };
         let faults = plan(CredentialKind::Custom, vec![public(None)], &stored).unwrap_err();
-        assert_eq!(faults, ["`fields.0.value` is null: give the value again to make a secret field public"]);
+        assert_eq!(
+            faults,
+            ["`fields.0.value` is null: give the value again to change whether the field is secret"]
+        );
         assert!(plan(CredentialKind::Custom, vec![public(Some("new".into()))], &stored).is_ok());
         let fields = plan(CredentialKind::Custom, vec![given("token", Some("x"))], &[]).unwrap();
         assert!(fields[0].is_secret, "a custom field is secret unless said otherwise");
+        let stored = [StoredField { code: "token".to_owned(), is_secret: false }];
+        let fields = plan(CredentialKind::Custom, vec![given("token", None)], &stored).unwrap();
+        assert!(!fields[0].is_secret, "and what is kept stays what it was");
         let asked = GivenField { is_secret: Some(false), ..given(KEY, Some("x")) };
         assert!(plan(CredentialKind::S3, bucket(vec![asked]), &[]).unwrap_err()[0].contains("always secret"));
     }

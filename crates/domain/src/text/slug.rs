@@ -74,9 +74,13 @@ impl Slug {
 
     /// `name-2` for `name`, cut before the suffix where it would grow too long.
     pub fn with_suffix(&self, n: u32) -> Self {
-        let suffix = format!("-{n}");
-        Self(format!("{}{suffix}", shortened(&self.0, MAX_LEN - suffix.len())))
+        Self(with_suffix(&self.0, n))
     }
+}
+
+fn with_suffix(slug: &str, n: u32) -> String {
+    let suffix = format!("-{n}");
+    format!("{}{suffix}", shortened(slug, MAX_LEN - suffix.len()))
 }
 
 /// The words of a text in any script, transliterated, in lower case and joined by single dashes; may be empty.
@@ -115,6 +119,11 @@ impl CredentialSlug {
             "" => Self("credential".to_owned()),
             slug => Self(slug.to_owned()),
         }
+    }
+
+    /// As [`Slug::with_suffix`].
+    pub fn with_suffix(&self, n: u32) -> Self {
+        Self(with_suffix(&self.0, n))
     }
 }
 
