@@ -17,6 +17,7 @@ mod http;
 mod invitation_answers;
 mod invitations;
 mod invitations_live;
+mod keys;
 mod mail_delivery;
 mod mail_queue;
 mod members;
