@@ -3,7 +3,9 @@
 
 pub mod access;
 pub mod accounts;
+pub mod config;
 pub mod events;
+pub mod home_page;
 pub mod ids;
 pub mod invitations;
 pub mod mail;
