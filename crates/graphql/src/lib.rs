@@ -3,11 +3,14 @@
 
 pub mod access;
 pub mod accounts;
+mod authors;
 mod authz;
 mod batching;
+pub mod config;
 pub mod connection;
 mod error;
 pub mod explain;
+pub mod home_page;
 mod input;
 pub mod invitations;
 mod live;
@@ -24,6 +27,7 @@ pub mod roles;
 mod schema;
 pub mod sessions;
 mod throttle;
+pub mod workspace_changes;
 pub mod workspaces;
 
 pub use authz::Caller;

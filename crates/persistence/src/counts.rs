@@ -9,11 +9,13 @@ use guildhall_domain::{
     access::{Granted, perm},
     ids::WorkspaceId,
     invitations::InvitationStatus,
+    text::ConfigPrefix,
 };
 use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
 use crate::{
+    config,
     db::Db,
     error::ReadError,
     invitations,
@@ -29,6 +31,8 @@ pub enum Count {
     Members(Granted<perm::MembersView>, MemberFilter),
     /// Invitations in one of those statuses; in any when empty.
     Invitations(Granted<perm::InvitationsView>, Vec<InvitationStatus>),
+    /// Configuration properties whose key begins so; all without.
+    ConfigProperties(Granted<perm::ConfigView>, Option<ConfigPrefix>),
 }
 
 /// What is counted, wherever that is: workspaces are counted together where this is the same.
@@ -36,6 +40,7 @@ pub enum Count {
 enum What<'a> {
     Members(&'a MemberFilter),
     Invitations(&'a [InvitationStatus]),
+    ConfigProperties(Option<&'a ConfigPrefix>),
 }
 
 impl Count {
@@ -43,6 +48,9 @@ impl Count {
         match self {
             Self::Members(proof, filter) => (proof.access().workspace(), What::Members(filter)),
             Self::Invitations(proof, statuses) => (proof.access().workspace(), What::Invitations(statuses)),
+            Self::ConfigProperties(proof, prefix) => {
+                (proof.access().workspace(), What::ConfigProperties(prefix.as_ref()))
+            }
         }
     }
 }
@@ -87,6 +95,7 @@ pub async fn counts(db: &Db, wanted: &[Count]) -> Result<Vec<u64>, ReadError> {
         let number = match what {
             What::Members(filter) => members::number(workspaces, filter, db.now()),
             What::Invitations(statuses) => invitations::number(workspaces, statuses, db.now()),
+            What::ConfigProperties(prefix) => config::number(workspaces, *prefix),
         };
         let union = if place > 0 { " UNION ALL " } else { "" };
         sql = sql.push(&format!("{union}SELECT {place} AS place, id, number FROM ("));
@@ -95,6 +104,7 @@ pub async fn counts(db: &Db, wanted: &[Count]) -> Result<Vec<u64>, ReadError> {
     let rows: Vec<Counted> = match first {
         Count::Members(proof, _) => db.read(proof).all(sql).await?,
         Count::Invitations(proof, _) => db.read(proof).all(sql).await?,
+        Count::ConfigProperties(proof, _) => db.read(proof).all(sql).await?,
     };
     let mut numbers = HashMap::with_capacity(rows.len());
     for row in rows {

@@ -3,6 +3,8 @@
 
 mod access;
 pub mod accounts;
+pub mod authors;
+pub mod config;
 mod connection;
 pub mod counts;
 mod db;
@@ -11,6 +13,7 @@ mod error;
 pub mod events;
 pub mod explain;
 mod hasher;
+pub mod home_page;
 pub mod housekeeping;
 pub mod instance;
 pub mod invitations;

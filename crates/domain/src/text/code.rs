@@ -80,6 +80,31 @@ impl ConfigKey {
     }
 }
 
+text_type! {
+    /// How keys of configuration properties begin, such as `report.`.
+    ConfigPrefix
+}
+
+impl ConfigPrefix {
+    pub fn parse(raw: &str) -> Result<Self, TextFault> {
+        if raw.is_empty() {
+            return Err(TextFault::Empty);
+        }
+        at_most(raw, MAX_KEY)?;
+        if !raw.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')) {
+            return Err(TextFault::Malformed(
+                "has a character that no key has: they are of letters, digits, _ . and -".into(),
+            ));
+        }
+        Ok(Self(raw.to_owned()))
+    }
+
+    /// `None` for blank text: every key.
+    pub fn parse_optional(raw: &str) -> Result<Option<Self>, TextFault> {
+        if raw.trim().is_empty() { Ok(None) } else { Self::parse(raw).map(Some) }
+    }
+}
+
 /// Labels by their keys: both as Kubernetes has them, at most [`MAX_LABELS`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels(BTreeMap<String, String>);
@@ -201,6 +226,18 @@ mod tests {
         }
         assert_eq!(ConfigKey::parse(""), Err(TextFault::Empty));
         assert!(matches!(ConfigKey::parse(&"k".repeat(129)), Err(TextFault::TooLong { length: 129, .. })));
+    }
+
+    #[test]
+    fn a_prefix_is_of_what_keys_are_of() {
+        for good in ["report.", "A", "a-b_c.", "1"] {
+            assert_eq!(ConfigPrefix::parse_optional(good).unwrap().unwrap().as_str(), good);
+        }
+        for bad in ["a b", "%", "é", "a\u{0}"] {
+            assert!(ConfigPrefix::parse_optional(bad).is_err(), "{bad:?}");
+        }
+        assert!(ConfigPrefix::parse(&"k".repeat(129)).is_err());
+        assert_eq!(ConfigPrefix::parse_optional(" "), Ok(None));
     }
 
     #[test]

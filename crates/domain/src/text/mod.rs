@@ -12,7 +12,7 @@ mod name;
 mod prose;
 mod slug;
 
-pub use code::{ConfigKey, LabelFault, Labels, MAX_LABELS, Region};
+pub use code::{ConfigKey, ConfigPrefix, LabelFault, Labels, MAX_LABELS, Region};
 pub use country::{CountryCode, MAX_COUNTRIES, parse_countries};
 pub use email::Email;
 pub use image::ImageRef;
