@@ -6,6 +6,7 @@ pub mod accounts;
 pub mod events;
 pub mod ids;
 pub mod invitations;
+pub mod life;
 pub mod mail;
 pub mod members;
 pub mod organization_invitations;

@@ -10,6 +10,7 @@ mod error;
 pub mod explain;
 mod input;
 pub mod invitations;
+pub mod life;
 mod live;
 mod loaders;
 pub mod members;

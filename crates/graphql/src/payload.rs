@@ -127,7 +127,7 @@ macro_rules! user_errors {
 }
 
 use guildhall_domain::{
-    accounts as a, invitations as i, members as m, organization_invitations as oi,
+    accounts as a, invitations as i, life as l, members as m, organization_invitations as oi,
     organization_members as om, organizations as o, ownership as ow, roles as r, sessions as s,
     workspaces as w,
 };
@@ -136,7 +136,8 @@ user_errors! {
     SetUpError, SetUpErrorCode = a::SetUpCode { SetupDone, LinkInvalid, WeakPassword, NameUnavailable };
     SignInError, SignInErrorCode = a::SignInCode { InvalidCredentials, UserDisabled, RateLimited };
     RegisterError, RegisterErrorCode = a::RegisterCode {
-        LinkInvalid, InvitationNotPending, InvitationExpired, InviterLostPermission, AccountExists, WeakPassword
+        LinkInvalid, InvitationNotPending, InvitationExpired, InviterLostPermission, WorkspaceArchived, AccountExists,
+        WeakPassword
     };
     UpdateProfileError, UpdateProfileErrorCode = a::UpdateProfileCode {};
     ChangePasswordError, ChangePasswordErrorCode = a::ChangePasswordCode { InvalidCredentials, WeakPassword, RateLimited };
@@ -148,6 +149,11 @@ user_errors! {
     DescribeWorkspaceError, DescribeWorkspaceErrorCode = w::DescribeWorkspaceCode { WorkspaceArchived };
     SwitchWorkspaceError, SwitchWorkspaceErrorCode = w::SwitchWorkspaceCode { WorkspaceArchived };
     SetDefaultWorkspaceError, SetDefaultWorkspaceErrorCode = w::SetDefaultWorkspaceCode { NotFound, WorkspaceArchived };
+    ArchiveWorkspaceError, ArchiveWorkspaceErrorCode = l::ArchiveWorkspaceCode { DefaultProtected };
+    RestoreWorkspaceError, RestoreWorkspaceErrorCode = l::RestoreWorkspaceCode {};
+    DeleteWorkspaceError, DeleteWorkspaceErrorCode = l::DeleteWorkspaceCode {
+        DefaultProtected, ConfirmationMismatch, WorkspaceNotEmpty
+    };
     CreateOrganizationError, CreateOrganizationErrorCode = o::CreateOrganizationCode { OperatorOnly, NameUnavailable, RateLimited };
     UpdateOrganizationError, UpdateOrganizationErrorCode = o::UpdateOrganizationCode {};
     UpdateOrganizationPolicyError, UpdateOrganizationPolicyErrorCode = o::UpdateOrganizationPolicyCode {};
@@ -190,10 +196,10 @@ user_errors! {
         NotFound, InvitationNotPending, OrganizationInvitation, WorkspaceArchived
     };
     InviteOrganizationMemberError, InviteOrganizationMemberErrorCode = oi::InviteOrganizationMemberCode {
-        AlreadyMember, AlreadyInvited, RateLimited
+        AlreadyMember, AlreadyInvited, WorkspaceArchived, RateLimited
     };
     ResendOrganizationInvitationError, ResendOrganizationInvitationErrorCode = oi::ResendOrganizationInvitationCode {
-        NotFound, InvitationNotPending, RateLimited
+        NotFound, InvitationNotPending, WorkspaceArchived, RateLimited
     };
     RevokeOrganizationInvitationError, RevokeOrganizationInvitationErrorCode = oi::RevokeOrganizationInvitationCode {
         NotFound, InvitationNotPending

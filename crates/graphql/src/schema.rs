@@ -6,7 +6,7 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    access, accounts, explain, invitations, live::Rechecks, loaders, members, node, organization_invitations,
+    access, accounts, explain, invitations, life, live::Rechecks, loaders, members, node, organization_invitations,
     organization_members, organizations, ownership, previews, roles, sessions, throttle::Throttle,
     workspaces,
 };
@@ -46,6 +46,7 @@ pub struct Query(
     members::MemberQuery,
     explain::ExplainQuery,
     previews::PreviewQuery,
+    life::LifeQuery,
     invitations::InvitationQuery,
 );
 
@@ -56,6 +57,7 @@ pub struct Mutation(
     accounts::AccountMutation,
     sessions::SessionMutation,
     workspaces::WorkspaceMutation,
+    life::LifeMutation,
     organizations::OrganizationMutation,
     organization_invitations::OrganizationInvitationMutation,
     roles::RoleMutation,

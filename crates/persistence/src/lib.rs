@@ -15,6 +15,7 @@ pub mod housekeeping;
 pub mod instance;
 pub mod invitations;
 mod keys;
+pub mod life;
 pub mod mails;
 pub mod members;
 pub mod organization_invitations;
