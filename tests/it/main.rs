@@ -3,9 +3,11 @@
 
 mod accounts;
 mod architecture;
+mod archived;
 mod bad_input;
 mod configuration;
 mod databases;
+mod deletion;
 mod documents;
 mod explain;
 mod guards_declared;
@@ -15,6 +17,7 @@ mod http;
 mod invitation_answers;
 mod invitations;
 mod invitations_live;
+mod life;
 mod mail_delivery;
 mod mail_queue;
 mod members;

@@ -4,8 +4,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
-    accounts::RegisterCode,
     access::{PermissionSet, policy::words, role::Role},
+    accounts::RegisterCode,
     codes,
     members::may_grant,
     refusal::Refusal,

@@ -93,7 +93,11 @@ pub fn judge_deletion(
 mod tests {
     use super::*;
 
-    fn codes(facts: &DeletionFacts<'_>, name: Option<&str>, remove_members: bool) -> Vec<DeleteWorkspaceCode> {
+    fn codes(
+        facts: &DeletionFacts<'_>,
+        name: Option<&str>,
+        remove_members: bool,
+    ) -> Vec<DeleteWorkspaceCode> {
         let judged = judge_deletion(facts, &Confirmation { name, remove_members });
         judged.err().map_or(Vec::new(), |Refusals(all)| all.into_iter().map(|refusal| refusal.code).collect())
     }

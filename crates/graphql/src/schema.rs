@@ -6,9 +6,9 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    access, accounts, explain, invitations, life, live::Rechecks, loaders, members, node, organization_invitations,
-    organization_members, organizations, ownership, previews, roles, sessions, throttle::Throttle,
-    workspaces,
+    access, accounts, explain, invitations, life, live::Rechecks, loaders, members, node,
+    organization_invitations, organization_members, organizations, ownership, previews, roles, sessions,
+    throttle::Throttle, workspaces,
 };
 
 /// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value

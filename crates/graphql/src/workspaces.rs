@@ -259,8 +259,10 @@ pub(crate) struct Workspaces {
 
 impl Workspaces {
     async fn page(&self, ctx: &Context<'_>) -> Result<Page<Workspace>> {
-        let page =
-            db(ctx).standings(self.actor, self.statuses(), &self.args).await.map_err(|fault| error::read(ctx, fault))?;
+        let page = db(ctx)
+            .standings(self.actor, self.statuses(), &self.args)
+            .await
+            .map_err(|fault| error::read(ctx, fault))?;
         let (has_previous, has_next) = (page.has_previous, page.has_next);
         let items = page.items.into_iter().map(Workspace::new).collect::<Result<_>>()?;
         Ok(Page { items, has_previous, has_next })

@@ -184,7 +184,7 @@ impl Db {
         let Some(last) = actors.last() else { return Ok(HashMap::new()) };
         let sql = Sql::new(format!(
             "SELECT s.id AS session_id, s.user_id AS session_user, {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS} \
-             FROM {LIVE_SESSION} JOIN workspaces w ON w.id = $1 JOIN organizations o ON o.id = w.organization_id \
+             FROM {LIVE_SESSION} LEFT JOIN workspaces w ON w.id = $1 LEFT JOIN organizations o ON o.id = w.organization_id \
              LEFT JOIN organization_members om ON om.user_id = u.id AND om.organization_id = w.organization_id \
                  AND om.status = $2 \
              {MEMBERSHIP_JOINS} WHERE s.ended_at IS NULL AND s.expires_at > $3 AND s.id IN "

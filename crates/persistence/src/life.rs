@@ -126,8 +126,7 @@ pub async fn deletion(
 }
 
 /// Open shares (alias `s`): those that are used or wait for an answer, and have not run out by `$2`.
-const OPEN_SHARES: &str =
-    "credential_shares s WHERE s.status IN ('PENDING', 'ACTIVE') AND (s.expires_at IS NULL OR s.expires_at > $2)";
+const OPEN_SHARES: &str = "credential_shares s WHERE s.status IN ('PENDING', 'ACTIVE') AND (s.expires_at IS NULL OR s.expires_at > $2)";
 /// Memberships (alias `m`) of the workspace `$1` that are in force at `$2`.
 const MEMBERSHIPS: &str =
     "memberships m WHERE m.workspace_id = $1 AND (m.expires_at IS NULL OR m.expires_at > $2)";

@@ -504,7 +504,9 @@ fn message(
         AccessRule::MembershipDisabled => "The membership of the organization is disabled.".to_owned(),
         AccessRule::AccountDisabled => "The account is disabled.".to_owned(),
         AccessRule::WorkspaceArchived => {
-            format!("The workspace is archived, and so read-only: {permission} can be used once it is restored.")
+            format!(
+                "The workspace is archived, and so read-only: {permission} can be used once it is restored."
+            )
         }
     }
 }
