@@ -141,6 +141,9 @@ impl MigrationTrait for Step {
                 "ALTER TABLE workspace_descriptions ADD COLUMN version integer NOT NULL DEFAULT 1",
                 &format!("ALTER TABLE workspaces ADD COLUMN archived_at {at}"),
                 "ALTER TABLE workspaces ADD COLUMN archived_by uuid",
+                // For the people who land elsewhere when a workspace is deleted.
+                "CREATE INDEX users_default_workspace ON users (default_workspace_id)",
+                "CREATE INDEX users_last_workspace ON users (last_workspace_id)",
             ],
         )
         .await

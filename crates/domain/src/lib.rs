@@ -9,6 +9,7 @@ pub mod events;
 pub mod home_page;
 pub mod ids;
 pub mod invitations;
+pub mod life;
 pub mod mail;
 pub mod members;
 pub mod organization_invitations;

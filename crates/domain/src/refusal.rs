@@ -248,6 +248,15 @@ macro_rules! refusal_doc {
     (PrivilegeEscalation) => {
         "Nobody grants a role that holds a permission they lack."
     };
+    (DefaultProtected) => {
+        "It is the organization's default workspace, which can be neither archived nor deleted."
+    };
+    (ConfirmationMismatch) => {
+        "`confirmName` is not the workspace's name."
+    };
+    (WorkspaceNotEmpty) => {
+        "Members who do not own the organization would lose the workspace. Remove them first, or give `removeMembers: true`."
+    };
     (WorkspaceArchived) => {
         "The workspace is archived and so read-only. Restore it first."
     };

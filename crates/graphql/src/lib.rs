@@ -16,6 +16,7 @@ pub mod explain;
 pub mod home_page;
 mod input;
 pub mod invitations;
+pub mod life;
 mod live;
 mod loaders;
 pub mod members;

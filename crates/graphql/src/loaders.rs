@@ -70,6 +70,8 @@ pub(crate) type OwnMembershipKey = Scoped<perm::WorkspaceView, MembershipId>;
 pub(crate) type MembersKey = Scoped<perm::MembersView, (MemberFilter, PageArgs<Uuid>)>;
 /// The person who sent an invitation of a workspace.
 pub(crate) type InviterKey = Scoped<perm::InvitationsView, UserId>;
+/// A person who did something in a workspace, shown to those who see its members.
+pub(crate) type PersonKey = Scoped<perm::MembersView, UserId>;
 /// An invitation of a workspace.
 pub(crate) type InvitationKey = Scoped<perm::InvitationsView, InvitationId>;
 
@@ -256,6 +258,19 @@ impl Loader<InviterKey> for Batches {
     type Error = Arc<ReadError>;
 
     async fn load(&self, keys: &[InviterKey]) -> Result<HashMap<InviterKey, User>, Self::Error> {
+        let Some(first) = keys.first() else { return Ok(HashMap::new()) };
+        let ids: Vec<_> = keys.iter().map(|key| key.what).collect();
+        let users = accounts::by_ids(&self.0, &first.proof, &ids).await?;
+        let users: HashMap<_, _> = users.into_iter().map(|user| (user.id, user)).collect();
+        Ok(keys.iter().filter_map(|key| Some((key.clone(), users.get(&key.what)?.clone()))).collect())
+    }
+}
+
+impl Loader<PersonKey> for Batches {
+    type Value = User;
+    type Error = Arc<ReadError>;
+
+    async fn load(&self, keys: &[PersonKey]) -> Result<HashMap<PersonKey, User>, Self::Error> {
         let Some(first) = keys.first() else { return Ok(HashMap::new()) };
         let ids: Vec<_> = keys.iter().map(|key| key.what).collect();
         let users = accounts::by_ids(&self.0, &first.proof, &ids).await?;

@@ -6,7 +6,7 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    access, accounts, config, credential_shares, credentials, explain, home_page, invitations,
+    access, accounts, config, credential_shares, credentials, explain, home_page, invitations, life,
     live::Rechecks, loaders, members, node, organization_invitations, organization_members, organizations,
     ownership, previews, roles, sessions, throttle::Throttle, workspace_changes, workspaces,
 };
@@ -46,6 +46,7 @@ pub struct Query(
     members::MemberQuery,
     explain::ExplainQuery,
     previews::PreviewQuery,
+    life::LifeQuery,
     invitations::InvitationQuery,
     credentials::CredentialQuery,
     credential_shares::CredentialShareQuery,
@@ -60,6 +61,7 @@ pub struct Mutation(
     workspaces::WorkspaceMutation,
     home_page::HomePageMutation,
     config::ConfigMutation,
+    life::LifeMutation,
     organizations::OrganizationMutation,
     organization_invitations::OrganizationInvitationMutation,
     roles::RoleMutation,

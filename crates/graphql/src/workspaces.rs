@@ -26,7 +26,7 @@ use uuid::Uuid;
 
 use crate::{
     access::{AccessSource, Permission, Role, ViewerAccess, permissions},
-    accounts::Viewer,
+    accounts::{User, Viewer},
     authz::{
         self, anonymous, authorize, authorize_in, authorize_in_organization, db, grant, signed_in,
         signed_in_directive, standing_by_name,
@@ -40,6 +40,7 @@ use crate::{
     home_page::HomePage,
     input,
     invitations::{InvitationConnection, InvitationStatus, Invitations},
+    life,
     loaders::{self, Scoped},
     members::{Member, MemberConnection, Members},
     organizations::Organization,
@@ -164,6 +165,14 @@ impl Workspace {
     async fn updated_at(&self) -> DateTime<Utc> {
         self.row.updated_at
     }
+    /// When it was archived; null while it is in use.
+    async fn archived_at(&self) -> Option<DateTime<Utc>> {
+        self.row.archived_at
+    }
+    /// Who archived it; null while it is in use, for whoever may not see its members, and when the account is gone.
+    async fn archived_by(&self, ctx: &Context<'_>) -> Option<Result<User>> {
+        life::archiver(ctx, self.view.access(), self.row.archived_by).await
+    }
 
     /// The organization it belongs to.
     async fn organization(&self, ctx: &Context<'_>) -> Result<Organization> {
@@ -186,13 +195,15 @@ impl Workspace {
         let key = Scoped { proof: self.view.clone(), what: self.view.access().membership()? };
         Some(loaders::load(ctx, key).await.transpose()?.map(Member))
     }
-    /// Everything you may do here, by the same function that guards every operation.
+    /// Everything you can do here, by the same function that guards every operation. While the workspace is archived, that is
+    /// what only reads, and what restores or deletes it: other changes answer `WORKSPACE_ARCHIVED` to whoever could make
+    /// them otherwise, and `explainAccess` says so.
     async fn viewer_permissions(&self) -> Vec<Permission> {
-        permissions(self.view.access().permissions())
+        permissions(self.view.access().usable())
     }
-    /// Whether you may do this here.
+    /// Whether you can do this here: whether it is among `viewerPermissions`.
     async fn can(&self, #[graphql(desc = "What you would like to do.")] permission: Permission) -> bool {
-        self.view.access().permissions().holds(permission.0)
+        self.view.access().usable().holds(permission.0)
     }
 
     /// The members, by when they joined. Needs `MEMBERS_VIEW`; null with a `FORBIDDEN` error without it.
@@ -402,20 +413,28 @@ impl Workspace {
 
 pub(crate) struct Workspaces {
     pub(crate) actor: Actor,
+    /// Only workspaces in one of these; those in use where there is none.
+    pub(crate) statuses: Vec<DomainStatus>,
     pub(crate) args: PageArgs<Uuid>,
 }
 
 impl Workspaces {
     async fn page(&self, ctx: &Context<'_>) -> Result<Page<Workspace>> {
-        let page =
-            db(ctx).standings(self.actor, &self.args).await.map_err(|fault| error::read(ctx, fault))?;
+        let page = db(ctx)
+            .standings(self.actor, self.statuses(), &self.args)
+            .await
+            .map_err(|fault| error::read(ctx, fault))?;
         let (has_previous, has_next) = (page.has_previous, page.has_next);
         let items = page.items.into_iter().map(Workspace::new).collect::<Result<_>>()?;
         Ok(Page { items, has_previous, has_next })
     }
 
+    fn statuses(&self) -> &[DomainStatus] {
+        if self.statuses.is_empty() { &[DomainStatus::Active] } else { &self.statuses }
+    }
+
     async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
-        db(ctx).count_standings(self.actor).await.map_err(|fault| error::read(ctx, fault))
+        db(ctx).count_standings(self.actor, self.statuses()).await.map_err(|fault| error::read(ctx, fault))
     }
 }
 

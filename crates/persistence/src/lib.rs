@@ -21,6 +21,7 @@ pub mod housekeeping;
 pub mod instance;
 pub mod invitations;
 mod keys;
+pub mod life;
 pub mod mails;
 pub mod master_keys;
 pub mod members;

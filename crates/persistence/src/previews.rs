@@ -1,7 +1,7 @@
 //! What a change would do, told without doing it: by the same statements and the same rules as the change itself.
 
 use guildhall_domain::{
-    access::{Granted, PermissionSet, perm},
+    access::{Granted, Permission, PermissionSet, perm},
     ids::{InvitationId, MembershipId, RoleId},
     members::{RemoveMemberCode, UpdateMemberRoleCode, judge_removal, judge_role_change},
     refusal::Refusals,
@@ -40,6 +40,7 @@ pub async fn role_change(
 ) -> Result<RoleChange, OpError<UpdateMemberRoleCode>> {
     use UpdateMemberRoleCode as Code;
     let (read, access) = (db.read(proof), proof.access());
+    access.may_change(Permission::MembersManage)?;
     let workspace = access.workspace();
     let Some(Found { member, facts }) = find(&read, workspace, "m.id", member.uuid()).await? else {
         return Err(no_such_member(Code::NotFound).into());
@@ -100,6 +101,7 @@ pub async fn removal(
     member: MembershipId,
 ) -> Result<Removal, OpError<RemoveMemberCode>> {
     let (read, access) = (db.read(proof), proof.access());
+    access.may_change(Permission::MembersManage)?;
     let Some(Found { member, facts }) = find(&read, access.workspace(), "m.id", member.uuid()).await? else {
         return Err(no_such_member(RemoveMemberCode::NotFound).into());
     };

@@ -52,11 +52,15 @@ pub struct Workspace {
     pub created_at: DateTime<Utc>,
     /// When its settings changed last.
     pub updated_at: DateTime<Utc>,
+    /// When it was archived, while it is.
+    pub archived_at: Option<DateTime<Utc>>,
+    /// Who archived it.
+    pub archived_by: Option<UserId>,
 }
 
 /// The columns of [`Workspace`], of the table alias `w`.
 pub(crate) const WORKSPACE_COLUMNS: &str = "w.id, w.organization_id, w.name, w.display_name, w.countries, \
-     w.docker_image, w.region, w.labels, w.is_default, w.status, w.created_at, w.updated_at";
+     w.docker_image, w.region, w.labels, w.is_default, w.status, w.created_at, w.updated_at, w.archived_at, w.archived_by";
 
 impl FromQueryResult for Workspace {
     fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
@@ -73,6 +77,8 @@ impl FromQueryResult for Workspace {
             status: word(&row.try_get::<String>(prefix, "status")?, WorkspaceStatus::from_word)?,
             created_at: row.try_get(prefix, "created_at")?,
             updated_at: row.try_get(prefix, "updated_at")?,
+            archived_at: row.try_get(prefix, "archived_at")?,
+            archived_by: row.try_get::<Option<Uuid>>(prefix, "archived_by")?.map(Into::into),
         })
     }
 }
@@ -165,6 +171,8 @@ pub(crate) async fn insert(
         status: WorkspaceStatus::Active,
         created_at: tx.now(),
         updated_at: tx.now(),
+        archived_at: None,
+        archived_by: None,
     };
     for name in names {
         let row = workspaces::ActiveModel {
@@ -384,27 +392,30 @@ async fn set_preference(
     Ok(())
 }
 
+/// The workspace that somebody (the row of `users`) lands in who has lost another: that of their earliest membership, and
+/// rather one in use than an archived one. A condition on the membership `m` may follow.
+pub(crate) fn preferred_workspace(now: &str, besides: &str) -> String {
+    format!(
+        "(SELECT m.workspace_id FROM memberships m JOIN workspaces w ON w.id = m.workspace_id \
+         JOIN organization_members om ON om.organization_id = w.organization_id AND om.user_id = m.user_id \
+             AND om.status = 'ACTIVE' \
+         WHERE m.user_id = users.id AND (m.expires_at IS NULL OR m.expires_at > {now}){besides} \
+         ORDER BY w.status, m.id LIMIT 1)"
+    )
+}
+
 /// After a person lost a workspace: the earliest other membership takes its place as the default and as the
 /// last one they were in.
 pub(crate) async fn fall_back(tx: &Tx<'_>, workspace: WorkspaceId, user: UserId) -> Result<(), Fault> {
     // Of two losses at once the second waits here, and then sees what the first has left.
     tx.lock_user(user).await?;
     for column in ["default_workspace_id", "last_workspace_id"] {
-        tx.run(
-            Sql::new(format!(
-                "UPDATE users SET {column} = (SELECT m.workspace_id FROM memberships m \
-                 JOIN workspaces w ON w.id = m.workspace_id \
-                 JOIN organization_members om ON om.organization_id = w.organization_id AND om.user_id = m.user_id \
-                     AND om.status = 'ACTIVE' \
-                 WHERE m.user_id = users.id AND (m.expires_at IS NULL OR m.expires_at > "
-            ))
-            .bind(tx.now())
-            .push(") ORDER BY m.id LIMIT 1) WHERE id = ")
-            .bind(user.uuid())
-            .push(&format!(" AND {column} = "))
-            .bind(workspace.uuid()),
-        )
-        .await?;
+        let sql = Sql::new(format!(
+            "UPDATE users SET {column} = {} WHERE id = $2 AND {column} = $3",
+            preferred_workspace("$1", "")
+        ))
+        .values([tx.now().into(), user.uuid().into(), workspace.uuid().into()]);
+        tx.run(sql).await?;
     }
     Ok(())
 }
