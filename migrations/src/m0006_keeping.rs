@@ -136,9 +136,14 @@ impl MigrationTrait for Step {
                 "CREATE INDEX credential_uses_owner ON credential_uses (owner_id, id)",
                 "CREATE INDEX credential_uses_workspace ON credential_uses (workspace_id, id)",
                 "CREATE INDEX credential_uses_age ON credential_uses (created_at)",
+                // With which master key the body is sealed; earlier versions did not say.
+                "ALTER TABLE mails ADD COLUMN master_key_id text",
                 "ALTER TABLE workspace_descriptions ADD COLUMN version integer NOT NULL DEFAULT 1",
                 &format!("ALTER TABLE workspaces ADD COLUMN archived_at {at}"),
                 "ALTER TABLE workspaces ADD COLUMN archived_by uuid",
+                // For the people who land elsewhere when a workspace is deleted.
+                "CREATE INDEX users_default_workspace ON users (default_workspace_id)",
+                "CREATE INDEX users_last_workspace ON users (last_workspace_id)",
             ],
         )
         .await

@@ -10,7 +10,7 @@ use async_graphql::{
 };
 use guildhall_domain::access::{
     OrganizationPolicy, OrganizationRole, Permission, PermissionSet, SystemRole, WorkspaceCreation,
-    catalog::Scope,
+    WorkspaceDeletion, catalog::Scope,
 };
 use guildhall_tests::{Actor, Answer, App, Workspace, both_databases, subscription::End};
 use serde_json::json;
@@ -21,6 +21,7 @@ both_databases!(
     App::start,
     every_root_field_lets_in_whom_its_directive_names,
     who_creates_workspaces_is_the_policy_s_choice,
+    who_deletes_workspaces_is_the_policy_s_choice,
     nested_lists_ask_for_a_permission_of_their_own,
 );
 
@@ -118,9 +119,9 @@ impl Verdict {
 }
 
 /// Somebody, and what of them the rules ask.
-struct Person {
-    what: &'static str,
-    actor: Actor,
+pub(crate) struct Person {
+    pub(crate) what: &'static str,
+    pub(crate) actor: Actor,
     is_signed_in: bool,
     organization_role: Option<OrganizationRole>,
     /// What the role in the workspace holds.
@@ -194,12 +195,13 @@ fn heard(field: &RootField, answer: &Answer) -> Verdict {
 
 /// Everybody, and what they are asked about: an organization with a workspace in it.
 #[derive(Default)]
-struct Cast {
-    people: Vec<Person>,
+pub(crate) struct Cast {
+    pub(crate) people: Vec<Person>,
     organization: String,
-    workspace: (String, String),
+    /// Its id and name. It is its organization's default one, so that nobody archives or deletes it.
+    pub(crate) workspace: (String, String),
     /// A second workspace with the same members in the same roles, for leaving.
-    attic: String,
+    pub(crate) attic: String,
     /// A second organization with the same members in the same roles, for leaving.
     annex: String,
     /// Somebody's membership of the workspace, as a Viewer.
@@ -207,7 +209,7 @@ struct Cast {
 }
 
 impl Cast {
-    async fn assemble(app: &App) -> Self {
+    pub(crate) async fn assemble(app: &App) -> Self {
         // Whoever set the instance up owns an organization, and is a stranger to this one.
         let ada = app.set_up().await;
         let olga = app.stranger("olga@example.org", "Olga").await;
@@ -275,6 +277,8 @@ impl Cast {
              WHERE organization_id = {original}"
         ))
         .await;
+        app.sql(&format!("UPDATE workspaces SET is_default = TRUE WHERE id = {}", app.literal(&lab.id)))
+            .await;
         let owner = Some(OrganizationRole::Owner);
         let admin = Some(SystemRole::Admin.permissions());
         people.push(Person::new("an owner of the organization", olga, owner, admin));
@@ -283,13 +287,14 @@ impl Cast {
 
     /// What follows the name of each root field. Changes either leave everything as it was, or are of something made
     /// for them, or are refused by a rule behind the guard; `turn` makes addresses that are used once.
-    fn documents(&self, turn: &str) -> Vec<(&'static str, String)> {
+    pub(crate) fn documents(&self, turn: &str) -> Vec<(&'static str, String)> {
         let Self { organization, workspace: (workspace, name), attic, annex, member, .. } = self;
         let nobody = "0193a1b2c3d47e8f9012345678901234";
         let of_workspace = format!(r#"workspaceId: "{workspace}""#);
         let of_nobody = format!(r#"organizationId: "{organization}", userId: "usr_{nobody}""#);
         let change = |input: String| format!("(input: {{ {input} }}) {{ userErrors {{ message }} }}");
         vec![
+            ("deletionImpact", format!("({of_workspace}) {{ refusals {{ code }} }}")),
             ("explainAccess", format!(r#"({of_workspace}, permission: FILE_READ) {{ isAllowed }}"#)),
             ("invitationByToken", r#"(token: "guessed") { id }"#.to_owned()),
             ("node", format!(r#"(id: "{workspace}") {{ id }}"#)),
@@ -312,6 +317,9 @@ impl Cast {
                 "cancelOwnershipTransfer",
                 change(format!(r#"organizationId: "{organization}", transferId: "otr_{nobody}""#)),
             ),
+            ("archiveWorkspace", change(of_workspace.clone())),
+            ("restoreWorkspace", change(of_workspace.clone())),
+            ("deleteWorkspace", change(format!(r#"{of_workspace}, confirmName: "{name}""#))),
             ("changePassword", change(r#"currentPassword: "guessed", newPassword: "granite otter 9 violin""#.to_owned())),
             ("createOrganization", change(r#"name: "Mine""#.to_owned())),
             (
@@ -457,6 +465,17 @@ async fn who_creates_workspaces_is_the_policy_s_choice(app: App) {
         let policy = OrganizationPolicy { workspace_creation: creation, ..OrganizationPolicy::default() };
         let wrong = cast.compare(&policy, |field| field.name() == "createWorkspace").await;
         assert!(wrong.is_empty(), "{creation:?}: {wrong:#?}");
+    }
+}
+
+async fn who_deletes_workspaces_is_the_policy_s_choice(app: App) {
+    let cast = Cast::assemble(&app).await;
+    for deletion in WorkspaceDeletion::ALL {
+        app.sql(&format!("UPDATE organizations SET workspace_deletion = '{}'", deletion.word())).await;
+        let policy = OrganizationPolicy { workspace_deletion: *deletion, ..OrganizationPolicy::default() };
+        let about = ["deleteWorkspace", "deletionImpact"];
+        let wrong = cast.compare(&policy, |field| about.contains(&field.name())).await;
+        assert!(wrong.is_empty(), "{deletion:?}: {wrong:#?}");
     }
 }
 

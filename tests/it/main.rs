@@ -3,9 +3,13 @@
 
 mod accounts;
 mod architecture;
+mod archived;
 mod bad_input;
 mod configuration;
+mod credential_sharing;
+mod credentials;
 mod databases;
+mod deletion;
 mod documents;
 mod explain;
 mod guards_declared;
@@ -15,6 +19,8 @@ mod http;
 mod invitation_answers;
 mod invitations;
 mod invitations_live;
+mod keys;
+mod life;
 mod mail_delivery;
 mod mail_queue;
 mod members;

@@ -149,15 +149,19 @@ async fn the_page_of_a_workspace_takes_four_statements_for_any_number_of_members
 
 async fn a_list_of_workspaces_takes_as_many_statements_for_twenty_as_for_two(app: App) {
     let ada = app.set_up().await;
-    let document = "{ viewer { workspaces(first: 20) { totalCount nodes {
-        displayName description organization { slug } viewerRole { key } countries { name }
+    let document = "{ viewer { workspaces(first: 20, status: [ACTIVE, ARCHIVED]) { totalCount nodes {
+        displayName description archivedBy { email } organization { slug } viewerRole { key } countries { name }
         members(first: 3) { totalCount nodes { principal { ... on User { email } } } }
         invitations(status: [PENDING]) { totalCount }
     } } } }";
     let furnish = async |number: usize| {
         let input =
             json!({ "displayName": format!("Lab {number}"), "description": format!("# Lab {number}") });
-        ada.mutate("createWorkspace", input, "").await.ok();
+        let made = ada.mutate("createWorkspace", input, "workspace { id }").await.ok();
+        if number % 2 == 1 {
+            let made = json!({ "workspaceId": made.data("/createWorkspace/workspace/id") });
+            ada.mutate("archiveWorkspace", made, "").await.ok();
+        }
     };
     furnish(1).await;
     let (few, answer) = cost(&app, &ada, document).await;
@@ -169,6 +173,7 @@ async fn a_list_of_workspaces_takes_as_many_statements_for_twenty_as_for_two(app
     assert_eq!(answer.len("/viewer/workspaces/nodes"), 20);
     assert_eq!(answer.data("/viewer/workspaces/nodes/19/description"), "# Lab 19");
     assert_eq!(answer.data("/viewer/workspaces/nodes/19/members/totalCount"), 1);
+    assert_eq!(answer.data("/viewer/workspaces/nodes/19/archivedBy/email"), "ada@example.org");
     assert_eq!(few, many, "statements for two and for twenty workspaces");
 }
 

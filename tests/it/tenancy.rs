@@ -37,6 +37,10 @@ const OPERATIONS: &[(&str, &str)] = &[
         "explainAccess",
         r#"(workspaceId: "%own workspace%", userId: "%person%", permission: WORKSPACE_CREATE) { isAllowed message }"#,
     ),
+    (
+        "deletionImpact",
+        r#"(workspaceId: "%workspace%") { counts { members } borrowers { id } refusals { code field message } }"#,
+    ),
     ("node", r#"(id: "%workspace%") { id ... on Workspace { name } }"#),
     ("node", r#"(id: "%member%") { id ... on Member { role { key } } }"#),
     ("node", r#"(id: "%invitation%") { id ... on Invitation { email } }"#),
@@ -77,6 +81,18 @@ const OPERATIONS: &[(&str, &str)] = &[
     (
         "acceptOwnershipTransfer",
         r#"(input: { transferId: "%transfer%" }) { transfer { id } userErrors { code field message } }"#,
+    ),
+    (
+        "archiveWorkspace",
+        r#"(input: { workspaceId: "%workspace%" }) { workspace { id } userErrors { code field message } }"#,
+    ),
+    (
+        "restoreWorkspace",
+        r#"(input: { workspaceId: "%workspace%" }) { workspace { id } userErrors { code field message } }"#,
+    ),
+    (
+        "deleteWorkspace",
+        r#"(input: { workspaceId: "%workspace%", confirmName: "lab", removeMembers: true }) { workspaceId userErrors { code field message } }"#,
     ),
     (
         "cancelOwnershipTransfer",

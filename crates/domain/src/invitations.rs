@@ -5,6 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     access::{PermissionSet, policy::words, role::Role},
+    accounts::RegisterCode,
     codes,
     members::may_grant,
     refusal::Refusal,
@@ -134,6 +135,8 @@ pub struct AnswerFacts {
     pub expires_at: DateTime<Utc>,
     /// Whether the inviter may still grant the role in every workspace that the invitation opens.
     pub inviter_may_invite: bool,
+    /// Whether a workspace that the invitation opens is archived.
+    pub opens_an_archive: bool,
 }
 
 /// Why an answer is refused.
@@ -143,6 +146,8 @@ pub enum AnswerFault {
     NotPending(InvitationStatus),
     /// Too late.
     Expired,
+    /// A workspace that it opens is archived. An invitation is accepted as a whole, so it waits for all of them.
+    Archived,
     /// The inviter may no longer invite: the invitation is to be marked `REVOKED`.
     InviterLostPermission,
 }
@@ -150,6 +155,10 @@ pub enum AnswerFault {
 /// Judges accepting.
 pub fn judge_accept(facts: &AnswerFacts, now: DateTime<Utc>) -> Result<(), AnswerFault> {
     judge_decline(facts, now)?;
+    // Before the inviter is asked for: while the workspace is archived, nothing of it is written, not even that.
+    if facts.opens_an_archive {
+        return Err(AnswerFault::Archived);
+    }
     if facts.inviter_may_invite { Ok(()) } else { Err(AnswerFault::InviterLostPermission) }
 }
 
@@ -168,31 +177,23 @@ pub trait AnswersInvitation: Copy {
     fn of(fault: AnswerFault) -> Self;
 }
 macro_rules! answers {
-    ($code:ident, $lost:ident) => {
+    ($code:ident, $lost:ident, $archived:ident) => {
         impl AnswersInvitation for $code {
             fn of(fault: AnswerFault) -> Self {
                 match fault {
                     AnswerFault::NotPending(_) => Self::InvitationNotPending,
                     AnswerFault::Expired => Self::InvitationExpired,
                     AnswerFault::InviterLostPermission => Self::$lost,
+                    AnswerFault::Archived => Self::$archived,
                 }
             }
         }
     };
 }
-answers!(AcceptInvitationCode, InviterLostPermission);
-// Declining asks nothing of the inviter; the arm is never taken.
-answers!(DeclineInvitationCode, InvitationNotPending);
-
-impl AnswersInvitation for crate::accounts::RegisterCode {
-    fn of(fault: AnswerFault) -> Self {
-        match fault {
-            AnswerFault::NotPending(_) => Self::InvitationNotPending,
-            AnswerFault::Expired => Self::InvitationExpired,
-            AnswerFault::InviterLostPermission => Self::InviterLostPermission,
-        }
-    }
-}
+answers!(AcceptInvitationCode, InviterLostPermission, WorkspaceArchived);
+answers!(RegisterCode, InviterLostPermission, WorkspaceArchived);
+// Declining asks nothing of the inviter or the workspace; these arms are never taken.
+answers!(DeclineInvitationCode, InvitationNotPending, InvitationNotPending);
 
 impl AnswerFault {
     /// The refusal for the reader.
@@ -204,6 +205,10 @@ impl AnswerFault {
             }
             Self::NotPending(_) => "This invitation was taken back. Ask the inviter for a new one.",
             Self::Expired => "This invitation has expired. Ask the inviter to send it again.",
+            Self::Archived => {
+                "A workspace of this invitation is archived, so it cannot be accepted now. Ask the inviter to restore the \
+                 workspace, or for an invitation without it."
+            }
             Self::InviterLostPermission => {
                 "The inviter may no longer invite to this workspace. Ask an admin of it for a new invitation."
             }
@@ -222,6 +227,7 @@ mod tests {
             status: InvitationStatus::Pending,
             expires_at: DateTime::UNIX_EPOCH + TimeDelta::seconds(expires_in_seconds),
             inviter_may_invite,
+            opens_an_archive: false,
         }
     }
 
@@ -232,6 +238,9 @@ mod tests {
         assert_eq!(judge_accept(&pending(0, true), now), Err(AnswerFault::Expired));
         assert_eq!(judge_accept(&pending(1, false), now), Err(AnswerFault::InviterLostPermission));
         assert_eq!(judge_decline(&pending(1, false), now), Ok(()));
+        let archived = AnswerFacts { opens_an_archive: true, ..pending(1, false) };
+        assert_eq!(judge_accept(&archived, now), Err(AnswerFault::Archived));
+        assert_eq!(judge_decline(&archived, now), Ok(()));
         for status in InvitationStatus::ALL.iter().copied().filter(|s| *s != InvitationStatus::Pending) {
             let facts = AnswerFacts { status, ..pending(1, true) };
             assert!(judge_accept(&facts, now).is_err(), "{status:?}");

@@ -3,10 +3,13 @@
 
 pub mod access;
 pub mod accounts;
+pub mod config;
 pub mod credentials;
 pub mod events;
+pub mod home_page;
 pub mod ids;
 pub mod invitations;
+pub mod life;
 pub mod mail;
 pub mod members;
 pub mod organization_invitations;

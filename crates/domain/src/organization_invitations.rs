@@ -12,11 +12,11 @@ use crate::{
 
 codes! {
     /// Why somebody was not invited to an organization.
-    InviteOrganizationMemberCode { AlreadyMember, AlreadyInvited, RateLimited }
+    InviteOrganizationMemberCode { AlreadyMember, AlreadyInvited, WorkspaceArchived, RateLimited }
 }
 codes! {
     /// Why an invitation to an organization was not sent again.
-    ResendOrganizationInvitationCode { NotFound, InvitationNotPending, RateLimited }
+    ResendOrganizationInvitationCode { NotFound, InvitationNotPending, WorkspaceArchived, RateLimited }
 }
 codes! {
     /// Why an invitation to an organization was not revoked.
@@ -38,8 +38,10 @@ pub struct InviteeFacts {
 /// One of the workspaces to invite to, as it was found.
 #[derive(Clone, Debug)]
 pub struct Opening {
-    /// The workspace's name that people read, if the organization has it and it is in use.
+    /// The workspace's name that people read, if the organization has it.
     pub workspace: Option<String>,
+    /// Whether it is archived.
+    pub is_archived: bool,
     /// The role, if it can be granted there.
     pub role: Option<Role>,
     /// Whether the same workspace stands further up in the list.
@@ -101,12 +103,17 @@ pub fn judge_invitation(
         match &opening.workspace {
             None => refuse(
                 Code::InvalidInput,
-                "`workspaceId` names no workspace in use of this organization.".to_owned(),
+                "`workspaceId` names no workspace of this organization.".to_owned(),
                 "workspaceId",
             ),
             Some(_) if opening.is_repeated => refuse(
                 Code::InvalidInput,
                 "`workspaceId` stands in the list before: name each workspace once.".to_owned(),
+                "workspaceId",
+            ),
+            Some(name) if opening.is_archived => refuse(
+                Code::WorkspaceArchived,
+                format!("“{name}” is archived. Restore it first, or invite to the others."),
                 "workspaceId",
             ),
             Some(name) if opening.is_invited => refuse(
@@ -139,6 +146,7 @@ mod tests {
     fn opening() -> Opening {
         Opening {
             workspace: Some("Lab".to_owned()),
+            is_archived: false,
             role: Some(SystemRole::Viewer.into()),
             is_repeated: false,
             is_invited: false,
@@ -154,6 +162,7 @@ mod tests {
             Opening { workspace: None, role: None, ..opening() },
             Opening { is_invited: true, ..opening() },
             Opening { is_repeated: true, ..opening() },
+            Opening { is_archived: true, ..opening() },
         ];
         let Refusals(refusals) = judge_invitation(new, &email, &openings).unwrap_err();
         let fields: Vec<_> = refusals.iter().map(|refusal| refusal.field.join(".")).collect();
@@ -163,7 +172,8 @@ mod tests {
                 "workspaces.1.workspaceId",
                 "workspaces.1.role",
                 "workspaces.2.workspaceId",
-                "workspaces.3.workspaceId"
+                "workspaces.3.workspaceId",
+                "workspaces.4.workspaceId"
             ]
         );
         assert!(judge_invitation(new, &email, &openings[..1]).is_ok());

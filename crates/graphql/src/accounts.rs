@@ -11,7 +11,6 @@ use guildhall_domain::{
     },
     ids::WorkspaceId,
     invitations::InvitationStatus as DomainInvitationStatus,
-    page::PageArgs,
     refusal::{InputReader, Refusal, RefusalCode},
     text::{DisplayName, Email},
 };
@@ -28,7 +27,7 @@ use crate::{
     schema::mirror,
     sessions::{SessionConnection, SessionTokens, Sessions},
     throttle::Throttle,
-    workspaces::{Workspace, WorkspaceConnection, Workspaces},
+    workspaces::{Workspace, WorkspaceConnection, WorkspaceStatus, Workspaces},
 };
 
 mirror! {
@@ -94,26 +93,19 @@ impl Viewer {
     }
 }
 
-/// A workspace the person still sees; null once they do not.
-async fn visible(ctx: &Context<'_>, workspace: Option<WorkspaceId>) -> Result<Option<Workspace>> {
-    let (Some(id), Some(actor)) = (workspace, caller(ctx).actor) else { return Ok(None) };
-    match db(ctx).standing(actor, id).await {
-        Ok(standing) => Ok(Some(Workspace::new(standing)?)),
-        Err(ReadError::Denied(_)) => Ok(None),
-        Err(fault) => Err(error::read(ctx, fault)),
-    }
-}
-
 impl Viewer {
-    async fn landing(&self, ctx: &Context<'_>) -> Result<Option<Workspace>> {
-        let Some(default) = self.account(ctx).await?.default_workspace else { return Ok(None) };
-        if let Some(workspace) = visible(ctx, Some(default)).await? {
-            return Ok(Some(workspace));
+    /// The workspace that the person chose, or else where they land without it: while it is archived or out of their sight, the
+    /// choice is only passed over, so that it holds again afterwards.
+    async fn landing(&self, ctx: &Context<'_>, chosen: Option<WorkspaceId>) -> Result<Option<Workspace>> {
+        let Some(chosen) = chosen else { return Ok(None) };
+        let actor = self.proof.actor();
+        match db(ctx).standing(actor, chosen).await {
+            Ok(standing) if !standing.access.is_archived() => return Ok(Some(Workspace::new(standing)?)),
+            Ok(_) | Err(ReadError::Denied(_)) => {}
+            Err(fault) => return Err(error::read(ctx, fault)),
         }
-        let first = PageArgs::read(Some(1), None, None, None).map_err(|fault| error::page(&fault))?;
-        let page =
-            db(ctx).standings(self.proof.actor(), &first).await.map_err(|fault| error::read(ctx, fault))?;
-        page.items.into_iter().next().map(Workspace::new).transpose()
+        let landing = db(ctx).landing(actor).await.map_err(|fault| error::read(ctx, fault))?;
+        landing.map(Workspace::new).transpose()
     }
 }
 
@@ -124,16 +116,20 @@ impl Viewer {
         Ok(User(self.account(ctx).await?.user.clone()))
     }
 
-    /// Where the person lands after signing in: the default workspace, or the oldest of their workspaces where they have
-    /// no access to that one any more; null without any workspace.
+    /// Where the person lands after signing in: the default workspace, or the one they joined first where that one is
+    /// archived or they have no access to it any more; null without any workspace.
     async fn default_workspace(&self, ctx: &Context<'_>) -> Option<Result<Workspace>> {
-        self.landing(ctx).await.transpose()
+        match self.account(ctx).await {
+            Ok(account) => self.landing(ctx, account.default_workspace).await.transpose(),
+            Err(fault) => Some(Err(fault)),
+        }
     }
 
-    /// The workspace the person was in last, as `switchWorkspace` remembered it.
+    /// The workspace the person was in last, as `switchWorkspace` remembered it, or the one they joined first where that
+    /// one is archived or they have no access to it any more.
     async fn last_workspace(&self, ctx: &Context<'_>) -> Option<Result<Workspace>> {
         match self.account(ctx).await {
-            Ok(account) => visible(ctx, account.last_workspace).await.transpose(),
+            Ok(account) => self.landing(ctx, account.last_workspace).await.transpose(),
             Err(fault) => Some(Err(fault)),
         }
     }
@@ -171,10 +167,12 @@ impl Viewer {
     }
 
     /// The workspaces the person is a member of, and every workspace of an organization they are an admin
-    /// of; the oldest first. Archived ones are left out.
+    /// of; the oldest first. Archived ones are left out unless asked for.
     #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
     async fn workspaces(
         &self,
+        #[graphql(desc = "Only workspaces in one of these statuses; when absent or empty, those in use.")]
+        status: Option<Vec<WorkspaceStatus>>,
         #[graphql(
             desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
         )]
@@ -184,7 +182,8 @@ impl Viewer {
         #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
     ) -> Result<WorkspaceConnection> {
         let args = Window { first, after, last, before }.read(WorkspaceConnection::LIST)?;
-        Ok(WorkspaceConnection::new(Workspaces { actor: self.proof.actor(), args }))
+        let statuses = status.unwrap_or_default().into_iter().map(Into::into).collect();
+        Ok(WorkspaceConnection::new(Workspaces { actor: self.proof.actor(), statuses, args }))
     }
 
     /// The invitations to the person's verified e-mail address; the oldest first.

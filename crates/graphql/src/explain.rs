@@ -43,6 +43,8 @@ mirror! {
         MembershipDisabled,
         /// Not allowed: the account is disabled.
         AccountDisabled,
+        /// Not allowed: the workspace is archived, and so read-only. It would be allowed in the workspace in use.
+        WorkspaceArchived,
     }
 }
 
@@ -123,6 +125,8 @@ pub enum AccessStepKind {
     EndMembership,
     /// Set `policySwitch` of the organization's policy to `policyValue`.
     SetPolicy,
+    /// Restore the workspace, which is archived.
+    RestoreWorkspace,
 }
 
 /// One thing to do that is part of a change.
@@ -166,6 +170,7 @@ impl AccessStep {
             Step::RenewMembership => AccessStepKind::RenewMembership,
             Step::EndMembership => AccessStepKind::EndMembership,
             Step::SetPolicy(_) => AccessStepKind::SetPolicy,
+            Step::RestoreWorkspace => AccessStepKind::RestoreWorkspace,
         }
     }
     /// What to do, as an English sentence.

@@ -19,9 +19,9 @@ use guildhall_persistence::{
     credential_shares::{self, CredentialShare, Shares},
     credential_uses::{self, CredentialUse, Uses},
     credentials::{self, Credential, CredentialFilter, Field},
+    home_page::{self, HomePage},
     invitations,
     members::{self, Member, MemberFilter},
-    workspaces::{self, Description},
 };
 use uuid::Uuid;
 
@@ -38,7 +38,7 @@ pub(crate) struct Scoped<P: PermissionType<Access = WorkspaceAccess>, T = ()> {
 }
 
 impl<P: PermissionType<Access = WorkspaceAccess>, T> Scoped<P, T> {
-    fn workspace(&self) -> WorkspaceId {
+    pub(crate) fn workspace(&self) -> WorkspaceId {
         self.proof.access().workspace()
     }
 }
@@ -65,13 +65,15 @@ impl<P: PermissionType<Access = WorkspaceAccess>, T: Hash> Hash for Scoped<P, T>
 }
 
 /// The home page of a workspace.
-pub(crate) type DescriptionKey = Scoped<perm::WorkspaceView>;
+pub(crate) type HomePageKey = Scoped<perm::WorkspaceView>;
 /// The asker's own membership of a workspace, which they see whatever the policy hides.
 pub(crate) type OwnMembershipKey = Scoped<perm::WorkspaceView, MembershipId>;
 /// A page of a workspace's members.
 pub(crate) type MembersKey = Scoped<perm::MembersView, (MemberFilter, PageArgs<Uuid>)>;
 /// The person who sent an invitation of a workspace.
 pub(crate) type InviterKey = Scoped<perm::InvitationsView, UserId>;
+/// A person who did something in a workspace, shown to those who see its members.
+pub(crate) type PersonKey = Scoped<perm::MembersView, UserId>;
 /// An invitation of a workspace.
 pub(crate) type InvitationKey = Scoped<perm::InvitationsView, InvitationId>;
 
@@ -151,17 +153,13 @@ pub(crate) fn grouped<K, G: Eq + Hash>(keys: &[K], group: impl Fn(&K) -> G) -> H
     groups
 }
 
-impl Loader<DescriptionKey> for Batches {
-    type Value = Description;
+impl Loader<HomePageKey> for Batches {
+    type Value = HomePage;
     type Error = Arc<ReadError>;
 
-    async fn load(
-        &self,
-        keys: &[DescriptionKey],
-    ) -> Result<HashMap<DescriptionKey, Description>, Self::Error> {
+    async fn load(&self, keys: &[HomePageKey]) -> Result<HashMap<HomePageKey, HomePage>, Self::Error> {
         let proofs: Vec<_> = keys.iter().map(|key| key.proof.clone()).collect();
-        let mut found: HashMap<_, _> =
-            workspaces::descriptions(&self.0, &proofs).await?.into_iter().collect();
+        let mut found: HashMap<_, _> = home_page::pages(&self.0, &proofs).await?.into_iter().collect();
         Ok(keys.iter().filter_map(|key| Some((key.clone(), found.remove(&key.workspace())?))).collect())
     }
 }
@@ -262,6 +260,19 @@ impl Loader<InviterKey> for Batches {
     type Error = Arc<ReadError>;
 
     async fn load(&self, keys: &[InviterKey]) -> Result<HashMap<InviterKey, User>, Self::Error> {
+        let Some(first) = keys.first() else { return Ok(HashMap::new()) };
+        let ids: Vec<_> = keys.iter().map(|key| key.what).collect();
+        let users = accounts::by_ids(&self.0, &first.proof, &ids).await?;
+        let users: HashMap<_, _> = users.into_iter().map(|user| (user.id, user)).collect();
+        Ok(keys.iter().filter_map(|key| Some((key.clone(), users.get(&key.what)?.clone()))).collect())
+    }
+}
+
+impl Loader<PersonKey> for Batches {
+    type Value = User;
+    type Error = Arc<ReadError>;
+
+    async fn load(&self, keys: &[PersonKey]) -> Result<HashMap<PersonKey, User>, Self::Error> {
         let Some(first) = keys.first() else { return Ok(HashMap::new()) };
         let ids: Vec<_> = keys.iter().map(|key| key.what).collect();
         let users = accounts::by_ids(&self.0, &first.proof, &ids).await?;

@@ -127,9 +127,9 @@ macro_rules! user_errors {
 }
 
 use guildhall_domain::{
-    accounts as a, credentials as c, invitations as i, members as m, organization_invitations as oi,
-    organization_members as om, organizations as o, ownership as ow, roles as r, sessions as s,
-    workspaces as w,
+    accounts as a, config as cf, credentials as c, home_page as h, invitations as i, life as l, members as m,
+    organization_invitations as oi, organization_members as om, organizations as o, ownership as ow,
+    roles as r, sessions as s, workspaces as w,
 };
 
 user_errors! {
@@ -155,7 +155,8 @@ user_errors! {
     SetUpError, SetUpErrorCode = a::SetUpCode { SetupDone, LinkInvalid, WeakPassword, NameUnavailable };
     SignInError, SignInErrorCode = a::SignInCode { InvalidCredentials, UserDisabled, RateLimited };
     RegisterError, RegisterErrorCode = a::RegisterCode {
-        LinkInvalid, InvitationNotPending, InvitationExpired, InviterLostPermission, AccountExists, WeakPassword
+        LinkInvalid, InvitationNotPending, InvitationExpired, InviterLostPermission, WorkspaceArchived, AccountExists,
+        WeakPassword
     };
     UpdateProfileError, UpdateProfileErrorCode = a::UpdateProfileCode {};
     ChangePasswordError, ChangePasswordErrorCode = a::ChangePasswordCode { InvalidCredentials, WeakPassword, RateLimited };
@@ -164,9 +165,17 @@ user_errors! {
     SignOutError, SignOutErrorCode = s::SignOutCode {};
     CreateWorkspaceError, CreateWorkspaceErrorCode = w::CreateWorkspaceCode { NameUnavailable };
     UpdateWorkspaceError, UpdateWorkspaceErrorCode = w::UpdateWorkspaceCode { WorkspaceArchived };
-    DescribeWorkspaceError, DescribeWorkspaceErrorCode = w::DescribeWorkspaceCode { WorkspaceArchived };
+    DescribeWorkspaceError, DescribeWorkspaceErrorCode = h::DescribeWorkspaceCode { Stale, WorkspaceArchived };
+    SetConfigPropertyError, SetConfigPropertyErrorCode = cf::SetConfigPropertyCode { LimitReached, WorkspaceArchived };
+    SetConfigPropertiesError, SetConfigPropertiesErrorCode = cf::SetConfigPropertiesCode { LimitReached, WorkspaceArchived };
+    DeleteConfigPropertyError, DeleteConfigPropertyErrorCode = cf::DeleteConfigPropertyCode { NotFound, WorkspaceArchived };
     SwitchWorkspaceError, SwitchWorkspaceErrorCode = w::SwitchWorkspaceCode { WorkspaceArchived };
     SetDefaultWorkspaceError, SetDefaultWorkspaceErrorCode = w::SetDefaultWorkspaceCode { NotFound, WorkspaceArchived };
+    ArchiveWorkspaceError, ArchiveWorkspaceErrorCode = l::ArchiveWorkspaceCode { DefaultProtected };
+    RestoreWorkspaceError, RestoreWorkspaceErrorCode = l::RestoreWorkspaceCode {};
+    DeleteWorkspaceError, DeleteWorkspaceErrorCode = l::DeleteWorkspaceCode {
+        DefaultProtected, ConfirmationMismatch, WorkspaceNotEmpty
+    };
     CreateOrganizationError, CreateOrganizationErrorCode = o::CreateOrganizationCode { OperatorOnly, NameUnavailable, RateLimited };
     UpdateOrganizationError, UpdateOrganizationErrorCode = o::UpdateOrganizationCode {};
     UpdateOrganizationPolicyError, UpdateOrganizationPolicyErrorCode = o::UpdateOrganizationPolicyCode {};
@@ -209,10 +218,10 @@ user_errors! {
         NotFound, InvitationNotPending, OrganizationInvitation, WorkspaceArchived
     };
     InviteOrganizationMemberError, InviteOrganizationMemberErrorCode = oi::InviteOrganizationMemberCode {
-        AlreadyMember, AlreadyInvited, RateLimited
+        AlreadyMember, AlreadyInvited, WorkspaceArchived, RateLimited
     };
     ResendOrganizationInvitationError, ResendOrganizationInvitationErrorCode = oi::ResendOrganizationInvitationCode {
-        NotFound, InvitationNotPending, RateLimited
+        NotFound, InvitationNotPending, WorkspaceArchived, RateLimited
     };
     RevokeOrganizationInvitationError, RevokeOrganizationInvitationErrorCode = oi::RevokeOrganizationInvitationCode {
         NotFound, InvitationNotPending

@@ -17,6 +17,7 @@ use guildhall_domain::{
     },
     ids::{OrganizationId, RoleId, UserId, WorkspaceId},
     page::{Page, PageArgs},
+    workspaces::WorkspaceStatus,
 };
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, QueryResult};
 use uuid::Uuid;
@@ -116,14 +117,16 @@ impl Db {
         judge(actor, row)
     }
 
-    /// The actor's standing in each of their workspaces that is not archived, by age: those they are a
+    /// The actor's standing in each of their workspaces in one of those statuses, by age: those they are a
     /// member of, and all of an organization where they are an admin of it.
-    pub async fn standings(&self, actor: Actor, page: &PageArgs<Uuid>) -> Result<Page<Standing>, ReadError> {
-        let sql = standings_sql(
-            actor,
-            &format!("{WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}"),
-            self.now(),
-        );
+    pub async fn standings(
+        &self,
+        actor: Actor,
+        statuses: &[WorkspaceStatus],
+        page: &PageArgs<Uuid>,
+    ) -> Result<Page<Standing>, ReadError> {
+        let columns = format!("{WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}");
+        let sql = standings_sql(actor, &columns, statuses, self.now());
         let rows: Vec<StandingRow> = self.reader().all(page_by(sql, page, "w.id")).await?;
         let standings = rows.into_iter().map(|row| judge(actor, Some(row))).collect::<Result<_, _>>()?;
         Ok(Page::cut(page, standings))
@@ -152,9 +155,23 @@ impl Db {
     }
 
     /// How many workspaces [`Db::standings`] lists in all.
-    pub async fn count_standings(&self, actor: Actor) -> Result<u64, ReadError> {
-        let sql = standings_sql(actor, "count(*)", self.now());
+    pub async fn count_standings(
+        &self,
+        actor: Actor,
+        statuses: &[WorkspaceStatus],
+    ) -> Result<u64, ReadError> {
+        let sql = standings_sql(actor, "count(*)", statuses, self.now());
         count(self.reader().one(sql).await?)
+    }
+
+    /// The actor's standing where they land without a workspace of their choice: in the earliest that they are a member of
+    /// and that is in use, else in the oldest that they see as an admin of its organization.
+    pub async fn landing(&self, actor: Actor) -> Result<Option<Standing>, ReadError> {
+        let columns = format!("{WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}");
+        let sql = standings_sql(actor, &columns, &[WorkspaceStatus::Active], self.now())
+            .push(" ORDER BY m.id IS NULL, m.id, w.id LIMIT 1");
+        let row: Option<StandingRow> = self.reader().one(sql).await?;
+        row.map(|row| judge(actor, Some(row))).transpose()
     }
 
     /// The rights of several actors in one workspace, or why they have none, at the price of one statement.
@@ -167,7 +184,7 @@ impl Db {
         let Some(last) = actors.last() else { return Ok(HashMap::new()) };
         let sql = Sql::new(format!(
             "SELECT s.id AS session_id, s.user_id AS session_user, {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS} \
-             FROM {LIVE_SESSION} JOIN workspaces w ON w.id = $1 JOIN organizations o ON o.id = w.organization_id \
+             FROM {LIVE_SESSION} LEFT JOIN workspaces w ON w.id = $1 LEFT JOIN organizations o ON o.id = w.organization_id \
              LEFT JOIN organization_members om ON om.user_id = u.id AND om.organization_id = w.organization_id \
                  AND om.status = $2 \
              {MEMBERSHIP_JOINS} WHERE s.ended_at IS NULL AND s.expires_at > $3 AND s.id IN "
@@ -337,15 +354,16 @@ fn workspace_sql(actor: Actor, found_by: &str, value: impl Into<sea_orm::Value>,
     .values([actor.session().uuid().into(), actor.user().uuid().into(), now.into(), value.into()])
 }
 
-fn standings_sql(actor: Actor, columns: &str, now: DateTime<Utc>) -> Sql {
-    Sql::new(format!(
+fn standings_sql(actor: Actor, columns: &str, statuses: &[WorkspaceStatus], now: DateTime<Utc>) -> Sql {
+    let sql = Sql::new(format!(
         "SELECT {columns} FROM {LIVE_SESSION} \
          JOIN organization_members om ON om.user_id = u.id AND om.status = 'ACTIVE' \
          JOIN organizations o ON o.id = om.organization_id \
-         JOIN workspaces w ON w.organization_id = o.id AND w.status = 'ACTIVE' \
-         {MEMBERSHIP_JOINS} WHERE {IS_LIVE} AND (m.id IS NOT NULL OR om.role <> 'MEMBER')"
+         JOIN workspaces w ON w.organization_id = o.id \
+         {MEMBERSHIP_JOINS} WHERE {IS_LIVE} AND (m.id IS NOT NULL OR om.role <> 'MEMBER') AND w.status IN "
     ))
-    .values([actor.session().uuid().into(), actor.user().uuid().into(), now.into()])
+    .values([actor.session().uuid().into(), actor.user().uuid().into(), now.into()]);
+    sql.bind_list(statuses.iter().map(|status| status.word()))
 }
 
 /// Whether the role (alias `ar`) counts as an admin's: [`Role::administers`] for the database.

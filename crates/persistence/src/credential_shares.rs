@@ -326,7 +326,7 @@ pub async fn share(
         tx.lock_workspaces(organization, &[target]).await?;
         let visible = access::workspace_by_id(tx.conn(), access.actor(), target, tx.now()).await;
         let visible = match visible {
-            Ok(target) => target.organization() == organization && target.is_in_use(),
+            Ok(target) => target.organization() == organization && !target.is_archived(),
             Err(ReadError::Denied(_)) => false,
             Err(fault) => return Err(fault.into()),
         };

@@ -20,8 +20,8 @@ pub enum Fault {
     Crypto(&'static str),
     /// Something is sealed with a master key that this process was not given.
     #[error(
-        "{what} is sealed with the master key {id}, which this process was not given: add that key to \
-         MASTER_KEY_PREVIOUS and start again"
+        "{what} is sealed with the master key {id}, which this process was not given: start it again with that key, \
+         as MASTER_KEY, in MASTER_KEY_PREVIOUS, or in the secrets.toml of its data directory"
     )]
     MasterKeyMissing {
         /// What cannot be opened.

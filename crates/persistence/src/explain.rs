@@ -53,7 +53,7 @@ pub(crate) async fn facts(
     let sql = Sql::new(format!(
         "SELECT {POLICY_COLUMNS}, {STANDING_COLUMNS}, m.expires_at, \
              m.expires_at IS NOT NULL AND m.expires_at <= $3 AS has_expired, om.status AS place_status, \
-             u.status AS account_status, {} \
+             u.status AS account_status, w.status = 'ARCHIVED' AS is_archived, {} \
          FROM workspaces w JOIN organizations o ON o.id = w.organization_id \
          JOIN organization_members om ON om.organization_id = o.id JOIN users u ON u.id = om.user_id \
          LEFT JOIN memberships m ON m.workspace_id = w.id AND m.user_id = u.id \
@@ -86,6 +86,7 @@ impl FromQueryResult for FactsRow {
             is_active_in_organization: row.try_get::<String>(prefix, "place_status")? == "ACTIVE",
             membership: membership.transpose()?,
             administers_a_workspace: row.try_get(prefix, "administers")?,
+            is_archived: row.try_get(prefix, "is_archived")?,
         }))
     }
 }

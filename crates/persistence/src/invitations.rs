@@ -970,6 +970,7 @@ pub(crate) struct Answered {
     inviter: UserId,
     inviter_role: Option<OrganizationRole>,
     stored: InvitationStatus,
+    opens_an_archive: bool,
 }
 
 #[derive(Debug, FromQueryResult)]
@@ -979,6 +980,7 @@ struct AnsweredRow {
     status: String,
     /// The inviter's role in the organization, while their place and their account are in use.
     inviter_role: Option<String>,
+    opens_an_archive: bool,
 }
 
 pub(crate) fn link_invalid<C>(code: C) -> Refusal<C> {
@@ -1026,7 +1028,9 @@ pub(crate) async fn load_answerable<C: RefusalCode>(
     let sql = Sql::new(
         "SELECT i.organization_id, i.inviter_id, i.status, (SELECT om.role FROM organization_members om \
          JOIN users u ON u.id = om.user_id AND u.status <> 'DISABLED' WHERE om.user_id = i.inviter_id \
-         AND om.organization_id = i.organization_id AND om.status = 'ACTIVE') AS inviter_role \
+         AND om.organization_id = i.organization_id AND om.status = 'ACTIVE') AS inviter_role, \
+         EXISTS (SELECT 1 FROM invitation_grants g JOIN workspaces w ON w.id = g.workspace_id \
+             WHERE g.invitation_id = i.id AND w.status = 'ARCHIVED') AS opens_an_archive \
          FROM invitations i WHERE i.id = ",
     )
     .bind(id);
@@ -1037,6 +1041,7 @@ pub(crate) async fn load_answerable<C: RefusalCode>(
         inviter: row.inviter_id.into(),
         inviter_role: row.inviter_role.map(|role| word(&role, OrganizationRole::from_word)).transpose()?,
         stored: word(&row.status, InvitationStatus::from_word)?,
+        opens_an_archive: row.opens_an_archive,
     }))
 }
 
@@ -1053,8 +1058,12 @@ pub(crate) async fn check_acceptable<C: AnswersInvitation>(
         let held = access::held_by(tx, answered.inviter, grant.workspace).await?;
         inviter_may_invite &= may_invite_to(held, &grant.role);
     }
-    let facts =
-        AnswerFacts { status: answered.stored, expires_at: answered.received.expires_at, inviter_may_invite };
+    let facts = AnswerFacts {
+        status: answered.stored,
+        expires_at: answered.received.expires_at,
+        inviter_may_invite,
+        opens_an_archive: answered.opens_an_archive,
+    };
     let Err(fault) = judge_accept(&facts, tx.now()) else { return Ok(Ok(())) };
     if fault == AnswerFault::InviterLostPermission {
         finish(tx, &answered.received, InvitationStatus::Revoked).await?;
@@ -1250,7 +1259,12 @@ async fn turn_down(
     answered: Answered,
 ) -> Result<Result<Received, Refusal<DeclineInvitationCode>>, OpError<DeclineInvitationCode>> {
     let Answered { mut received, stored, .. } = answered;
-    let facts = AnswerFacts { status: stored, expires_at: received.expires_at, inviter_may_invite: true };
+    let facts = AnswerFacts {
+        status: stored,
+        expires_at: received.expires_at,
+        inviter_may_invite: true,
+        opens_an_archive: false,
+    };
     if let Err(fault) = judge_decline(&facts, tx.now()) {
         return Ok(Err(fault.refusal()));
     }

@@ -276,6 +276,7 @@ struct OpeningRow {
     id: Uuid,
     name: String,
     display_name: String,
+    is_archived: bool,
     pending_id: Option<Uuid>,
     pending_until: Option<DateTime<Utc>>,
 }
@@ -292,11 +293,11 @@ async fn find_openings(
     let organization = proof.access().organization();
     let wanted: Vec<WorkspaceId> = new.workspaces.iter().map(|grant| grant.workspace).collect();
     let sql = Sql::new(
-        "SELECT w.id, w.name, w.display_name, i.id AS pending_id, i.expires_at AS pending_until FROM workspaces w \
+        "SELECT w.id, w.name, w.display_name, w.status = 'ARCHIVED' AS is_archived, i.id AS pending_id, i.expires_at AS pending_until FROM workspaces w \
          LEFT JOIN invitation_grants g ON g.workspace_id = w.id AND g.pending AND g.email = ",
     )
     .bind(new.email.as_str())
-    .push(" LEFT JOIN invitations i ON i.id = g.invitation_id WHERE w.status = 'ACTIVE' AND w.organization_id = ")
+    .push(" LEFT JOIN invitations i ON i.id = g.invitation_id WHERE w.organization_id = ")
     .bind(organization.uuid())
     .push(" AND w.id IN ")
     .bind_list(wanted.iter().map(|id| id.uuid()));
@@ -319,6 +320,7 @@ async fn find_openings(
         }
         found.openings.push(Opening {
             workspace: row.map(|row| row.display_name.clone()),
+            is_archived: row.is_some_and(|row| row.is_archived),
             role: roles.get(&grant.role).cloned().flatten(),
             is_repeated: !seen.insert(grant.workspace),
             is_invited,
@@ -469,6 +471,17 @@ async fn find(
     Ok(furnish(rows, grants, tx.now()).pop())
 }
 
+/// The name of a workspace that the invitation opens and that is archived, if one is.
+async fn archived_among(tx: &Tx<'_>, id: InvitationId) -> Result<Option<String>, Fault> {
+    let sql = Sql::new(
+        "SELECT w.display_name FROM invitation_grants g JOIN workspaces w ON w.id = g.workspace_id \
+         WHERE w.status = 'ARCHIVED' AND g.invitation_id = ",
+    )
+    .bind(id.uuid())
+    .push(" ORDER BY w.id LIMIT 1");
+    Ok(tx.one::<Single<String>>(sql).await?.map(|Single(name)| name))
+}
+
 fn no_such_invitation<C>(code: C) -> Refusal<C> {
     Refusal::new(code, "The organization has no such invitation.").at("invitationId")
 }
@@ -507,6 +520,13 @@ pub async fn resend(
             return Err(Refusal::new(
                 Code::InvitationNotPending,
                 "This invitation was answered or taken back, or what it was to give has ended. Invite the person anew.",
+            )
+            .into());
+        }
+        if let Some(name) = archived_among(tx, id).await? {
+            return Err(Refusal::new(
+                Code::WorkspaceArchived,
+                format!("“{name}”, which it opens, is archived, so it cannot be accepted. Restore the workspace first."),
             )
             .into());
         }

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::{
     db::{Ask, Tx},
     error::Fault,
+    instance,
     keys::{Keys, Seal, hex8, mac, random, tag},
     sql::Sql,
 };
@@ -41,6 +42,11 @@ pub(crate) async fn data_key(tx: &Tx<'_>, workspace: WorkspaceId) -> Result<Data
     let keys = tx.db().keys();
     if let Some(key) = existing_data_key(tx, keys, workspace).await? {
         return Ok(key);
+    }
+    // Whoever was not told of a new master key wraps nothing more with the old one, which may be gone tomorrow.
+    let under = instance::hold_master_key(tx).await?;
+    if let Some(id) = under.filter(|under| keys.master_key_ids().all(|id| id != under)) {
+        return Err(Fault::MasterKeyMissing { what: "this database".to_owned(), id });
     }
     let key = Zeroizing::new(random()?);
     // At once and not with the next statement: whoever asks again in this transaction finds it.
@@ -121,11 +127,21 @@ impl DataKey {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use chrono::TimeDelta;
+    use guildhall_domain::{access::System, seams};
     use uuid::Uuid;
 
     use super::*;
-    use crate::keys::KeyMaterial;
+    use crate::{
+        Hasher, Options, Seams, Settings,
+        db::{Db, migrate},
+        error::OpError,
+        keys::KeyMaterial,
+        master_keys, seed,
+        sql::Single,
+    };
 
     const SECRET: &[u8] = b"a planted otter";
 
@@ -138,11 +154,16 @@ mod tests {
     }
 
     fn keys(master_key: &[u8; 32]) -> Keys {
+        with_previous(master_key, Vec::new())
+    }
+
+    fn with_previous(master_key: &[u8; 32], previous_master_keys: Vec<&[u8; 32]>) -> Keys {
         Keys::new(&KeyMaterial {
             access_secret: "access",
             refresh_secret: "refresh",
             token_hash_secret: "links",
             master_key,
+            previous_master_keys,
             issuer: "guildhall",
             audience: "guildhall",
             access_lifetime: TimeDelta::minutes(15),
@@ -228,6 +249,92 @@ mod tests {
             let mut changed = wrapped.clone();
             changed[place] ^= 1;
             assert!(mine.unwrap(lab, mine.master_key_id(), &changed).is_err(), "{place}");
+        }
+    }
+
+    #[test]
+    fn a_previous_master_key_opens_and_does_not_wrap() {
+        let (old, new) =
+            (keys(&[1; 32]), with_previous(&[2; 32], vec![&[3; 32], &[1; 32], &[2; 32], &[1; 32]]));
+        let lab = Uuid::from_u128(1).into();
+        assert_eq!(new.master_key_ids().count(), 3);
+        let wrapped = old.wrap(lab, &[7; 32]).unwrap();
+        assert_eq!(*new.unwrap(lab, old.master_key_id(), &wrapped).unwrap(), [7; 32]);
+        let again = new.wrap(lab, &[7; 32]).unwrap();
+        assert!(old.unwrap(lab, new.master_key_id(), &again).is_err());
+        assert_eq!(*keys(&[2; 32]).unwrap(lab, new.master_key_id(), &again).unwrap(), [7; 32]);
+
+        let mail = Uuid::from_u128(3).into();
+        let sealed = old.seal_mail(mail, SECRET).unwrap();
+        for id in [None, Some(old.master_key_id())] {
+            assert_eq!(new.open_mail(mail, id, &sealed).unwrap().as_slice(), SECRET);
+        }
+        assert!(new.open_mail(mail, Some(new.master_key_id()), &sealed).is_err());
+        assert!(new.open_mail(Uuid::from_u128(4).into(), None, &sealed).is_err());
+        let sealed = new.seal_mail(mail, SECRET).unwrap();
+        let fault = old.open_mail(mail, Some(new.master_key_id()), &sealed).unwrap_err();
+        assert!(matches!(fault, Fault::MasterKeyMissing { .. }), "{fault}");
+    }
+
+    /// The instance's database, as a process with these keys opens it.
+    async fn open(path: &std::path::Path, keys: Keys) -> Db {
+        let options = Options::new(format!("sqlite://{}", path.join("test.db").display()));
+        migrate(&options).await.unwrap();
+        let seams = Seams { clock: Arc::new(seams::System), ids: Arc::new(seams::System) };
+        let settings = Settings {
+            app_url: "https://guild.example".into(),
+            invitation_hours: 168,
+            refresh_grace: TimeDelta::seconds(30),
+            open_organizations: false,
+        };
+        Db::connect(options, seams, keys, Hasher::new(1, 1).unwrap(), settings).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn process_that_was_not_told_of_the_master_key_makes_no_data_key() {
+        #[expect(clippy::disallowed_methods, reason = "a test has no actor")]
+        let proof = System::named("test");
+        let directory = tempfile::tempdir().unwrap();
+        let old = open(directory.path(), keys(&[1; 32])).await;
+        let seeded = seed::seed(&old, &proof, &seed::Plan { users: 1, workspaces: 2, members: 1 }).await;
+        assert_eq!(seeded.unwrap().workspaces, 2);
+        instance::check_keys(&old).await.unwrap();
+        let sql = Sql::new("SELECT id FROM workspaces ORDER BY id");
+        let workspaces: Vec<Single<Uuid>> = old.read(&proof).all(sql).await.unwrap();
+        let [lab, field]: [WorkspaceId; 2] =
+            workspaces.into_iter().map(|Single(id)| id.into()).collect::<Vec<_>>().try_into().unwrap();
+        let made = async |db: &Db, workspace| {
+            let made = db.write::<_, ()>(&proof, async |tx| Ok(data_key(tx, workspace).await?)).await;
+            made.map_err(OpError::into_fault)
+        };
+        let existing = async |db: &Db, workspace| {
+            existing_data_key(&db.read(&proof), db.keys(), workspace).await.map(|key| key.map(|key| *key.key))
+        };
+        assert_eq!(existing(&old, lab).await.unwrap(), None);
+        let key = *made(&old, lab).await.unwrap().key;
+        assert_eq!(*made(&old, lab).await.unwrap().key, key, "it is made once");
+        assert_eq!(existing(&old, lab).await.unwrap(), Some(key));
+        assert_eq!(existing(&old, field).await.unwrap(), None);
+
+        // While the rotation is due, each seals with its own.
+        let new = open(directory.path(), with_previous(&[2; 32], vec![&[1; 32]])).await;
+        instance::check_keys(&new).await.unwrap();
+        assert_eq!(existing(&new, lab).await.unwrap(), Some(key));
+        let rotated = master_keys::rotate(&new, &proof).await.unwrap();
+        assert_eq!((rotated.workspaces, rotated.census.is_pending()), (1, false));
+        assert_eq!(existing(&new, lab).await.unwrap(), Some(key));
+        let id = new.keys().master_key_id();
+        for fault in [existing(&old, lab).await.unwrap_err(), made(&old, field).await.unwrap_err()] {
+            assert!(
+                matches!(&fault, Fault::MasterKeyMissing { id: missing, .. } if missing == id),
+                "{fault}"
+            );
+        }
+        assert_eq!(existing(&new, field).await.unwrap(), None);
+        made(&new, field).await.unwrap();
+        assert_eq!(master_keys::status(&new, &proof).await.unwrap().keys[0].workspaces, 2);
+        for db in [old, new] {
+            db.close().await;
         }
     }
 

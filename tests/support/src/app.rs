@@ -271,6 +271,65 @@ impl App {
         .expect("a number")
     }
 
+    /// The texts that a `SELECT` of one column answers.
+    pub async fn texts(&self, select: &str) -> Vec<String> {
+        let url = self.database.url.as_str();
+        let select = AssertSqlSafe(select.to_owned());
+        match self.engine() {
+            Engine::Sqlite => {
+                let mut connection = SqliteConnection::connect(url).await.expect("connect");
+                sqlx::query_scalar(select).fetch_all(&mut connection).await
+            }
+            Engine::Postgres => {
+                let mut connection = PgConnection::connect(url).await.expect("connect");
+                sqlx::query_scalar(select).fetch_all(&mut connection).await
+            }
+        }
+        .expect("texts")
+    }
+
+    /// Every table that there is.
+    pub async fn tables(&self) -> Vec<String> {
+        self.texts(match self.engine() {
+            Engine::Sqlite => {
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name"
+            }
+            Engine::Postgres => {
+                "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename"
+            }
+        })
+        .await
+    }
+
+    /// The columns of a table; with `ids` only those that hold UUIDs.
+    pub async fn columns(&self, table: &str, ids: bool) -> Vec<String> {
+        let select = match (self.engine(), ids) {
+            (Engine::Sqlite, false) => format!("SELECT name FROM pragma_table_info('{table}')"),
+            (Engine::Sqlite, true) => {
+                format!("SELECT name FROM pragma_table_info('{table}') WHERE lower(type) LIKE '%uuid%'")
+            }
+            (Engine::Postgres, _) => format!(
+                "SELECT column_name::text FROM information_schema.columns WHERE table_schema = 'public' \
+                 AND table_name = '{table}' {} ORDER BY ordinal_position",
+                if ids { "AND data_type = 'uuid'" } else { "" }
+            ),
+        };
+        self.texts(&select).await
+    }
+
+    /// Every row of a table as a text, in order.
+    pub async fn rows(&self, table: &str) -> Vec<String> {
+        let select = match self.engine() {
+            Engine::Sqlite => {
+                let columns = self.columns(table, false).await;
+                let columns: Vec<_> = columns.iter().map(|column| format!("quote(\"{column}\")")).collect();
+                format!("SELECT {} AS row FROM \"{table}\" ORDER BY 1", columns.join(" || ', ' || "))
+            }
+            Engine::Postgres => format!("SELECT t::text FROM \"{table}\" t ORDER BY 1"),
+        };
+        self.texts(&select).await
+    }
+
     /// A global id such as `usr_…` as SQL writes the UUID.
     pub fn literal(&self, id: &str) -> String {
         let hex = id.split_once('_').map(|(_, hex)| hex).expect("a global id");

@@ -146,6 +146,27 @@ impl Permission {
         matches!(self, Self::WorkspaceArchive | Self::WorkspaceDelete)
     }
 
+    /// Whether it can be used in an archived workspace: to look at what is there, or to restore or delete it. The others
+    /// allow to change something, or to work with what is kept.
+    pub const fn usable_in_archive(self) -> bool {
+        match self {
+            Self::WorkspaceView
+            | Self::ConfigView
+            | Self::MembersView
+            | Self::InvitationsView
+            | Self::CredentialList
+            | Self::QuotaView
+            | Self::AuditView
+            | Self::PolicyView
+            | Self::FileRead
+            | Self::DatabaseRead
+            | Self::DatabaseCredentials
+            | Self::DatasetRead
+            | Self::ItemRead => true,
+            other => other.works_in_archive(),
+        }
+    }
+
     /// The permission of that wire name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|permission| permission.name() == name)

@@ -29,6 +29,8 @@ pub struct PersonFacts {
     pub membership: Option<MembershipFacts>,
     /// Whether they are an admin of any workspace in the organization.
     pub administers_a_workspace: bool,
+    /// Whether the workspace is archived.
+    pub is_archived: bool,
 }
 
 /// What is known of a membership.
@@ -56,11 +58,16 @@ impl PersonFacts {
         (self.is_active() && !membership.has_expired).then_some(&membership.role)
     }
 
-    /// Everything they may do in the workspace: nothing where it does not exist for them.
+    /// Everything they can do in the workspace: nothing where it does not exist for them, and nothing that changes it while
+    /// it is archived.
     pub fn in_workspace(&self) -> PermissionSet {
         let role = self.acting_role().map(|role| role.permissions);
         let held = self.policy.in_workspace(role, self.acting_organization_role());
-        if held.holds(Permission::WorkspaceView) { held } else { PermissionSet::EMPTY }
+        match held.holds(Permission::WorkspaceView) {
+            false => PermissionSet::EMPTY,
+            true if self.is_archived => held.in_archive(),
+            true => held,
+        }
     }
 
     /// Everything they may do in the organization.
@@ -144,6 +151,8 @@ pub enum AccessRule {
     MembershipDisabled,
     /// The account is disabled.
     AccountDisabled,
+    /// The workspace is archived, and would allow it otherwise.
+    WorkspaceArchived,
 }
 
 /// A switch of an organization's policy that decides about a permission.
@@ -296,6 +305,8 @@ pub enum Step {
     EndMembership,
     /// Set a switch of the organization's policy.
     SetPolicy(Setting),
+    /// Restore the workspace, which is archived.
+    RestoreWorkspace,
 }
 
 impl Step {
@@ -311,6 +322,7 @@ impl Step {
             }
             Self::EndMembership => facts.membership = None,
             Self::SetPolicy(setting) => setting.apply(&mut facts.policy),
+            Self::RestoreWorkspace => facts.is_archived = false,
             Self::GiveRole(_) | Self::AddToRole(..) | Self::TakeFromRole(..) | Self::RenewMembership => {
                 if let Some(membership) = &mut facts.membership {
                     self.change(membership);
@@ -351,6 +363,7 @@ impl Step {
             Self::SetPolicy(setting) => {
                 format!("Set {} of the organization's policy to {}.", setting.name(), setting.value())
             }
+            Self::RestoreWorkspace => "Restore this workspace, which is archived.".to_owned(),
         }
     }
 }
@@ -433,6 +446,11 @@ fn why_not(facts: &PersonFacts, permission: Permission) -> (AccessRule, Option<G
             None => (AccessRule::OrganizationRoleLacks, in_organization),
         };
     }
+    // Whatever else stands in the way comes first: restoring alone would not help then.
+    let restored = facts.after(&[Step::RestoreWorkspace]);
+    if restored.may(permission) {
+        return (AccessRule::WorkspaceArchived, why(&restored, permission).1);
+    }
     // What an Admin lacks, the policy has taken from everybody.
     if facts.organization_role >= OrganizationRole::Admin {
         return (AccessRule::PolicyForbids, in_organization);
@@ -485,6 +503,11 @@ fn message(
         AccessRule::MembershipExpired => "The membership of this workspace has expired.".to_owned(),
         AccessRule::MembershipDisabled => "The membership of the organization is disabled.".to_owned(),
         AccessRule::AccountDisabled => "The account is disabled.".to_owned(),
+        AccessRule::WorkspaceArchived => {
+            format!(
+                "The workspace is archived, and so read-only: {permission} can be used once it is restored."
+            )
+        }
     }
 }
 
@@ -533,6 +556,7 @@ fn possible_steps(facts: &PersonFacts, permission: Permission, is_allowed: bool)
             is_set(!facts.has_active_account, Step::EnableAccount),
             is_set(!facts.is_active_in_organization, Step::EnableInOrganization),
             is_set(has_expired, Step::RenewMembership),
+            is_set(facts.is_archived && in_workspace, Step::RestoreWorkspace),
             SystemRole::ALL.map(|role| give(role.into())).to_vec(),
             edited(Step::AddToRole, missing.collect()),
             other_settings(true),
@@ -647,6 +671,7 @@ mod tests {
             is_active_in_organization: true,
             membership: None,
             administers_a_workspace: false,
+            is_archived: false,
         }
     }
 
@@ -669,7 +694,9 @@ mod tests {
             for organization_role in OrganizationRole::ALL {
                 for (account, place) in [(true, true), (true, false), (false, true), (false, false)] {
                     for membership in &memberships {
-                        for administers_a_workspace in [false, true] {
+                        for (administers_a_workspace, is_archived) in
+                            [(false, false), (true, false), (false, true), (true, true)]
+                        {
                             people.push(PersonFacts {
                                 policy,
                                 has_active_account: account,
@@ -677,6 +704,7 @@ mod tests {
                                 is_active_in_organization: place,
                                 membership: membership.clone(),
                                 administers_a_workspace,
+                                is_archived,
                             });
                         }
                     }
@@ -713,7 +741,7 @@ mod tests {
             WorkspaceFacts {
                 workspace: Uuid::nil().into(),
                 organization: Uuid::nil().into(),
-                status: WorkspaceStatus::Active,
+                status: if facts.is_archived { WorkspaceStatus::Archived } else { WorkspaceStatus::Active },
                 policy: facts.policy,
                 organization_role,
                 membership: membership.map(|membership| (Uuid::nil().into(), membership.role)),
@@ -721,7 +749,7 @@ mod tests {
         );
         let none = PermissionSet::EMPTY;
         let in_organization = in_organization.map_or(none, |access| access.permissions());
-        in_workspace.map_or(none, |access| access.permissions()).union(in_organization)
+        in_workspace.map_or(none, |access| access.usable()).union(in_organization)
     }
 
     #[test]
@@ -747,7 +775,7 @@ mod tests {
                 seen.insert(rule);
             }
         }
-        assert_eq!(seen.len(), 12, "each rule decides somewhere: {seen:?}");
+        assert_eq!(seen.len(), 13, "each rule decides somewhere: {seen:?}");
     }
 
     #[test]
@@ -862,6 +890,29 @@ mod tests {
         );
         let more = vec![Step::RenewMembership, Step::GiveRole(SystemRole::Editor.into())];
         assert_eq!(changes_of(&expired, Permission::FileWrite), [promote, more]);
+    }
+
+    #[test]
+    fn an_archived_workspace_is_read_and_what_changes_it_waits_for_its_restoring() {
+        let admin = PersonFacts { is_archived: true, ..member(SystemRole::Admin) };
+        for permission in Permission::ALL.iter().filter(|permission| permission.scope() == Scope::Workspace) {
+            let explained = explain(&admin, *permission);
+            let held = explain(&member(SystemRole::Admin), *permission).is_allowed;
+            assert_eq!(explained.is_allowed, held && permission.usable_in_archive(), "{permission:?}");
+        }
+        assert!(explain(&admin, Permission::WorkspaceArchive).is_allowed, "whoever archives restores");
+        let explained = explain(&admin, Permission::FileWrite);
+        assert_eq!(explained.rule, AccessRule::WorkspaceArchived);
+        assert!(matches!(explained.grant, Some(Grant::Membership { .. })));
+        assert_eq!(changes_of(&admin, Permission::FileWrite), [vec![Step::RestoreWorkspace]]);
+        // Who would lack it anyway is told that first, and both steps.
+        let viewer = PersonFacts { is_archived: true, ..member(SystemRole::Viewer) };
+        let explained = explain(&viewer, Permission::FileWrite);
+        assert_eq!(explained.rule, AccessRule::RoleLacks);
+        assert_eq!(
+            changes_of(&viewer, Permission::FileWrite)[0],
+            [Step::RestoreWorkspace, Step::GiveRole(SystemRole::Editor.into())]
+        );
     }
 
     #[test]

@@ -128,9 +128,16 @@ impl WorkspaceAccess {
         self.permissions
     }
 
-    /// Whether the workspace is in use, and not archived.
-    pub fn is_in_use(&self) -> bool {
-        self.facts.status == WorkspaceStatus::Active
+    /// Whether the workspace is archived.
+    pub fn is_archived(&self) -> bool {
+        self.facts.status == WorkspaceStatus::Archived
+    }
+
+    /// Everything the actor can do in the workspace as it is: of what they may do, in an archived one only what reads, and
+    /// what ends that. The guards ask for what they may do, so that a change in an archived workspace is refused for what
+    /// it is, and not for a right that is missing.
+    pub fn usable(&self) -> PermissionSet {
+        if self.is_archived() { self.permissions.in_archive() } else { self.permissions }
     }
 
     /// Denies a change that the permission would allow in a workspace in use: an archived one is only restored or deleted.

@@ -47,6 +47,11 @@ impl PermissionSet {
         self.without(Permission::WorkspaceDelete).without(Permission::CredentialReveal)
     }
 
+    /// What of it can be used in an archived workspace.
+    pub fn in_archive(self) -> Self {
+        self.iter().filter(|permission| permission.usable_in_archive()).collect()
+    }
+
     /// The permissions in the order of the catalogue.
     pub fn iter(self) -> impl Iterator<Item = Permission> {
         Permission::ALL.iter().copied().filter(move |permission| self.holds(*permission))

@@ -272,6 +272,7 @@ table!(mails = "mails" {
     status: String,
     recipient: String,
     sealed: Option<Vec<u8>>,
+    master_key_id: Option<String>,
     invitation_id: Option<Uuid>,
     attempts: i32,
     due_at: DateTimeUtc,

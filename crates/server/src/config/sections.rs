@@ -3,11 +3,13 @@
 
 use std::path::PathBuf;
 
+use guildhall_domain::text::ImageRef;
 use lettre::message::Mailbox;
 
 use super::{
     App, Auth, CorsOrigins, Database, DatabaseUrl, Invitations, Limits, Log, LogFormat, Mail, MailTransport,
-    Organizations, Origin, Server, Smtp, SmtpCredentials, SmtpTls, SqliteSynchronous, layers::Layers, values,
+    Organizations, Origin, Server, Smtp, SmtpCredentials, SmtpTls, SqliteSynchronous, Workspaces,
+    layers::Layers, values,
 };
 use crate::secrets::{self, GivenSecrets, MasterKey, Secret};
 
@@ -93,6 +95,7 @@ pub(super) fn auth(layers: &mut Layers, server: Option<&Server>) -> Option<Auth>
         refresh_token: layers.parsed(refresh_token, Secret::parse),
         token_hash: layers.parsed(token_hash, Secret::parse),
         master_key: layers.parsed(master_key, MasterKey::parse),
+        master_key_previous: previous_master_keys(layers, master_key),
     };
     for (index, path) in SECRETS.iter().enumerate() {
         let text = layers.text(path);
@@ -124,8 +127,29 @@ pub(super) fn auth(layers: &mut Layers, server: Option<&Server>) -> Option<Auth>
     })
 }
 
+fn previous_master_keys(layers: &mut Layers, current: &str) -> Vec<MasterKey> {
+    const KEY: &str = "auth.master_key_previous";
+    let current = layers.text(current);
+    let mut keys = Vec::new();
+    for text in layers.list(KEY) {
+        match MasterKey::parse(&text) {
+            Ok(_) if text == current => {
+                layers.fault(KEY, "holds the value of auth.master_key; each secret must be another one");
+            }
+            Ok(key) => keys.push(key),
+            Err(problem) => layers.fault(KEY, problem),
+        }
+    }
+    keys
+}
+
 pub(super) fn organizations(layers: &mut Layers) -> Organizations {
     Organizations { open: layers.text("organizations.creation") == "anyone" }
+}
+
+pub(super) fn workspaces(layers: &mut Layers) -> Option<Workspaces> {
+    let image = |text: &str| ImageRef::parse(text).map_err(|fault| fault.message());
+    Some(Workspaces { default_image: required(layers, "workspaces.default_image", image)? })
 }
 
 pub(super) fn invitations(layers: &mut Layers) -> Invitations {

@@ -187,7 +187,9 @@ impl Submission<'_> {
                         RegisterCode::WeakPassword => shown.register.password_errors = unmet(detail, message),
                         // Beside the form to use instead, which this opens.
                         RegisterCode::AccountExists => shown.sign_in.email_errors.push(message),
-                        RegisterCode::InvalidInput => shown.alert = Some(message),
+                        RegisterCode::InvalidInput | RegisterCode::WorkspaceArchived => {
+                            shown.alert = Some(message);
+                        }
                         RegisterCode::LinkInvalid
                         | RegisterCode::InvitationNotPending
                         | RegisterCode::InvitationExpired
