@@ -20,7 +20,10 @@ use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 
-use crate::http::{SPEC, alone, code, json_of, post, send};
+use crate::{
+    credential_nets::{custom, lend},
+    http::{SPEC, alone, code, json_of, post, send},
+};
 
 both_databases!(
     App::start,
@@ -165,7 +168,8 @@ fn all_bad(name: &str, ty: &Type) -> Vec<Bad> {
 }
 
 fn texts(name: &str, scalar: &str) -> Vec<(&'static str, String)> {
-    const PREFIXES: [&str; 9] = ["org", "usr", "wks", "mbr", "rol", "inv", "ses", "mai", "zzz"];
+    const PREFIXES: [&str; 13] =
+        ["org", "usr", "wks", "mbr", "rol", "inv", "crd", "shr", "bor", "use", "ses", "mai", "zzz"];
     let mut texts: Vec<(&'static str, String)> = vec![
         ("too long", "x".repeat(70_000)),
         ("10 KB", "x".repeat(10_000)),
@@ -184,10 +188,12 @@ fn texts(name: &str, scalar: &str) -> Vec<(&'static str, String)> {
     ];
     match name {
         // Prose: what is no deception is welcome, and blank clears.
-        "description" | "message" => texts.retain(|(why, text)| {
+        "description" | "message" | "purpose" => texts.retain(|(why, text)| {
             ["a control character", "NUL", "text turned round", "an isolate"].contains(why)
                 || text.len() > 65_536
         }),
+        // A secret may be of anything that an environment variable can hold.
+        "value" => texts.retain(|(why, _)| ["too long", "NUL", "empty"].contains(why)),
         // A password may be of anything that can be typed.
         "password" | "newPassword" => texts.retain(|(why, _)| {
             ["too long", "10 KB", "a control character", "NUL", "a line break", "empty", "blank"]
@@ -374,6 +380,8 @@ async fn view(actor: &Actor) -> Value {
             "{ viewer { user { email displayName } defaultWorkspace { id } lastWorkspace { id } sessions { totalCount }
                  workspaces { nodes { name displayName description countries { code } updatedAt
                      members { nodes { id role { key } } }
+                     credentials { nodes { slug name description updatedAt fields { code fingerprint }
+                         shares { nodes { id status } } } }
                      invitations { nodes { id status email message expiresAt role { key } } } } } } }",
             json!({}),
         )
@@ -406,6 +414,9 @@ async fn mutations_refuse_it_and_write_nothing(app: App) {
         list.iter().find(|item| item.pointer(key) == Some(&value)).unwrap()["id"].clone()
     };
     let role = crate::roles::made(&ada, organization.as_str().unwrap(), "Own", &[]).await;
+    let store = custom(&ada, &lab, "Store").await;
+    let offer = custom(&ada, app.default_workspace(), "Offer").await;
+    let offer = lend(&ada, app.default_workspace(), &offer, &lab.id).await;
     let samples: Samples = [
         ("workspaceId", json!(lab.id)),
         ("organizationId", organization),
@@ -415,6 +426,12 @@ async fn mutations_refuse_it_and_write_nothing(app: App) {
         ("memberId", one("/workspace/members/nodes", "/role/key", json!("VIEWER"))),
         ("sessionId", one("/viewer/sessions/nodes", "/isCurrent", json!(false))),
         ("invitationId", pending.data("/inviteMember/invitation/id").clone()),
+        ("credentialId", json!(store)),
+        ("shareId", json!(offer)),
+        ("targetWorkspaceId", json!(app.default_workspace().id)),
+        ("type", json!("CUSTOM")),
+        ("fields", json!([{ "code": "token", "value": "new" }])),
+        ("value", json!("new")),
         ("role", json!("EDITOR")),
         ("email", json!("new@example.org")),
         ("displayName", json!("Bob")),
@@ -507,6 +524,9 @@ fn route(object: &str, workspace: &str, field: &str) -> Option<String> {
         "Viewer" => Some(format!("viewer {{ {field} }}")),
         "Organization" => Some(format!("organization(slug: \"example\") {{ {field} }}")),
         "Workspace" => Some(format!("workspace(name: \"{workspace}\") {{ {field} }}")),
+        "Credential" => {
+            Some(format!("workspace(name: \"{workspace}\") {{ credentials {{ nodes {{ {field} }} }} }}"))
+        }
         "OrganizationMember" => {
             Some(format!("organization(slug: \"example\") {{ members {{ nodes {{ {field} }} }} }}"))
         }
@@ -518,8 +538,15 @@ fn route(object: &str, workspace: &str, field: &str) -> Option<String> {
 async fn queries_refuse_it_or_find_nothing(app: App) {
     let ada = app.set_up().await;
     let lab = ada.workspace("Lab").await;
-    let samples: Samples =
-        [("workspaceId", json!(lab.id)), ("id", json!(lab.id)), ("name", json!(lab.name))].into();
+    let store = custom(&ada, &lab, "Store").await;
+    let samples: Samples = [
+        ("workspaceId", json!(lab.id)),
+        ("id", json!(lab.id)),
+        ("name", json!(lab.name)),
+        ("credentialId", json!(store)),
+        ("slug", json!("store")),
+    ]
+    .into();
     let mut rows = Rows::of(&app).await;
     let before = rows.count().await;
     for object in TYPES.keys() {

@@ -7,6 +7,8 @@ use guildhall_tests::{Actor, Answer, App, Workspace, both_databases, databases::
 use serde_json::json;
 use tokio::time::sleep;
 
+use crate::credential_nets::{custom, lend};
+
 both_databases!(
     App::start,
     one_check_of_a_permission_takes_one_statement,
@@ -14,6 +16,8 @@ both_databases!(
     a_list_of_workspaces_takes_as_many_statements_for_twenty_as_for_two,
     a_list_of_invitations_takes_as_many_statements_for_forty_as_for_two,
     a_list_of_received_invitations_takes_as_many_statements_for_twenty_as_for_two,
+    a_list_of_credentials_takes_as_many_statements_for_forty_as_for_two,
+    credentials_of_many_workspaces_take_as_many_statements_as_those_of_two,
     an_invitation_takes_as_many_statements_as_was_recorded,
     an_event_costs_no_more_for_twenty_subscribers_than_for_one,
 );
@@ -80,6 +84,36 @@ impl<'a> Rows<'a> {
                 "INSERT INTO invitation_grants (invitation_id, workspace_id, role_id, email, pending)
                  SELECT {invitation}, workspace_id, role_id, '{email}', {pending}
                  FROM invitation_grants WHERE invitation_id = {like}"
+            ),
+        ]);
+    }
+
+    /// A credential like that one with all its fields, lent like `share` and used by the person of that number.
+    fn credential(&mut self, like: &str, share: &str, number: usize) {
+        let [credential, loan, used, user] = ['c', 'l', 'x', 'u'].map(|kind| self.id(kind, number));
+        let (like, share) = (self.app.literal(like), self.app.literal(share));
+        self.statements.extend([
+            format!(
+                "INSERT INTO credentials (id, workspace_id, kind, slug, name, description, created_at, updated_at)
+                 SELECT {credential}, workspace_id, kind, 'store-{number}', name, description, created_at, updated_at
+                 FROM credentials WHERE id = {like}"
+            ),
+            format!(
+                "INSERT INTO credential_fields (credential_id, code, place, is_secret, value, sealed, fingerprint, updated_at)
+                 SELECT {credential}, code, place, is_secret, value, sealed, fingerprint, updated_at
+                 FROM credential_fields WHERE credential_id = {like}"
+            ),
+            format!(
+                "INSERT INTO credential_shares (id, credential_id, workspace_id, target_id, status, shared_by, created_at)
+                 SELECT {loan}, {credential}, workspace_id, target_id, status, {user}, created_at
+                 FROM credential_shares WHERE id = {share}"
+            ),
+            format!(
+                "INSERT INTO credential_uses (id, credential_id, owner_id, workspace_id, user_id, slug, purpose, outcome,
+                     created_at)
+                 SELECT {used}, {credential}, workspace_id, target_id, {user}, 'store-{number}', 'run {number}', 'USED',
+                     created_at
+                 FROM credential_shares WHERE id = {share}"
             ),
         ]);
     }
@@ -231,6 +265,103 @@ async fn a_list_of_received_invitations_takes_as_many_statements_for_twenty_as_f
     assert_eq!(answer.len("/viewer/invitations/nodes"), 20);
     assert_eq!(answer.data("/viewer/invitations/nodes/19/workspaces/0/displayName"), "Lab");
     assert_eq!(few, many, "statements for two and for twenty invitations");
+}
+
+const OF_A_CREDENTIAL: &str = "name slug isShared sharedFrom { workspace { name workspace { displayName } } }
+    workspace { name } fields { code value fingerprint }
+    shares(first: 1) { totalCount nodes { status sharedBy { email } target { name workspace { displayName } } } }
+    usages(first: 1) { totalCount nodes { purpose user { email } workspace { name workspace { displayName } } } }";
+
+async fn a_list_of_credentials_takes_as_many_statements_for_forty_as_for_two(app: App) {
+    let ada = app.set_up().await;
+    let (lab, attic) = (ada.workspace("Lab").await, ada.workspace("Attic").await);
+    let store = custom(&ada, &lab, "Store").await;
+    let share = lend(&ada, &lab, &store, &attic.id).await;
+    let of = |workspace: &Workspace, part: &str| {
+        format!(r#"{{ workspace(name: "{}") {{ {part} }} }}"#, workspace.name)
+    };
+    let lists = [
+        (
+            of(&lab, &format!("credentials(first: 40) {{ totalCount nodes {{ {OF_A_CREDENTIAL} }} }}")),
+            "credentials",
+        ),
+        (
+            of(&attic, &format!("credentials(first: 40) {{ totalCount nodes {{ {OF_A_CREDENTIAL} }} }}")),
+            "credentials",
+        ),
+        (
+            of(
+                &lab,
+                "credentialUsages(first: 40) { totalCount nodes { purpose user { email } \
+                      workspace { workspace { name } } owner { workspace { name } } } }",
+            ),
+            "credentialUsages",
+        ),
+        (
+            of(
+                &attic,
+                "credentialOffers(first: 40) { totalCount nodes { name sharedBy { email } \
+                        owner { workspace { name } } target { workspace { name } } } }",
+            ),
+            "credentialOffers",
+        ),
+    ];
+    let furnish = async |numbers: Range<usize>| {
+        let mut rows = Rows::of(&app);
+        for number in numbers {
+            rows.member(&lab, number);
+            rows.credential(&store, &share, number);
+        }
+        rows.write().await;
+    };
+    let costs = async |expected: usize| {
+        let mut costs = Vec::new();
+        for (document, list) in &lists {
+            let status = if *list == "credentialOffers" { "PENDING" } else { "ACTIVE" };
+            app.sql(&format!("UPDATE credential_shares SET status = '{status}'")).await;
+            let (statements, answer) = cost(&app, &ada, document).await;
+            let number = expected - usize::from(*list == "credentialUsages");
+            assert_eq!(answer.len(&format!("/workspace/{list}/nodes")), number, "{answer}");
+            assert_eq!(answer.data(&format!("/workspace/{list}/totalCount")), number);
+            costs.push(statements);
+        }
+        costs
+    };
+    furnish(1..2).await;
+    let few = costs(2).await;
+    furnish(2..40).await;
+    let many = costs(40).await;
+    assert_eq!(few, many, "statements for two and for forty");
+}
+
+async fn credentials_of_many_workspaces_take_as_many_statements_as_those_of_two(app: App) {
+    let ada = app.set_up().await;
+    let document = "{ viewer { workspaces(first: 20) { nodes {
+        credentials(first: 3) { totalCount nodes { name fields { code }
+            shares(first: 1) { totalCount nodes { target { workspace { name } } } }
+            usages(first: 1) { totalCount nodes { user { email } } } } }
+        credentialOffers(first: 1) { totalCount nodes { owner { workspace { name } } } }
+        credentialUsages(first: 3) { totalCount nodes { user { email } workspace { workspace { name } } } }
+    } } } }";
+    let furnish = async |number: usize| {
+        let lab = ada.workspace(&format!("Lab {number}")).await;
+        let store = custom(&ada, &lab, "Store").await;
+        lend(&ada, &lab, &store, &app.default_workspace().id).await;
+        crate::credential_nets::using(&ada, &lab, "store").await.ok();
+    };
+    furnish(1).await;
+    let (few, answer) = cost(&app, &ada, document).await;
+    assert_eq!(answer.len("/viewer/workspaces/nodes"), 2);
+    for number in 2..20 {
+        furnish(number).await;
+    }
+    let (many, answer) = cost(&app, &ada, document).await;
+    assert_eq!(answer.len("/viewer/workspaces/nodes"), 20);
+    assert_eq!(answer.data("/viewer/workspaces/nodes/0/credentials/totalCount"), 19);
+    assert_eq!(answer.data("/viewer/workspaces/nodes/19/credentialUsages/totalCount"), 1);
+    assert_eq!(answer.len("/viewer/workspaces/nodes/19/credentials/nodes/0/fields"), 2);
+    assert_eq!(answer.data("/viewer/workspaces/nodes/19/credentials/nodes/0/usages/totalCount"), 1);
+    assert_eq!(few, many, "statements for two and for twenty workspaces");
 }
 
 /// How many statements have run once none runs any more.
