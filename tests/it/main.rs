@@ -5,6 +5,7 @@ mod accounts;
 mod architecture;
 mod bad_input;
 mod configuration;
+mod credential_tests;
 mod databases;
 mod documents;
 mod explain;

@@ -6,6 +6,7 @@ pub mod accounts;
 mod authz;
 mod batching;
 pub mod connection;
+pub mod credential_tests;
 mod error;
 pub mod explain;
 mod input;

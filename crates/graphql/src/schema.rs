@@ -6,9 +6,9 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    access, accounts, explain, invitations, live::Rechecks, loaders, members, node, organization_invitations,
-    organization_members, organizations, ownership, previews, roles, sessions, throttle::Throttle,
-    workspaces,
+    access, accounts, credential_tests::CredentialTester, explain, invitations, live::Rechecks, loaders,
+    members, node, organization_invitations, organization_members, organizations, ownership, previews, roles,
+    sessions, throttle::Throttle, workspaces,
 };
 
 /// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value
@@ -100,12 +100,18 @@ fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
 }
 
 /// The schema over that database.
-pub fn build(db: Db, limits: Limits, throttle: Arc<Throttle>) -> Schema {
+pub fn build(
+    db: Db,
+    limits: Limits,
+    throttle: Arc<Throttle>,
+    credential_tester: Arc<dyn CredentialTester>,
+) -> Schema {
     let rechecks = Arc::new(Rechecks::new(&db));
     let mut builder = builder()
         .data(loaders::loaders(db.clone()))
         .data(db)
         .data(throttle)
+        .data(credential_tester)
         .data(rechecks)
         .limit_depth(limits.depth)
         .limit_complexity(limits.complexity)

@@ -19,7 +19,10 @@ pub use self::{
     layers::{ConfigFaults, Fault, Origin, SourceFile, Sources},
     values::DatabaseUrl,
 };
-use crate::secrets::{GivenSecrets, Secret};
+use crate::{
+    outbound::Destination,
+    secrets::{GivenSecrets, Secret},
+};
 
 /// Every setting in force, checked. Debug shows no secret.
 #[derive(Debug)]
@@ -30,6 +33,7 @@ pub struct Config {
     pub auth: Auth,
     pub organizations: Organizations,
     pub invitations: Invitations,
+    pub credentials: Credentials,
     pub mail: Mail,
     pub limits: Limits,
     pub log: Log,
@@ -102,6 +106,14 @@ pub struct Organizations {
 #[derive(Debug)]
 pub struct Invitations {
     pub lifetime: Duration,
+}
+
+#[derive(Debug, Default)]
+pub struct Credentials {
+    /// Where a test may go beside the public internet.
+    pub test_destinations: Vec<Destination>,
+    /// PEM certificates that a test trusts beside the public ones.
+    pub test_ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -192,6 +204,7 @@ impl Config {
         let auth = sections::auth(&mut layers, server.as_ref());
         let organizations = sections::organizations(&mut layers);
         let invitations = sections::invitations(&mut layers);
+        let credentials = sections::credentials(&mut layers);
         let mail = sections::mail(&mut layers, server.as_ref(), app.as_ref());
         let limits = sections::limits(&mut layers);
         let log = sections::log(&mut layers);
@@ -207,6 +220,7 @@ impl Config {
                     auth,
                     organizations,
                     invitations,
+                    credentials,
                     mail,
                     limits,
                     log,
