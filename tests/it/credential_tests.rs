@@ -964,11 +964,15 @@ async fn nothing_of_a_value_or_an_answer_reaches_the_log() {
         let read = stream.read(&mut told).await.unwrap();
         let password = String::from_utf8_lossy(&told[5..read - 1]).into_owned();
         assert_eq!(password, PASSWORD);
-        for tag in [b'N', b'E'] {
+        let remark = |tag: u8| {
             let body = format!("SFATAL\0VFATAL\0C28P01\0M{password}\0\0");
             let length = u32::try_from(body.len() + 4).unwrap().to_be_bytes();
-            let _ = stream.write_all(&[&[tag][..], &length, body.as_bytes()].concat()).await;
-        }
+            [&[tag][..], &length, body.as_bytes()].concat()
+        };
+        let signed_in = b"R\0\0\0\x08\0\0\0\0";
+        let _ = stream.write_all(&[&signed_in[..], &remark(b'N'), b"Z\0\0\0\x05I"].concat()).await;
+        assert_eq!(stream.read(&mut told).await.unwrap(), "Q....SELECT 1.".len());
+        let _ = stream.write_all(&[remark(b'N'), remark(b'E')].concat()).await;
         let _ = stream.shutdown().await;
         while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {}
     })

@@ -1,8 +1,9 @@
 //! PostgreSQL. TLS is agreed on here, since the connection is one that was checked; then tokio-postgres signs in on it.
 //! (sqlx takes a host and resolves it itself.)
 
-use std::{future, task::Poll};
+use std::{future, pin::pin};
 
+use futures_util::future::{Either, select};
 use guildhall_graphql::credential_tests::{CredentialTestFailure as Reason, Failure};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_postgres::{Config, Error, NoTls, config::SslMode, error::SqlState};
@@ -68,20 +69,23 @@ async fn converse(config: Config, stream: impl AsyncRead + AsyncWrite + Unpin) -
     let (reader, writer) = tokio::io::split(stream);
     let stream = tokio::io::join(reader.take(MAX_ANSWER), writer);
     let (client, mut connection) = config.connect_raw(stream, NoTls).await.map_err(meaning)?;
-    // Polled here instead of spawned, because the connection by itself would log what the server remarks.
-    let driven = future::poll_fn(|context| {
+    // Driven here instead of spawned, because the connection by itself would log what the server remarks.
+    let driven = pin!(async move {
         loop {
-            match connection.poll_message(context) {
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(meaning(error)),
-                Poll::Ready(None) => return Poll::Ready(BROKE_OFF),
-                Poll::Pending => return Poll::Pending,
+            match future::poll_fn(|context| connection.poll_message(context)).await {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return meaning(error),
+                None => return BROKE_OFF,
             }
         }
     });
-    tokio::select! {
-        answered = client.simple_query("SELECT 1") => answered.map_err(meaning)?,
-        failure = driven => return Err(failure),
+    match select(pin!(client.simple_query("SELECT 1")), driven).await {
+        Either::Left((answered, _)) => answered.map_err(meaning)?,
+        // The answer may have come with the end.
+        Either::Right((failure, query)) => query.await.map_err(|error| match error.code() {
+            Some(_) => meaning(error),
+            None => failure,
+        })?,
     };
     Ok("Signed in to the database.")
 }
