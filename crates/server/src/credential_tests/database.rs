@@ -93,27 +93,27 @@ async fn converse(config: Config, stream: impl AsyncRead + AsyncWrite + Unpin) -
 fn meaning(error: Error) -> Failure {
     let Some(code) = error.code() else { return BROKE_OFF };
     // https://www.postgresql.org/docs/current/errcodes-appendix.html
-    match code {
-        &SqlState::INVALID_PASSWORD => Failure::new(
+    match *code {
+        SqlState::INVALID_PASSWORD => Failure::new(
             Reason::AuthenticationFailed,
             "The server does not accept this user with this password.",
         ),
-        &SqlState::INVALID_AUTHORIZATION_SPECIFICATION => Failure::new(
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION => Failure::new(
             Reason::AuthenticationFailed,
             "The server does not let this user in: there is no such role, it may not sign in, or not from here, \
              to this database or with this `ssl_mode`.",
         ),
-        &SqlState::INVALID_CATALOG_NAME => {
+        SqlState::INVALID_CATALOG_NAME => {
             Failure::new(Reason::NotFound, "The server has no database of that name.")
         }
-        &SqlState::INSUFFICIENT_PRIVILEGE => {
+        SqlState::INSUFFICIENT_PRIVILEGE => {
             Failure::new(Reason::PermissionDenied, "The user may not connect to this database.")
         }
-        &SqlState::TOO_MANY_CONNECTIONS => Failure::new(
+        SqlState::TOO_MANY_CONNECTIONS => Failure::new(
             Reason::UnexpectedAnswer,
             "The server, the database or the user has no connections left. Try again later.",
         ),
-        &SqlState::CANNOT_CONNECT_NOW => {
+        SqlState::CANNOT_CONNECT_NOW => {
             Failure::new(Reason::UnexpectedAnswer, "The server is starting or stopping. Try again later.")
         }
         _ => Failure::new(Reason::UnexpectedAnswer, "The server refused the connection. Its log says why."),
