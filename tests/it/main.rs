@@ -7,6 +7,7 @@ mod archived;
 mod bad_input;
 mod configuration;
 mod credential_sharing;
+mod credential_tests;
 mod credentials;
 mod databases;
 mod deletion;

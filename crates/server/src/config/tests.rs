@@ -303,6 +303,21 @@ fn cors_origins_are_normalised_and_each_fault_is_told() {
 }
 
 #[test]
+fn destinations_of_tests_are_read_and_each_fault_is_told() {
+    let variable = "GUILDHALL_CREDENTIALS_TEST_DESTINATIONS";
+    let listed = load("", &[(variable, "10.1.0.0/16, db.internal")]).unwrap().credentials.test_destinations;
+    assert_eq!(listed, ["10.1.0.0/16", "db.internal"].map(|text| Destination::parse(text).unwrap()));
+    assert!(Config::load(&Sources::default()).unwrap().credentials.test_destinations.is_empty());
+    assert_eq!(
+        faults("[credentials]\ntest_destinations = [\"10.1.2.3/8\", \"db:5432\"]", &[]),
+        [
+            "credentials.test_destinations: \"10.1.2.3/8\" is an address within a network; the network is 10.0.0.0/8 (guildhall.toml line 2)",
+            "credentials.test_destinations: \"db:5432\" is no network, address or host name, such as 10.1.0.0/16, 10.1.2.3 or db.internal (guildhall.toml line 2)",
+        ]
+    );
+}
+
+#[test]
 fn printed_configuration_is_toml_with_origins_and_no_secret() {
     let environment = [
         ("DATABASE_URL", "postgres://guild:hunter2@db.example.org:5432/guild?sslpassword=hunter2"),
