@@ -4,6 +4,7 @@
 mod accounts;
 mod architecture;
 mod bad_input;
+mod config_properties;
 mod configuration;
 mod databases;
 mod documents;
@@ -35,6 +36,7 @@ mod roles;
 mod running;
 mod schema_file;
 mod sessions;
+mod settings;
 mod smtp;
 mod sockets;
 mod storage;
