@@ -525,6 +525,8 @@ async fn a_watcher_who_loses_the_workspace_is_told_no_more(app: App) {
     changes.no_event_for(50).await;
     let input = json!({ "workspaceId": lab.id, "memberId": membership(&lab, &vera).await });
     adam.mutate("removeMember", input, "member { id }").await.ok();
-    let End::Errors(errors) = changes.ended().await else { panic!("the subscription did not end with an error") };
+    let End::Errors(errors) = changes.ended().await else {
+        panic!("the subscription did not end with an error")
+    };
     assert_eq!(errors[0]["extensions"]["code"], "NOT_FOUND");
 }
