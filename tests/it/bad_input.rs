@@ -131,6 +131,9 @@ fn all_bad(name: &str, ty: &Type) -> Vec<Bad> {
         found.extend([bad("a text", json!("x")), bad("a number", json!(1))]);
         return found;
     }
+    if scalar == "JSON" {
+        return found.into_iter().filter(|bad| bad.value.is_null()).collect();
+    }
     found.push(bad("true", json!(true)));
     match scalar {
         "Int" => found.extend([
@@ -188,6 +191,12 @@ fn texts(name: &str, scalar: &str) -> Vec<(&'static str, String)> {
             ["a control character", "NUL", "text turned round", "an isolate"].contains(why)
                 || text.len() > 65_536
         }),
+        // A value of configuration is data, which is kept as it is.
+        "string" => texts.retain(|(_, text)| text.len() > 65_536),
+        // Blank clears.
+        "dockerImage" | "region" => texts.retain(|(why, _)| !["empty", "blank"].contains(why)),
+        // A label may say nothing.
+        "value" => texts.retain(|(why, _)| *why != "empty"),
         // A password may be of anything that can be typed.
         "password" | "newPassword" => texts.retain(|(why, _)| {
             ["too long", "10 KB", "a control character", "NUL", "a line break", "empty", "blank"]
@@ -244,6 +253,10 @@ fn complete(samples: &Samples, input: &str, given: Option<(&str, &Value)>) -> Va
             _ if needed => object.insert(name.to_owned(), sample(samples, &member)),
             _ => None,
         };
+    }
+    if object.is_empty() && is_one_of(input) {
+        let one = members(input).expect("an input type").remove(0);
+        object.insert(one.name.node.to_string(), sample(samples, &one));
     }
     object.into()
 }
@@ -372,7 +385,8 @@ async fn view(actor: &Actor) -> Value {
     let view = actor
         .query(
             "{ viewer { user { email displayName } defaultWorkspace { id } lastWorkspace { id } sessions { totalCount }
-                 workspaces { nodes { name displayName description countries { code } updatedAt
+                 workspaces { nodes { name displayName description countries { code } updatedAt dockerImage region labels { key value }
+                     configProperties { totalCount }
                      members { nodes { id role { key } } }
                      invitations { nodes { id status email message expiresAt role { key } } } } } } }",
             json!({}),

@@ -60,7 +60,7 @@ use url::Url;
 
 /// Part of every secret value, of every answer and of nothing else.
 const PLANTED: &str = "pl4nted";
-const PASSWORD: &str = "pl4nted-password";
+pub(crate) const PASSWORD: &str = "pl4nted-password";
 /// Answered by stand-ins that fail.
 const BODY: &str = "pl4nted body of an answer";
 
@@ -104,7 +104,7 @@ fn with<'a>(values: &Values<'a>, other: &[(&'a str, &'a str)]) -> Values<'a> {
 }
 
 /// Serves on a free port of this machine; the port.
-async fn serve(router: Router) -> u16 {
+pub(crate) async fn serve(router: Router) -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async { axum::serve(listener, router).await.unwrap() });
@@ -141,7 +141,7 @@ async fn closed() -> u16 {
 // ---------------------------------------------------------------------------------------------------------- DHIS2, IASO
 
 /// A DHIS2 of version 2.41, as far as it is asked.
-fn dhis2() -> Router {
+pub(crate) fn dhis2() -> Router {
     Router::new().route(
         "/demo/api/me",
         get(async |headers: HeaderMap| {

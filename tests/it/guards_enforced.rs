@@ -295,6 +295,7 @@ impl Cast {
         let change = |input: String| format!("(input: {{ {input} }}) {{ userErrors {{ message }} }}");
         vec![
             ("deletionImpact", format!("({of_workspace}) {{ refusals {{ code }} }}")),
+            ("countries", " { code }".to_owned()),
             ("explainAccess", format!(r#"({of_workspace}, permission: FILE_READ) {{ isAllowed }}"#)),
             ("invitationByToken", r#"(token: "guessed") { id }"#.to_owned()),
             ("node", format!(r#"(id: "{workspace}") {{ id }}"#)),
@@ -328,6 +329,7 @@ impl Cast {
             ),
             ("createWorkspace", change(format!(r#"organizationId: "{organization}", displayName: "Den""#))),
             ("declineInvitation", change(r#"token: "guessed""#.to_owned())),
+            ("deleteConfigProperty", change(format!(r#"{of_workspace}, key: "NO_SUCH""#))),
             ("deleteRole", change(format!(r#"organizationId: "{organization}", roleId: "rol_{nobody}""#))),
             ("declineOwnershipTransfer", change(format!(r#"transferId: "otr_{nobody}""#))),
             ("describeWorkspace", change(format!(r##"{of_workspace}, description: "# Lab""##))),
@@ -359,6 +361,11 @@ impl Cast {
             ("resendInvitation", change(format!(r#"{of_workspace}, invitationId: "inv_{nobody}""#))),
             ("revokeInvitation", change(format!(r#"{of_workspace}, invitationId: "inv_{nobody}""#))),
             ("revokeSession", change(format!(r#"sessionId: "ses_{nobody}""#))),
+            ("setConfigProperty", change(format!(r#"{of_workspace}, key: "YEAR", value: {{ number: 2026 }}"#))),
+            (
+                "setConfigProperties",
+                change(format!(r#"{of_workspace}, properties: [{{ key: "YEAR", value: {{ number: 2026 }} }}]"#)),
+            ),
             ("setDefaultWorkspace", change(of_workspace.clone())),
             (
                 "setUp",
@@ -380,6 +387,7 @@ impl Cast {
             ("updateProfile", change(r#"displayName: "Somebody""#.to_owned())),
             ("updateWorkspace", change(format!(r#"{of_workspace}, displayName: "Lab""#))),
             ("invitationStatusChanged", format!("({of_workspace}) {{ cursor }}")),
+            ("workspaceChanged", format!("({of_workspace}) {{ cursor }}")),
             ("viewerInvitationChanged", " { cursor }".to_owned()),
         ]
     }

@@ -149,15 +149,21 @@ async fn the_page_of_a_workspace_takes_four_statements_for_any_number_of_members
 
 async fn a_list_of_workspaces_takes_as_many_statements_for_twenty_as_for_two(app: App) {
     let ada = app.set_up().await;
-    let document = "{ viewer { workspaces(first: 20, status: [ACTIVE, ARCHIVED]) { totalCount nodes {
-        displayName description archivedBy { email } organization { slug } viewerRole { key } countries { name }
+    let document = r#"{ viewer { workspaces(first: 20, status: [ACTIVE, ARCHIVED]) { totalCount nodes {
+        displayName description archivedBy { email } organization { slug } viewerRole { key } countries { name } labels { key }
+        homePage { version } configProperty(key: "B") { text }
+        configProperties(first: 2) { totalCount nodes { key value updatedBy { email } } }
         members(first: 3) { totalCount nodes { principal { ... on User { email } } } }
         invitations(status: [PENDING]) { totalCount }
-    } } } }";
+    } } } }"#;
     let furnish = async |number: usize| {
         let input =
             json!({ "displayName": format!("Lab {number}"), "description": format!("# Lab {number}") });
         let made = ada.mutate("createWorkspace", input, "workspace { id }").await.ok();
+        let properties = ["A", "B", "C"].map(|key| json!({ "key": key, "value": { "number": number } }));
+        let input =
+            json!({ "workspaceId": made.data("/createWorkspace/workspace/id"), "properties": properties });
+        ada.mutate("setConfigProperties", input, "properties { key }").await.ok();
         if number % 2 == 1 {
             let made = json!({ "workspaceId": made.data("/createWorkspace/workspace/id") });
             ada.mutate("archiveWorkspace", made, "").await.ok();
@@ -174,7 +180,15 @@ async fn a_list_of_workspaces_takes_as_many_statements_for_twenty_as_for_two(app
     assert_eq!(answer.data("/viewer/workspaces/nodes/19/description"), "# Lab 19");
     assert_eq!(answer.data("/viewer/workspaces/nodes/19/members/totalCount"), 1);
     assert_eq!(answer.data("/viewer/workspaces/nodes/19/archivedBy/email"), "ada@example.org");
+    assert_eq!(answer.data("/viewer/workspaces/nodes/19/configProperties/totalCount"), 3);
+    assert_eq!(answer.data("/viewer/workspaces/nodes/19/configProperties/nodes/1/value"), 19);
+    assert_eq!(answer.data("/viewer/workspaces/nodes/19/configProperty/text"), "19");
     assert_eq!(few, many, "statements for two and for twenty workspaces");
+    // The list, the pages, and whoever wrote them.
+    let authors = "{ viewer { workspaces(first: 20) { nodes { homePage { updatedBy { email } } } } } }";
+    let (statements, answer) = cost(&app, &ada, authors).await;
+    assert_eq!(answer.data("/viewer/workspaces/nodes/19/homePage/updatedBy/email"), "ada@example.org");
+    assert!(statements <= 4, "{statements} statements");
 }
 
 async fn a_list_of_invitations_takes_as_many_statements_for_forty_as_for_two(app: App) {

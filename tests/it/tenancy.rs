@@ -123,6 +123,10 @@ const OPERATIONS: &[(&str, &str)] = &[
         r#"(input: { organizationId: "%own organization%", roleId: "%own role%", replacement: "%role%" }) { role { id } userErrors { code field message } }"#,
     ),
     (
+        "deleteConfigProperty",
+        r#"(input: { workspaceId: "%workspace%", key: "YEAR" }) { property { key } userErrors { code field message } }"#,
+    ),
+    (
         "declineInvitation",
         r#"(input: { invitationId: "%invitation%" }) { invitation { id } userErrors { code field message } }"#,
     ),
@@ -133,6 +137,10 @@ const OPERATIONS: &[(&str, &str)] = &[
     (
         "describeWorkspace",
         r#"(input: { workspaceId: "%workspace%", description: "Mine" }) { workspace { id } userErrors { code field message } }"#,
+    ),
+    (
+        "describeWorkspace",
+        r#"(input: { workspaceId: "%workspace%", description: "Mine", version: 7 }) { current { text version } userErrors { code field message } }"#,
     ),
     (
         "disableUser",
@@ -243,6 +251,14 @@ const OPERATIONS: &[(&str, &str)] = &[
         r#"(input: { workspaceId: "%own workspace%", invitationId: "%invitation%" }) { invitation { id } userErrors { code field message } }"#,
     ),
     (
+        "setConfigProperty",
+        r#"(input: { workspaceId: "%workspace%", key: "YEAR", value: { number: 1 } }) { property { key } userErrors { code field message } }"#,
+    ),
+    (
+        "setConfigProperties",
+        r#"(input: { workspaceId: "%workspace%", properties: [{ key: "YEAR", value: { number: 1 } }] }) { properties { key } userErrors { code field message } }"#,
+    ),
+    (
         "revokeSession",
         r#"(input: { sessionId: "%session%" }) { sessionId userErrors { code field message } }"#,
     ),
@@ -302,6 +318,7 @@ const OPERATIONS: &[(&str, &str)] = &[
         "updateWorkspace",
         r#"(input: { workspaceId: "%workspace%", displayName: "Mine" }) { workspace { id } userErrors { code field message } }"#,
     ),
+    ("workspaceChanged", r#"(workspaceId: "%workspace%") { cursor change workspace { id } }"#),
     ("invitationStatusChanged", r#"(workspaceId: "%workspace%") { cursor invitation { email } }"#),
 ];
 
