@@ -134,6 +134,9 @@ fn all_bad(name: &str, ty: &Type) -> Vec<Bad> {
         found.extend([bad("a text", json!("x")), bad("a number", json!(1))]);
         return found;
     }
+    if scalar == "JSON" {
+        return found.into_iter().filter(|bad| bad.value.is_null()).collect();
+    }
     found.push(bad("true", json!(true)));
     match scalar {
         "Int" => found.extend([
@@ -193,7 +196,13 @@ fn texts(name: &str, scalar: &str) -> Vec<(&'static str, String)> {
                 || text.len() > 65_536
         }),
         // A secret may be of anything that an environment variable can hold.
-        "value" => texts.retain(|(why, _)| ["too long", "NUL", "empty"].contains(why)),
+        "secret" => texts.retain(|(why, _)| ["too long", "NUL", "empty"].contains(why)),
+        // A value of configuration is data, which is kept as it is.
+        "string" => texts.retain(|(_, text)| text.len() > 65_536),
+        // Blank clears.
+        "dockerImage" | "region" => texts.retain(|(why, _)| !["empty", "blank"].contains(why)),
+        // A label may say nothing.
+        "value" => texts.retain(|(why, _)| *why != "empty"),
         // A password may be of anything that can be typed.
         "password" | "newPassword" => texts.retain(|(why, _)| {
             ["too long", "10 KB", "a control character", "NUL", "a line break", "empty", "blank"]
@@ -251,6 +260,10 @@ fn complete(samples: &Samples, input: &str, given: Option<(&str, &Value)>) -> Va
             _ => None,
         };
     }
+    if object.is_empty() && is_one_of(input) {
+        let one = members(input).expect("an input type").remove(0);
+        object.insert(one.name.node.to_string(), sample(samples, &one));
+    }
     object.into()
 }
 
@@ -262,7 +275,12 @@ fn attacks(samples: &Samples, input: &str) -> Vec<(Vec<String>, Bad)> {
         let put = |value: &Value| complete(samples, input, Some((name, value)));
         // What people read, as a display name; a workspace's name stands in addresses.
         let is_readable = name == "name" && input != "CreateWorkspaceInput";
-        for bad in all_bad(if is_readable { "displayName" } else { name }, ty) {
+        let kind = match (input, name) {
+            ("CredentialFieldInput", "value") => "secret",
+            _ if is_readable => "displayName",
+            _ => name,
+        };
+        for bad in all_bad(kind, ty) {
             found.push((vec![name.to_owned()], Bad { why: bad.why, value: put(&bad.value) }));
         }
         if members(base(ty)).is_some() {
@@ -378,7 +396,8 @@ async fn view(actor: &Actor) -> Value {
     let view = actor
         .query(
             "{ viewer { user { email displayName } defaultWorkspace { id } lastWorkspace { id } sessions { totalCount }
-                 workspaces { nodes { name displayName description countries { code } updatedAt
+                 workspaces { nodes { name displayName description countries { code } updatedAt dockerImage region labels { key value }
+                     configProperties { totalCount }
                      members { nodes { id role { key } } }
                      credentials { nodes { slug name description updatedAt fields { code fingerprint }
                          shares { nodes { id status } } } }
@@ -431,7 +450,6 @@ async fn mutations_refuse_it_and_write_nothing(app: App) {
         ("targetWorkspaceId", json!(app.default_workspace().id)),
         ("type", json!("CUSTOM")),
         ("fields", json!([{ "code": "token", "value": "new" }])),
-        ("value", json!("new")),
         ("role", json!("EDITOR")),
         ("email", json!("new@example.org")),
         ("displayName", json!("Bob")),

@@ -312,6 +312,7 @@ impl Cast {
             ("credential", format!(r#"({of_workspace}, slug: "{slug}") {{ id }}"#)),
             ("credentialShareTargets", format!(r#"({of_workspace}, credentialId: "{credential}") {{ id }}"#)),
             ("credentialTypes", " { name }".to_owned()),
+            ("countries", " { code }".to_owned()),
             ("explainAccess", format!(r#"({of_workspace}, permission: FILE_READ) {{ isAllowed }}"#)),
             ("invitationByToken", r#"(token: "guessed") { id }"#.to_owned()),
             ("node", format!(r#"(id: "{workspace}") {{ id }}"#)),
@@ -354,6 +355,7 @@ impl Cast {
             ("declineCredentialShare", change(format!(r#"{of_workspace}, shareId: "shr_{nobody}""#))),
             ("declineInvitation", change(r#"token: "guessed""#.to_owned())),
             ("deleteCredential", change(format!(r#"{of_workspace}, credentialId: "crd_{nobody}""#))),
+            ("deleteConfigProperty", change(format!(r#"{of_workspace}, key: "NO_SUCH""#))),
             ("deleteRole", change(format!(r#"organizationId: "{organization}", roleId: "rol_{nobody}""#))),
             ("declineOwnershipTransfer", change(format!(r#"transferId: "otr_{nobody}""#))),
             ("describeWorkspace", change(format!(r##"{of_workspace}, description: "# Lab""##))),
@@ -386,6 +388,11 @@ impl Cast {
             ("revealCredential", change(format!(r#"{of_workspace}, credentialId: "{credential}""#))),
             ("revokeInvitation", change(format!(r#"{of_workspace}, invitationId: "inv_{nobody}""#))),
             ("revokeSession", change(format!(r#"sessionId: "ses_{nobody}""#))),
+            ("setConfigProperty", change(format!(r#"{of_workspace}, key: "YEAR", value: {{ number: 2026 }}"#))),
+            (
+                "setConfigProperties",
+                change(format!(r#"{of_workspace}, properties: [{{ key: "YEAR", value: {{ number: 2026 }} }}]"#)),
+            ),
             ("setDefaultWorkspace", change(of_workspace.clone())),
             (
                 "shareCredential",
@@ -405,6 +412,7 @@ impl Cast {
             ("signOut", " { userErrors { message } }".to_owned()),
             ("switchWorkspace", change(of_workspace.clone())),
             ("transferOwnership", change(of_nobody.clone())),
+            ("testCredential", change(format!(r#"{of_workspace}, credentialId: "{credential}""#))),
             ("unshareCredential", change(format!(r#"{of_workspace}, shareId: "shr_{nobody}""#))),
             ("updateCredential", change(format!(r#"{of_workspace}, credentialId: "crd_{nobody}""#))),
             ("updateMemberRole", change(format!(r#"{of_workspace}, memberId: "{member}", role: "VIEWER""#))),
@@ -420,6 +428,7 @@ impl Cast {
             ),
             ("credentialChanged", format!("({of_workspace}) {{ cursor }}")),
             ("invitationStatusChanged", format!("({of_workspace}) {{ cursor }}")),
+            ("workspaceChanged", format!("({of_workspace}) {{ cursor }}")),
             ("viewerInvitationChanged", " { cursor }".to_owned()),
         ]
     }

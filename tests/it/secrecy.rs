@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, fmt::Write as _, fs, path::Path};
 
+use axum::Router;
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE},
@@ -15,7 +16,7 @@ use guildhall_tests::{
     databases::{Engine, TestDatabase},
     mailbox::MailServer,
 };
-use http::{Request, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 
@@ -504,7 +505,11 @@ async fn a_secret_value_is_told_to_nobody_else(database: TestDatabase) {
     let (engine, mail) = (database.engine(), MailServer::start().await);
     let mut process = Process::spawn_with(&database, &mail, |environment| {
         // Mails go into files, which are searched as well.
-        environment.set("GUILDHALL_LOG", "trace").unset("SMTP_HOST").unset("MASTER_KEY");
+        environment
+            .set("GUILDHALL_LOG", "trace")
+            .set("GUILDHALL_CREDENTIALS_TEST_DESTINATIONS", "127.0.0.0/8")
+            .unset("SMTP_HOST")
+            .unset("MASTER_KEY");
     })
     .await;
     let (owner, attic) = Actor::set_up(&process.url, &process.setup_token(), "ada@example.org", "Ada").await;
@@ -528,7 +533,10 @@ async fn a_secret_value_is_told_to_nobody_else(database: TestDatabase) {
     let listed = ada.query("the list", &list, json!({})).await.ok();
     let nodes = listed.data("/workspace/credentials/nodes").as_array().unwrap().clone();
     assert_eq!(nodes.len(), 6);
-    let vault = nodes.iter().find(|node| node["slug"] == "vault").unwrap()["id"].as_str().unwrap().to_owned();
+    let made = |slug: &str| {
+        nodes.iter().find(|node| node["slug"] == slug).unwrap()["id"].as_str().unwrap().to_owned()
+    };
+    let (vault, database_credential) = (made("vault"), made("database"));
     be_refused(&mut ada, &lab, &vault, &mut planted).await;
 
     // Rotated, lent, used, shown, taken back.
@@ -546,6 +554,19 @@ async fn a_secret_value_is_told_to_nobody_else(database: TestDatabase) {
     let values = owner.mutate("revealCredential", input.clone(), "values { code value }").await.ok();
     assert!(values.to_string().contains(&rotated), "{values}");
     assert!(!planted.within(values.to_string().as_bytes()).is_empty());
+    // Tried at somebody who tells all that is said to him.
+    let echo = async |headers: HeaderMap| (StatusCode::UNAUTHORIZED, format!("{headers:?}"));
+    let port = crate::credential_tests::serve(Router::new().fallback(echo)).await;
+    let input = json!({ "workspaceId": lab.id, "type": "DHIS2", "name": "Echo", "fields": [
+        field("api_url", format!("http://127.0.0.1:{port}")), field("username", "admin"),
+        field("password", planted.secret("echo")) ] });
+    let made = ada.mutate("createCredential", input, CREDENTIAL).await.ok();
+    let echo = made.data("/createCredential/credential/id").clone();
+    for credential in [&echo, &json!(database_credential)] {
+        let input = json!({ "workspaceId": lab.id, "credentialId": credential });
+        let tried = ada.mutate("testCredential", input, "report { passed reason message }").await.ok();
+        assert_eq!(tried.data("/testCredential/report/passed"), false, "{tried}");
+    }
     // Without the values, the same answers tell none; and a workspace that borrows is not shown any.
     ada.mutate("useCredential", used.clone(), CREDENTIAL).await.ok();
     ada.mutate("revealCredential", input, CREDENTIAL).await.ok();

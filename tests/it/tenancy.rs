@@ -136,6 +136,10 @@ const OPERATIONS: &[(&str, &str)] = &[
         r#"(input: { organizationId: "%own organization%", roleId: "%own role%", replacement: "%role%" }) { role { id } userErrors { code field message } }"#,
     ),
     (
+        "deleteConfigProperty",
+        r#"(input: { workspaceId: "%workspace%", key: "YEAR" }) { property { key } userErrors { code field message } }"#,
+    ),
+    (
         "declineInvitation",
         r#"(input: { invitationId: "%invitation%" }) { invitation { id } userErrors { code field message } }"#,
     ),
@@ -146,6 +150,10 @@ const OPERATIONS: &[(&str, &str)] = &[
     (
         "describeWorkspace",
         r#"(input: { workspaceId: "%workspace%", description: "Mine" }) { workspace { id } userErrors { code field message } }"#,
+    ),
+    (
+        "describeWorkspace",
+        r#"(input: { workspaceId: "%workspace%", description: "Mine", version: 7 }) { current { text version } userErrors { code field message } }"#,
     ),
     (
         "disableUser",
@@ -254,6 +262,14 @@ const OPERATIONS: &[(&str, &str)] = &[
     (
         "revokeInvitation",
         r#"(input: { workspaceId: "%own workspace%", invitationId: "%invitation%" }) { invitation { id } userErrors { code field message } }"#,
+    ),
+    (
+        "setConfigProperty",
+        r#"(input: { workspaceId: "%workspace%", key: "YEAR", value: { number: 1 } }) { property { key } userErrors { code field message } }"#,
+    ),
+    (
+        "setConfigProperties",
+        r#"(input: { workspaceId: "%workspace%", properties: [{ key: "YEAR", value: { number: 1 } }] }) { properties { key } userErrors { code field message } }"#,
     ),
     (
         "revokeSession",
@@ -451,7 +467,24 @@ const OPERATIONS: &[(&str, &str)] = &[
         "useCredential",
         r#"(input: { workspaceId: "%own workspace%", slug: "%name%/store", purpose: "mine" }) { values { value } userErrors { code field message } }"#,
     ),
+    (
+        "testCredential",
+        r#"(input: { workspaceId: "%workspace%", credentialId: "%credential%" }) { userErrors { code field message } }"#,
+    ),
+    (
+        "testCredential",
+        r#"(input: { workspaceId: "%workspace%", credentialId: "%borrowed%" }) { userErrors { code field message } }"#,
+    ),
+    (
+        "testCredential",
+        r#"(input: { workspaceId: "%own workspace%", credentialId: "%credential%" }) { userErrors { code field message } }"#,
+    ),
+    (
+        "testCredential",
+        r#"(input: { workspaceId: "%own workspace%", credentialId: "%borrowed%" }) { userErrors { code field message } }"#,
+    ),
     ("credentialChanged", r#"(workspaceId: "%workspace%") { cursor credential { name } }"#),
+    ("workspaceChanged", r#"(workspaceId: "%workspace%") { cursor change workspace { id } }"#),
     ("invitationStatusChanged", r#"(workspaceId: "%workspace%") { cursor invitation { email } }"#),
 ];
 

@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, OwnSession, perm},
-    credentials::{Found, ShareStatus, UseCredentialCode, UseOutcome, judge_use},
+    credentials::{Found, ShareStatus, TestCredentialCode, UseCredentialCode, UseOutcome, judge_use},
     ids::{CredentialId, CredentialUseId, UserId, WorkspaceId},
     page::{Page, PageArgs},
     refusal::{Refusal, Refusals},
@@ -193,6 +193,35 @@ pub async fn use_credential(
         })
         .await?;
     Ok(outcome?)
+}
+
+/// What it takes to try a credential that the workspace owns or borrows; noted as a use.
+pub async fn to_test(
+    db: &Db,
+    proof: &Granted<perm::CredentialUse>,
+    at: CredentialRef,
+) -> Result<Used, OpError<TestCredentialCode>> {
+    use TestCredentialCode as Code;
+    db.write(proof, async |tx| {
+        let (workspace, user) = (proof.access().workspace(), proof.access().actor().user());
+        let Some(credential) = credentials::find(tx, workspace, at).await? else {
+            return Err(credentials::no_such_credential(Code::NotFound).into());
+        };
+        if !credential.kind.is_testable() {
+            let message = "There is no way to try a credential of the type CUSTOM.";
+            return Err(Refusal::new(Code::NotTestable, message).at("credentialId").into());
+        }
+        if credential.origin.as_ref().is_some_and(|origin| origin.is_suspended) {
+            let message = "The workspace that lends this credential is archived.";
+            return Err(Refusal::new(Code::ShareSuspended, message).at("credentialId").into());
+        }
+        let owner = credential.origin.as_ref().map_or(workspace, |origin| origin.workspace.id);
+        let values = credentials::values(tx, tx.db(), owner, credential.id).await?;
+        let outcome = UseOutcome::Tested;
+        note(tx, &Use { credential: credential.id, workspace, user, purpose: "", outcome });
+        Ok(Used { credential, values })
+    })
+    .await
 }
 
 /// Notes a use that was refused before it was looked at: for lack of the permission, or since the workspace is archived.

@@ -33,7 +33,7 @@ codes! {
 }
 codes! {
     /// Why a credential was not tried.
-    TestCredentialCode { NotFound, NotTestable, RateLimited, WorkspaceArchived }
+    TestCredentialCode { NotFound, NotTestable, ShareSuspended, RateLimited, WorkspaceArchived }
 }
 codes! {
     /// Why a credential was not lent.
