@@ -28,7 +28,6 @@ impl MigrationTrait for Step {
                 text("slug"),
                 text("name"),
                 text("description"),
-                number("version", 1),
                 id_null("created_by"),
                 id_null("updated_by"),
                 at("created_at"),
@@ -137,6 +136,8 @@ impl MigrationTrait for Step {
                 "CREATE INDEX credential_uses_owner ON credential_uses (owner_id, id)",
                 "CREATE INDEX credential_uses_workspace ON credential_uses (workspace_id, id)",
                 "CREATE INDEX credential_uses_age ON credential_uses (created_at)",
+                // With which master key the body is sealed; earlier versions did not say.
+                "ALTER TABLE mails ADD COLUMN master_key_id text",
                 "ALTER TABLE workspace_descriptions ADD COLUMN version integer NOT NULL DEFAULT 1",
                 &format!("ALTER TABLE workspaces ADD COLUMN archived_at {at}"),
                 "ALTER TABLE workspaces ADD COLUMN archived_by uuid",

@@ -666,6 +666,7 @@ fn forged_access_tokens_are_401() {
                 refresh_secret: "refresh tokens of the tests, made",
                 token_hash_secret: "links and tokens of the tests, hashed",
                 master_key: &[7; 32],
+                previous_master_keys: Vec::new(),
                 issuer,
                 audience,
                 access_lifetime: TimeDelta::minutes(15),

@@ -94,6 +94,7 @@ fn effective_configuration_is_printed_without_its_secrets() {
         ("JWT_REFRESH_TOKEN_SECRET", "planted refresh secret, 32 bytes or more"),
         ("TOKEN_HASH_SECRET", "planted hashing secret, 32 bytes or more"),
         ("MASTER_KEY", "f0Kx9vQ2mZ7rT4bW8nL1cY6hJ3sD5gAaPpEeUuRrSs0="),
+        ("MASTER_KEY_PREVIOUS", "q7Bn2XwV5kLt9ZcJ4mYh8RfD1sGp6TaE3uQoNiWx0Mw="),
         ("SMTP_PASSWORD", "planted mail password"),
     ];
     let others = [
@@ -151,6 +152,11 @@ fn every_command_explains_itself() {
         &["admin"],
         &["admin", "reset-password"],
         &["admin", "create-organization"],
+        &["keys"],
+        &["keys", "status"],
+        &["keys", "new"],
+        &["keys", "rotate"],
+        &["keys", "forget-previous"],
     ] {
         let output = guildhall(directory.path(), &[], &[command, &["--help"]].concat());
         assert_exit(&output, 0);

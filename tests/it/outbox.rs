@@ -54,6 +54,7 @@ async fn open(database: &TestDatabase, clock: &Arc<ShiftedClock>) -> Db {
         refresh_secret: "a refresh secret that is long enough",
         token_hash_secret: "a token secret that is long enough",
         master_key: &[7; 32],
+        previous_master_keys: Vec::new(),
         issuer: "https://guild.example",
         audience: "guildhall",
         access_lifetime: TimeDelta::minutes(15),

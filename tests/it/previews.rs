@@ -39,7 +39,7 @@ async fn simulate(by: &Actor, workspace: &Workspace, member: &str, role: &str) -
     by.query(document, json!({ "workspace": workspace.id, "member": member, "role": role })).await
 }
 
-const IMPACT: &str = "invitationCount invitations { id email } isDefaultWorkspace sessionCount";
+const IMPACT: &str = "invitationCount invitations { id email } isDefaultWorkspace sessionCount shareCount";
 
 async fn preview_removal(by: &Actor, workspace: &Workspace, member: &str) -> Answer {
     let document = format!(
@@ -207,6 +207,9 @@ async fn what_a_removal_would_end_is_what_ends(app: App) {
     bob.mutate("switchWorkspace", json!({ "workspaceId": lab.id }), "workspace { id }").await.ok();
     bob.mutate("setDefaultWorkspace", json!({ "workspaceId": lab.id }), "workspace { id }").await.ok();
 
+    let credential = crate::credentials::made(&bob, &lab, "Store", "hunter2").await;
+    crate::credential_sharing::lent(&bob, &lab, &credential, &den).await;
+
     let (in_lab, in_den) = (membership(&lab, &bob).await, membership(&den, &bob).await);
     let untouched = traces(&app).await;
     let preview = preview_removal(&ada, &lab, &in_lab).await.ok();
@@ -215,6 +218,7 @@ async fn what_a_removal_would_end_is_what_ends(app: App) {
         "invitations": [{ "id": sent[0].1, "email": sent[0].0 }, { "id": sent[3].1, "email": sent[3].0 }],
         "isDefaultWorkspace": true,
         "sessionCount": 2,
+        "shareCount": 1,
     });
     assert_eq!(preview.data("/removalImpact/impact"), &expected);
     assert_eq!(preview.data("/removalImpact/refusals"), &json!([]));
@@ -223,7 +227,7 @@ async fn what_a_removal_would_end_is_what_ends(app: App) {
         there.data("/removalImpact/impact"),
         &json!({
             "invitationCount": 1, "invitations": [{ "id": sent[2].1, "email": sent[2].0 }],
-            "isDefaultWorkspace": false, "sessionCount": 0,
+            "isDefaultWorkspace": false, "sessionCount": 0, "shareCount": 0,
         })
     );
     assert_eq!(traces(&app).await, untouched, "a preview writes nothing");
@@ -237,6 +241,8 @@ async fn what_a_removal_would_end_is_what_ends(app: App) {
         let answer = ada.query(pending, json!({ "name": workspace.name })).await.ok();
         assert_eq!(answer.data("/workspace/invitations/nodes"), &json!([{ "email": left }]));
     }
+    // What he lent is the workspace's, and stays lent.
+    crate::credentials::used(&ada, &den, "store").await.ok();
     let lands = "{ viewer { defaultWorkspace { id } lastWorkspace { id } } }";
     for device in [&bob, &elsewhere] {
         let answer = device.query(lands, json!({})).await.ok();

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     access::policy::words,
-    ids::{CredentialId, InvitationId, SessionId, UserId, WorkspaceId},
+    ids::{InvitationId, SessionId, UserId, WorkspaceId},
     invitations::InvitationStatus,
     text::Email,
 };
@@ -46,11 +46,11 @@ words! {
 }
 
 words! {
-    /// What changed of a credential, for the workspace that is told.
+    /// What changed of a credential: for the workspace that owns it, and from `Offered` on for one that borrows it.
     CredentialChange {
         /// It was made.
         Created = "CREATED",
-        /// Its name, description or fields changed; a secret value among them means that it was rotated.
+        /// Its name, description or fields changed: a new secret value among them is a rotation.
         Updated = "UPDATED",
         /// It was deleted.
         Deleted = "DELETED",
@@ -60,10 +60,25 @@ words! {
         ShareOffered = "SHARE_OFFERED",
         /// The offer was accepted.
         ShareAccepted = "SHARE_ACCEPTED",
-        /// The offer was declined.
+        /// The offer was declined, or the borrower gave it back.
         ShareDeclined = "SHARE_DECLINED",
-        /// It is lent no longer: the owner took it back, or the borrower gave it back.
+        /// It was taken back.
         Unshared = "UNSHARED",
+        /// It is offered to this workspace, and waits for one of its admins.
+        Offered = "OFFERED",
+        /// It is lent to this workspace, which can use it from now on.
+        Borrowed = "BORROWED",
+        /// Its owner changed it.
+        BorrowedUpdated = "BORROWED_UPDATED",
+        /// It is not lent to this workspace any more.
+        Returned = "RETURNED",
+    }
+}
+
+impl CredentialChange {
+    /// Whether it tells a borrower, of what is then a loan.
+    pub fn is_of_borrower(self) -> bool {
+        self >= Self::Offered
     }
 }
 
@@ -109,12 +124,12 @@ pub enum Event {
         /// What of it.
         change: WorkspaceChange,
     },
-    /// A credential that the workspace owns or borrows changed.
+    /// A credential that the workspace owns changed, or one that it borrows.
     Credential {
         /// The workspace that is told.
         workspace: WorkspaceId,
-        /// The credential.
-        credential: CredentialId,
+        /// The credential, or the loan of it.
+        subject: Uuid,
         /// What of it.
         change: CredentialChange,
     },

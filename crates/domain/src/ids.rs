@@ -116,8 +116,10 @@ ids! {
     OwnershipTransferId = "otr";
     /// A credential.
     CredentialId = "crd";
-    /// What a workspace lends of a credential to another one.
+    /// The loan of a credential to another workspace.
     CredentialShareId = "shr";
+    /// A credential as the workspace that borrows it sees it: the number is that of the loan.
+    BorrowedCredentialId = "bor";
     /// One use of a credential, or a try.
     CredentialUseId = "use";
     /// A signed-in device: one family of refresh tokens.

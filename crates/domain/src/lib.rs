@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod accounts;
+pub mod credentials;
 pub mod events;
 pub mod ids;
 pub mod invitations;

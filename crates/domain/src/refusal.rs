@@ -241,6 +241,36 @@ macro_rules! refusal_doc {
     (WorkspaceArchived) => {
         "The workspace is archived and so read-only. Restore it first."
     };
+    (SharedReadOnly) => {
+        "The credential is lent to this workspace: it can be used here, and only its owner changes, shows, lends or deletes it."
+    };
+    (InUse) => {
+        "Other workspaces borrow it; `message` names them. With `force` it is taken back from them first."
+    };
+    (NotTestable) => {
+        "There is no way to try a credential of this kind."
+    };
+    (AlreadyShared) => {
+        "The credential is lent or offered to that workspace already."
+    };
+    (ShareNotPending) => {
+        "The offer of the credential was answered, taken back or has ended before."
+    };
+    (ShareNotAccepted) => {
+        "The credential is offered to this workspace, and no admin of it has accepted it yet."
+    };
+    (ShareEnded) => {
+        "The loan was taken back, given back or has ended before."
+    };
+    (ShareExpired) => {
+        "The time of the loan is over. Ask the workspace that owns the credential to lend it again."
+    };
+    (ShareSuspended) => {
+        "The workspace that lends the credential is archived."
+    };
+    (AmbiguousSlug) => {
+        "Several workspaces lend a credential of that slug here. Say whose, as `workspace/slug`."
+    };
     (AlreadyMember) => {
         "The person is a member already."
     };

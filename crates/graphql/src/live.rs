@@ -156,6 +156,8 @@ impl Turn {
     pub fn key(&self) -> Option<(i64, PermissionSet)> {
         match &self.0 {
             Told::Event { missed: true, .. } => None,
+            // Through a workspace or a credential one comes to what only the asker sees.
+            Told::Event { event, .. } if event.kind != EventKind::Invitation => None,
             Told::Event { event, access, .. } => Some((event.seq, access.permissions())),
             Told::Resync(seq) => Some((*seq, PermissionSet::EMPTY)),
         }

@@ -9,13 +9,14 @@ use async_graphql::{
 };
 use guildhall_domain::{
     access::{Actor, Granted, WorkspaceAccess, catalog::PermissionType, perm},
-    ids::{InvitationId, MembershipId, OrganizationId, UserId, WorkspaceId},
+    ids::{CredentialId, InvitationId, MembershipId, OrganizationId, UserId, WorkspaceId},
     page::{Page, PageArgs},
 };
 use guildhall_persistence::{
     Db, OrganizationStanding, ReadError, Standing,
     accounts::{self, User},
     counts::{self, Count},
+    credentials::{self, Credential, CredentialFilter, Field},
     invitations,
     members::{self, Member, MemberFilter},
     workspaces::{self, Description},
@@ -73,6 +74,13 @@ pub(crate) type InviterKey = Scoped<perm::InvitationsView, UserId>;
 pub(crate) type PersonKey = Scoped<perm::MembersView, UserId>;
 /// An invitation of a workspace.
 pub(crate) type InvitationKey = Scoped<perm::InvitationsView, InvitationId>;
+
+/// A page of a workspace's credentials.
+pub(crate) type CredentialsKey = Scoped<perm::CredentialList, (CredentialFilter, PageArgs<Uuid>)>;
+/// A credential of a workspace, by the number of the credential or of the loan.
+pub(crate) type CredentialKey = Scoped<perm::CredentialList, Uuid>;
+/// The fields of a credential of a workspace.
+pub(crate) type CredentialFieldsKey = Scoped<perm::CredentialUse, CredentialId>;
 
 /// The person who sent an invitation of an organization.
 #[derive(Clone)]
@@ -307,6 +315,70 @@ impl Loader<InvitationKey> for Batches {
             let rows: HashMap<_, _> = rows.into_iter().map(|row| (row.id, row)).collect();
             found.extend(
                 group.into_iter().filter_map(|key| Some((key.clone(), rows.get(&key.what)?.clone()))),
+            );
+        }
+        Ok(found)
+    }
+}
+
+impl Loader<CredentialsKey> for Batches {
+    type Value = Page<Credential>;
+    type Error = Arc<ReadError>;
+
+    async fn load(
+        &self,
+        keys: &[CredentialsKey],
+    ) -> Result<HashMap<CredentialsKey, Page<Credential>>, Self::Error> {
+        let mut pages = HashMap::with_capacity(keys.len());
+        for ((filter, args), group) in grouped(keys, |key| key.what.clone()) {
+            let proofs: Vec<_> = group.iter().map(|key| key.proof.clone()).collect();
+            let mut rows: HashMap<WorkspaceId, Vec<Credential>> = HashMap::new();
+            for credential in credentials::pages(&self.0, &proofs, &filter, &args).await? {
+                rows.entry(credential.workspace).or_default().push(credential);
+            }
+            for key in group {
+                let rows = rows.remove(&key.workspace()).unwrap_or_default();
+                pages.insert(key.clone(), Page::cut(&args, rows));
+            }
+        }
+        Ok(pages)
+    }
+}
+
+impl Loader<CredentialKey> for Batches {
+    type Value = Credential;
+    type Error = Arc<ReadError>;
+
+    async fn load(&self, keys: &[CredentialKey]) -> Result<HashMap<CredentialKey, Credential>, Self::Error> {
+        let mut found = HashMap::with_capacity(keys.len());
+        for group in grouped(keys, Scoped::workspace).into_values() {
+            let Some(first) = group.first() else { continue };
+            let ids: Vec<_> = group.iter().map(|key| key.what).collect();
+            let rows = credentials::by_ids(&self.0, &first.proof, &ids).await?;
+            let rows: HashMap<_, _> = rows.into_iter().map(|row| (row.at.uuid(), row)).collect();
+            found.extend(
+                group.into_iter().filter_map(|key| Some((key.clone(), rows.get(&key.what)?.clone()))),
+            );
+        }
+        Ok(found)
+    }
+}
+
+impl Loader<CredentialFieldsKey> for Batches {
+    type Value = Vec<Field>;
+    type Error = Arc<ReadError>;
+
+    async fn load(
+        &self,
+        keys: &[CredentialFieldsKey],
+    ) -> Result<HashMap<CredentialFieldsKey, Vec<Field>>, Self::Error> {
+        let mut found = HashMap::with_capacity(keys.len());
+        for group in grouped(keys, Scoped::workspace).into_values() {
+            let Some(first) = group.first() else { continue };
+            let ids: Vec<_> = group.iter().map(|key| key.what).collect();
+            let fields = credentials::fields(&self.0, &first.proof, &ids).await?;
+            found.extend(
+                group.into_iter().filter_map(|key| Some((key.clone(), fields.get(&key.what)?.clone()))),
             );
         }
         Ok(found)

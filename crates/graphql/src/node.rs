@@ -1,15 +1,24 @@
 //! Objects by their global ids. What does not exist and what may not be seen are both null.
 
 use async_graphql::{Context, Error, ID, Interface, Object, Result};
-use guildhall_domain::{access::OwnSession, ids::AnyId};
-use guildhall_persistence::{Which, invitations, members, ownership, roles};
+use guildhall_domain::{
+    access::{Granted, OwnSession},
+    ids::AnyId,
+};
+use guildhall_persistence::{
+    Which,
+    credentials::{self, CredentialRef},
+    invitations, members, ownership, roles,
+};
 
 use crate::{
     access::Role,
     accounts::User,
     authz::{caller, db, grant, signed_in, signed_in_directive},
+    credentials::Credential,
     error,
     invitations::Invitation,
+    loaders::{self, Scoped},
     members::Member,
     organizations::Organization,
     ownership::OwnershipTransfer,
@@ -35,6 +44,8 @@ pub enum Node {
     Invitation(Invitation),
     /// A transfer of an organization's ownership, as its owners and the receiver see it.
     OwnershipTransfer(OwnershipTransfer),
+    /// A credential of a workspace, its own or a borrowed one.
+    Credential(Credential),
     /// A signed-in device of your own.
     Session(Session),
 }
@@ -147,12 +158,23 @@ async fn find(ctx: &Context<'_>, own: OwnSession, id: &ID) -> Result<Option<Node
             .await
             .map_err(read)?
             .map(|row| Node::Session(Session::new(row, &own))),
-        Ok(
-            AnyId::CredentialId(_)
-            | AnyId::CredentialShareId(_)
-            | AnyId::CredentialUseId(_)
-            | AnyId::MailId(_),
-        )
-        | Err(_) => None,
+        Ok(AnyId::CredentialId(id)) => {
+            credential(ctx, &own, CredentialRef::Own(id)).await?.map(Node::Credential)
+        }
+        Ok(AnyId::BorrowedCredentialId(id)) => {
+            credential(ctx, &own, CredentialRef::Borrowed(id)).await?.map(Node::Credential)
+        }
+        Ok(AnyId::CredentialShareId(_) | AnyId::CredentialUseId(_) | AnyId::MailId(_)) | Err(_) => None,
     })
+}
+
+/// The credential, if the caller may list those of the workspace that has it.
+async fn credential(ctx: &Context<'_>, own: &OwnSession, at: CredentialRef) -> Result<Option<Credential>> {
+    let place = credentials::place_of(db(ctx), own, at).await.map_err(|fault| error::read(ctx, fault))?;
+    let Some(workspace) = place else { return Ok(None) };
+    let standing = db(ctx).standing(own.actor(), workspace).await.map_err(|fault| error::read(ctx, fault));
+    let Some(standing) = if_seen(standing)? else { return Ok(None) };
+    let Some(proof) = if_seen(grant(&standing.access))? else { return Ok(None) };
+    let found = loaders::load(ctx, Scoped { proof: Granted::clone(&proof), what: at.uuid() }).await?;
+    Ok(found.map(|row| Credential::new(proof, row)))
 }

@@ -127,12 +127,31 @@ macro_rules! user_errors {
 }
 
 use guildhall_domain::{
-    accounts as a, invitations as i, life as l, members as m, organization_invitations as oi,
-    organization_members as om, organizations as o, ownership as ow, roles as r, sessions as s,
-    workspaces as w,
+    accounts as a, credentials as c, invitations as i, life as l, members as m,
+    organization_invitations as oi, organization_members as om, organizations as o, ownership as ow,
+    roles as r, sessions as s, workspaces as w,
 };
 
 user_errors! {
+    CreateCredentialError, CreateCredentialErrorCode = c::CreateCredentialCode { AlreadyExists, WorkspaceArchived };
+    UpdateCredentialError, UpdateCredentialErrorCode = c::UpdateCredentialCode { NotFound, SharedReadOnly, WorkspaceArchived };
+    DeleteCredentialError, DeleteCredentialErrorCode = c::DeleteCredentialCode {
+        NotFound, SharedReadOnly, InUse, WorkspaceArchived
+    };
+    RevealCredentialError, RevealCredentialErrorCode = c::RevealCredentialCode { NotFound, SharedReadOnly, WorkspaceArchived };
+    ShareCredentialError, ShareCredentialErrorCode = c::ShareCredentialCode {
+        NotFound, SharedReadOnly, AlreadyShared, WorkspaceArchived
+    };
+    UnshareCredentialError, UnshareCredentialErrorCode = c::UnshareCredentialCode { NotFound, ShareEnded, WorkspaceArchived };
+    AcceptCredentialShareError, AcceptCredentialShareErrorCode = c::AcceptCredentialShareCode {
+        NotFound, ShareNotPending, ShareExpired, WorkspaceArchived
+    };
+    DeclineCredentialShareError, DeclineCredentialShareErrorCode = c::DeclineCredentialShareCode {
+        NotFound, ShareEnded, WorkspaceArchived
+    };
+    UseCredentialError, UseCredentialErrorCode = c::UseCredentialCode {
+        NotFound, AmbiguousSlug, ShareNotAccepted, ShareExpired, ShareSuspended, WorkspaceArchived
+    };
     SetUpError, SetUpErrorCode = a::SetUpCode { SetupDone, LinkInvalid, WeakPassword, NameUnavailable };
     SignInError, SignInErrorCode = a::SignInCode { InvalidCredentials, UserDisabled, RateLimited };
     RegisterError, RegisterErrorCode = a::RegisterCode {

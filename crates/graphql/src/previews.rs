@@ -103,6 +103,11 @@ impl RemovalImpact {
     async fn session_count(&self) -> u64 {
         self.impact.sessions
     }
+    /// How many credentials the member has lent to other workspaces from this one. They are the workspace's and stay:
+    /// `unshareCredential` takes one back.
+    async fn share_count(&self) -> u64 {
+        self.impact.shares
+    }
 }
 
 impl RemovalImpact {

@@ -6,9 +6,9 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    access, accounts, explain, invitations, life, live::Rechecks, loaders, members, node,
-    organization_invitations, organization_members, organizations, ownership, previews, roles, sessions,
-    throttle::Throttle, workspaces,
+    access, accounts, credential_shares, credentials, explain, invitations, life, live::Rechecks, loaders,
+    members, node, organization_invitations, organization_members, organizations, ownership, previews, roles,
+    sessions, throttle::Throttle, workspaces,
 };
 
 /// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value
@@ -48,6 +48,8 @@ pub struct Query(
     previews::PreviewQuery,
     life::LifeQuery,
     invitations::InvitationQuery,
+    credentials::CredentialQuery,
+    credential_shares::CredentialShareQuery,
 );
 
 /// Everything that can be changed. Each field takes one `input` and answers the changed objects together
@@ -65,11 +67,13 @@ pub struct Mutation(
     organization_members::OrganizationMemberMutation,
     ownership::OwnershipMutation,
     invitations::InvitationMutation,
+    credentials::CredentialMutation,
+    credential_shares::CredentialShareMutation,
 );
 
 /// Everything that can be watched.
 #[derive(MergedSubscription, Default)]
-pub struct Subscription(invitations::InvitationSubscription);
+pub struct Subscription(invitations::InvitationSubscription, credentials::CredentialSubscription);
 
 /// The schema.
 pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;

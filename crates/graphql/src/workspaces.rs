@@ -14,7 +14,9 @@ use guildhall_domain::{
         UpdateWorkspaceCode, WorkspaceStatus as DomainStatus, name_unavailable, name_unavailable_message,
     },
 };
-use guildhall_persistence::{Standing, members::MemberFilter, workspaces};
+use guildhall_persistence::{
+    Standing, credential_shares::Shares, credential_uses::Uses, members::MemberFilter, workspaces,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -25,6 +27,9 @@ use crate::{
         standing_by_name,
     },
     connection::{Window, connection},
+    credential_shares::{CredentialShareConnection, SharesList},
+    credential_uses::{CredentialUseConnection, UsesList},
+    credentials::{CredentialConnection, CredentialType, Credentials},
     error, input,
     invitations::{InvitationConnection, InvitationStatus, Invitations},
     life,
@@ -202,6 +207,73 @@ impl Workspace {
     ) -> Option<Result<InvitationConnection>> {
         let window = Window { first, after, last, before };
         Some(self.invitations_of(status.unwrap_or_default(), &window))
+    }
+
+    /// The credentials that the workspace owns and those that others lend to it, by when they came here. Needs
+    /// `CREDENTIAL_LIST`; null with a `FORBIDDEN` error without it.
+    #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
+    #[expect(clippy::too_many_arguments, reason = "the arguments of a GraphQL field")]
+    async fn credentials(
+        &self,
+        #[graphql(desc = "Part of a name or slug, in any case; at most 100 characters.")] search: Option<
+            String,
+        >,
+        #[graphql(name = "type", desc = "Only of this type.")] kind: Option<CredentialType>,
+        #[graphql(desc = "Only borrowed ones when true, only its own when false.")] is_shared: Option<bool>,
+        #[graphql(
+            desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
+        )]
+        first: Option<i32>,
+        #[graphql(desc = "Only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many items from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
+    ) -> Option<Result<CredentialConnection>> {
+        let window = Window { first, after, last, before };
+        Some(
+            grant(self.view.access()).and_then(|proof| {
+                Credentials::connection(proof, search.as_deref(), kind, is_shared, &window)
+            }),
+        )
+    }
+
+    /// What other workspaces offer to lend here and nobody has answered, by age; `acceptCredentialShare` and
+    /// `declineCredentialShare` do. Needs `CREDENTIAL_LIST`; null with a `FORBIDDEN` error without it.
+    #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
+    async fn credential_offers(
+        &self,
+        #[graphql(
+            desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
+        )]
+        first: Option<i32>,
+        #[graphql(desc = "Only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many items from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
+    ) -> Option<Result<CredentialShareConnection>> {
+        let window = Window { first, after, last, before };
+        Some(
+            grant(self.view.access())
+                .and_then(|proof| SharesList::connection(Shares::Offered(proof), &window)),
+        )
+    }
+
+    /// Uses of the workspace's credentials from anywhere, and of any credential from here, by age; also of credentials that
+    /// are deleted since. Needs `CREDENTIAL_MANAGE`; null with a `FORBIDDEN` error without it. Kept for a year.
+    #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
+    async fn credential_usages(
+        &self,
+        #[graphql(
+            desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
+        )]
+        first: Option<i32>,
+        #[graphql(desc = "Only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many items from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
+    ) -> Option<Result<CredentialUseConnection>> {
+        let window = Window { first, after, last, before };
+        Some(
+            grant(self.view.access())
+                .and_then(|proof| UsesList::connection(Uses { proof, of: None }, &window)),
+        )
     }
 }
 

@@ -14,6 +14,7 @@ use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
 use crate::{
+    credentials::{self, CredentialFilter},
     db::Db,
     error::ReadError,
     invitations,
@@ -29,6 +30,8 @@ pub enum Count {
     Members(Granted<perm::MembersView>, MemberFilter),
     /// Invitations in one of those statuses; in any when empty.
     Invitations(Granted<perm::InvitationsView>, Vec<InvitationStatus>),
+    /// Credentials, its own and borrowed ones.
+    Credentials(Granted<perm::CredentialList>, CredentialFilter),
 }
 
 /// What is counted, wherever that is: workspaces are counted together where this is the same.
@@ -36,6 +39,7 @@ pub enum Count {
 enum What<'a> {
     Members(&'a MemberFilter),
     Invitations(&'a [InvitationStatus]),
+    Credentials(&'a CredentialFilter),
 }
 
 impl Count {
@@ -43,6 +47,7 @@ impl Count {
         match self {
             Self::Members(proof, filter) => (proof.access().workspace(), What::Members(filter)),
             Self::Invitations(proof, statuses) => (proof.access().workspace(), What::Invitations(statuses)),
+            Self::Credentials(proof, filter) => (proof.access().workspace(), What::Credentials(filter)),
         }
     }
 }
@@ -87,6 +92,7 @@ pub async fn counts(db: &Db, wanted: &[Count]) -> Result<Vec<u64>, ReadError> {
         let number = match what {
             What::Members(filter) => members::number(workspaces, filter, db.now()),
             What::Invitations(statuses) => invitations::number(workspaces, statuses, db.now()),
+            What::Credentials(filter) => credentials::number(workspaces, filter, db.now()),
         };
         let union = if place > 0 { " UNION ALL " } else { "" };
         sql = sql.push(&format!("{union}SELECT {place} AS place, id, number FROM ("));
@@ -95,6 +101,7 @@ pub async fn counts(db: &Db, wanted: &[Count]) -> Result<Vec<u64>, ReadError> {
     let rows: Vec<Counted> = match first {
         Count::Members(proof, _) => db.read(proof).all(sql).await?,
         Count::Invitations(proof, _) => db.read(proof).all(sql).await?,
+        Count::Credentials(proof, _) => db.read(proof).all(sql).await?,
     };
     let mut numbers = HashMap::with_capacity(rows.len());
     for row in rows {

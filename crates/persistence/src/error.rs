@@ -18,6 +18,17 @@ pub enum Fault {
     /// A secret could not be opened, or randomness could not be had.
     #[error("cryptography: {0}")]
     Crypto(&'static str),
+    /// Something is sealed with a master key that this process was not given.
+    #[error(
+        "{what} is sealed with the master key {id}, which this process was not given: start it again with that key, \
+         as MASTER_KEY, in MASTER_KEY_PREVIOUS, or in the secrets.toml of its data directory"
+    )]
+    MasterKeyMissing {
+        /// What cannot be opened.
+        what: String,
+        /// The key's id, no secret.
+        id: String,
+    },
     /// A background thread went away.
     #[error("worker: {0}")]
     Worker(String),

@@ -19,6 +19,9 @@ pub const MAILS_LAST: TimeDelta = TimeDelta::days(30);
 /// How long a session is known after its end: a stolen refresh token that comes back meanwhile is noticed.
 pub const SESSIONS_LAST: TimeDelta = TimeDelta::days(30);
 
+/// How long it is known who used a credential.
+pub const USES_LAST: TimeDelta = TimeDelta::days(365);
+
 /// The most rows of one transaction, so that nobody waits long for a sweep.
 const BATCH: usize = 500;
 
@@ -31,6 +34,8 @@ pub struct Swept {
     pub mails: usize,
     /// Sessions.
     pub sessions: usize,
+    /// Uses of credentials.
+    pub uses: usize,
 }
 
 /// Deletes everything that was kept long enough, in small transactions.
@@ -48,6 +53,7 @@ pub async fn sweep(db: &Db) -> Result<Swept, Fault> {
     swept.mails = sweep_table(db, "mails", mail_is_old, db.now() - MAILS_LAST).await?;
     let session_is_old = "(ended_at < $1 OR expires_at < $1)";
     swept.sessions = sweep_table(db, "sessions", session_is_old, db.now() - SESSIONS_LAST).await?;
+    swept.uses = sweep_table(db, "credential_uses", "created_at < $1", db.now() - USES_LAST).await?;
     Ok(swept)
 }
 

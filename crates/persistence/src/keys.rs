@@ -1,5 +1,7 @@
-//! Secrets at work: access and refresh tokens, hashes of the tokens in links, sealed mail bodies. Knows how
-//! each is made from the instance's secrets; refuses to know where those come from.
+//! Secrets at work: access and refresh tokens, hashes of the tokens in links, what the master key wraps and seals.
+//! Knows how each is made from the instance's secrets; refuses to know where those come from.
+
+use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chacha20poly1305::{
@@ -9,7 +11,7 @@ use chacha20poly1305::{
 use chrono::{DateTime, TimeDelta, Utc};
 use guildhall_domain::{
     access::Actor,
-    ids::{SessionId, UserId},
+    ids::{MailId, SessionId, UserId, WorkspaceId},
 };
 use hmac::{Hmac, Mac};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -29,8 +31,10 @@ pub struct KeyMaterial<'a> {
     pub refresh_secret: &'a str,
     /// Hashes the tokens in links.
     pub token_hash_secret: &'a str,
-    /// Wraps everything that is stored encrypted.
+    /// Wraps everything that is stored encrypted from now on.
     pub master_key: &'a [u8; 32],
+    /// Open what they wrapped before.
+    pub previous_master_keys: Vec<&'a [u8; 32]>,
     /// `iss` of access tokens.
     pub issuer: &'a str,
     /// `aud` of access tokens.
@@ -39,6 +43,12 @@ pub struct KeyMaterial<'a> {
     pub access_lifetime: TimeDelta,
     /// How long a session lasts without being used.
     pub refresh_lifetime: TimeDelta,
+}
+
+impl fmt::Debug for KeyMaterial<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyMaterial").finish_non_exhaustive()
+    }
 }
 
 /// The instance's keys.
@@ -54,8 +64,69 @@ pub struct Keys {
     pub refresh_lifetime: TimeDelta,
     refresh: Hmac<Sha256>,
     token_hash: Hmac<Sha256>,
-    seal: XChaCha20Poly1305,
+    /// The one that new things are sealed with.
+    master: Master,
+    /// Those that open what they sealed before.
+    previous: Vec<Master>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").finish_non_exhaustive()
+    }
+}
+
+/// What is made of one master key.
+struct Master {
+    id: String,
+    /// Wraps the workspaces' data keys.
+    wrap: Seal,
+    /// Seals mails.
+    mails: Seal,
+    /// See [`Keys::checks`].
     check: String,
+}
+
+impl Master {
+    fn new(key: &[u8; 32], others: &[&[u8]]) -> Self {
+        let derived = |purpose: &[u8]| Zeroizing::new(tag(&mac(key), &[purpose]));
+        Self {
+            id: master_key_id(key),
+            wrap: Seal::new(&derived(b"wrap data keys")),
+            mails: Seal::new(&derived(b"seal mails")),
+            check: URL_SAFE_NO_PAD.encode(tag(&mac(derived(b"check").as_slice()), others)),
+        }
+    }
+}
+
+/// What a master key is called, in rows and messages. It tells nothing of the key.
+pub fn master_key_id(key: &[u8; 32]) -> String {
+    hex::encode(&tag(&mac(key), &[b"id"])[..8])
+}
+
+/// XChaCha20-Poly1305 with a fresh nonce each time, which stands before what is sealed.
+pub(crate) struct Seal(XChaCha20Poly1305);
+
+impl Seal {
+    pub(crate) fn new(key: &[u8; 32]) -> Self {
+        Self(XChaCha20Poly1305::new(<&Key>::from(key)))
+    }
+
+    pub(crate) fn seal(&self, bound_to: &[u8], plain: &[u8]) -> Result<Vec<u8>, Fault> {
+        let nonce = random::<24>()?;
+        let sealed = self
+            .0
+            .encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: bound_to })
+            .map_err(|_| Fault::Crypto("a value could not be sealed"))?;
+        Ok([&nonce[..], &sealed].concat())
+    }
+
+    /// What was sealed with this key and bound to the same; `None` for anything else.
+    pub(crate) fn open(&self, bound_to: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (nonce, sealed) = sealed.split_first_chunk::<24>()?;
+        let payload = Payload { msg: sealed, aad: bound_to };
+        self.0.decrypt(&XNonce::from(*nonce), payload).ok().map(Zeroizing::new)
+    }
 }
 
 /// An access token and when it ends.
@@ -94,12 +165,12 @@ pub(crate) struct RefreshClaim {
     signature: [u8; 32],
 }
 
-fn mac(key: &[u8]) -> Hmac<Sha256> {
+pub(crate) fn mac(key: &[u8]) -> Hmac<Sha256> {
     // HMAC takes a key of any length; `new_from_slice` is fallible only for other algorithms.
     <Hmac<Sha256> as KeyInit>::new_from_slice(key).unwrap_or_else(|_| unreachable!())
 }
 
-fn tag(mac: &Hmac<Sha256>, parts: &[&[u8]]) -> [u8; 32] {
+pub(crate) fn tag(mac: &Hmac<Sha256>, parts: &[&[u8]]) -> [u8; 32] {
     let mut mac = mac.clone();
     for part in parts {
         mac.update(part);
@@ -128,11 +199,16 @@ impl Keys {
         validation.leeway = 0;
         // Judged against the service's own clock, below.
         validation.validate_exp = false;
-        let master = mac(material.master_key);
-        let derive = |purpose: &str| Zeroizing::new(tag(&master, &[purpose.as_bytes()]));
-        let all = mac(derive("check").as_slice());
-        let check =
-            tag(&all, &[material.refresh_secret.as_bytes(), b"\0", material.token_hash_secret.as_bytes()]);
+        let others: [&[u8]; 3] =
+            [material.refresh_secret.as_bytes(), b"\0", material.token_hash_secret.as_bytes()];
+        let master = Master::new(material.master_key, &others);
+        let mut previous: Vec<Master> = Vec::new();
+        for key in &material.previous_master_keys {
+            let key = Master::new(key, &others);
+            if key.id != master.id && previous.iter().all(|other| other.id != key.id) {
+                previous.push(key);
+            }
+        }
         let mut header = Header::new(Algorithm::HS256);
         header.kid = Some(hex8(&tag(&mac(material.access_secret.as_bytes()), &[b"kid"])));
         Self {
@@ -146,15 +222,23 @@ impl Keys {
             refresh_lifetime: material.refresh_lifetime,
             refresh: mac(material.refresh_secret.as_bytes()),
             token_hash: mac(material.token_hash_secret.as_bytes()),
-            seal: XChaCha20Poly1305::new(&Key::from(*derive("seal mails"))),
-            check: URL_SAFE_NO_PAD.encode(check),
+            master,
+            previous,
         }
     }
 
-    /// A value that differs when any stored secret would not be readable: kept in the database, so that a
-    /// start with other secrets fails at once.
-    pub(crate) fn check_value(&self) -> &str {
-        &self.check
+    /// For each master key, the newest first, its id and a value made of it and of the other secrets that stored
+    /// values depend on. One of them is kept in the database, so that a start with other secrets fails at once.
+    pub(crate) fn checks(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.masters().map(|master| (master.id.as_str(), master.check.as_str()))
+    }
+
+    fn masters(&self) -> impl Iterator<Item = &Master> {
+        std::iter::once(&self.master).chain(&self.previous)
+    }
+
+    fn master(&self, id: &str) -> Option<&Master> {
+        self.masters().find(|master| master.id == id)
     }
 
     /// An access token for the actor. It carries identity and never rights.
@@ -229,27 +313,67 @@ impl Keys {
         token.as_bytes().ct_eq(self.setup_token().as_bytes()).into()
     }
 
-    /// Encrypts `plain` so that it opens only under the same `label`.
-    pub(crate) fn seal(&self, label: &str, plain: &[u8]) -> Result<Vec<u8>, Fault> {
-        let nonce = random::<24>()?;
-        let sealed = self
-            .seal
-            .encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: label.as_bytes() })
-            .map_err(|_| Fault::Crypto("a value could not be sealed"))?;
-        Ok([&nonce[..], &sealed].concat())
+    /// The id of the master key that new things are sealed with.
+    pub(crate) fn master_key_id(&self) -> &str {
+        &self.master.id
     }
 
-    /// Opens what was sealed under `label`.
-    pub(crate) fn open(&self, label: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
-        let fault = Fault::Crypto("a sealed value does not open: the master key is another one");
-        let Some((nonce, sealed)) = sealed.split_first_chunk::<24>() else { return Err(fault) };
-        self.seal
-            .decrypt(&XNonce::from(*nonce), Payload { msg: sealed, aad: label.as_bytes() })
-            .map(Zeroizing::new)
-            .map_err(|_| fault)
+    /// The ids of all master keys, first that of the one that new things are sealed with.
+    pub(crate) fn master_key_ids(&self) -> impl Iterator<Item = &str> {
+        self.masters().map(|master| master.id.as_str())
+    }
+
+    /// Seals the body of a mail with the master key; it opens as that mail's alone.
+    pub(crate) fn seal_mail(&self, mail: MailId, body: &[u8]) -> Result<Vec<u8>, Fault> {
+        self.master.mails.seal(mail.to_string().as_bytes(), body)
+    }
+
+    /// The body of that mail. Those of earlier versions do not tell which key sealed them.
+    pub(crate) fn open_mail(
+        &self,
+        mail: MailId,
+        master_key_id: Option<&str>,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let label = mail.to_string();
+        if let Some(id) = master_key_id.filter(|id| self.master(id).is_none()) {
+            return Err(Fault::MasterKeyMissing { what: format!("the mail {mail}"), id: id.to_owned() });
+        }
+        self.masters()
+            .filter(|master| master_key_id.is_none_or(|id| id == master.id))
+            .find_map(|master| master.mails.open(label.as_bytes(), sealed))
+            .ok_or(Fault::Crypto("a mail does not open: it is damaged, or its master key is another one"))
+    }
+
+    /// Wraps a workspace's data key with the master key.
+    pub(crate) fn wrap(&self, workspace: WorkspaceId, key: &[u8; 32]) -> Result<Vec<u8>, Fault> {
+        self.master.wrap.seal(&wrapped_for(workspace, &self.master.id), key)
+    }
+
+    /// The workspace's data key, which the master key of that id wrapped.
+    pub(crate) fn unwrap(
+        &self,
+        workspace: WorkspaceId,
+        master_key_id: &str,
+        wrapped: &[u8],
+    ) -> Result<Zeroizing<[u8; 32]>, Fault> {
+        let Some(master) = self.master(master_key_id) else {
+            let what = format!("the data key of {workspace}");
+            return Err(Fault::MasterKeyMissing { what, id: master_key_id.to_owned() });
+        };
+        let key = master.wrap.open(&wrapped_for(workspace, master_key_id), wrapped);
+        let key = key.as_deref().and_then(|key| <[u8; 32]>::try_from(key.as_slice()).ok());
+        key.map(Zeroizing::new)
+            .ok_or_else(|| Fault::Stored(format!("the data key of {workspace} is damaged")))
     }
 }
 
-fn hex8(bytes: &[u8; 32]) -> String {
-    bytes[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+/// What a wrapped data key is bound to: the form's version, whose it is, and the key that wraps it.
+fn wrapped_for(workspace: WorkspaceId, master_key_id: &str) -> Vec<u8> {
+    [[1].as_slice(), workspace.uuid().as_bytes(), master_key_id.as_bytes()].concat()
+}
+
+/// The first 32 bits of a tag, as text.
+pub(crate) fn hex8(bytes: &[u8; 32]) -> String {
+    hex::encode(&bytes[..4])
 }

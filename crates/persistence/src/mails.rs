@@ -43,7 +43,8 @@ pub fn enqueue(tx: &Tx<'_>, invitation: Option<InvitationId>, letter: &Letter) -
             ("id", id.uuid().into()),
             ("status", "QUEUED".into()),
             ("recipient", letter.recipient().into()),
-            ("sealed", tx.db().keys().seal(&id.to_string(), &body)?.into()),
+            ("sealed", tx.db().keys().seal_mail(id, &body)?.into()),
+            ("master_key_id", tx.db().keys().master_key_id().into()),
             ("invitation_id", invitation.map(InvitationId::uuid).into()),
             ("attempts", 0.into()),
             ("due_at", tx.now().into()),
@@ -92,6 +93,7 @@ pub struct ClaimedMail {
 struct DueMail {
     id: Uuid,
     sealed: Option<Vec<u8>>,
+    master_key_id: Option<String>,
     invitation_id: Option<Uuid>,
     place_in: Option<Uuid>,
     attempts: i32,
@@ -102,7 +104,8 @@ impl DueMail {
     fn open(self, db: &Db) -> ClaimedMail {
         let id = MailId::from(self.id);
         let letter = self.sealed.ok_or_else(|| Fault::Stored(format!("{id} is queued without a body")));
-        let letter = letter.and_then(|sealed| db.keys().open(&id.to_string(), &sealed)).and_then(|body| {
+        let open = |sealed: Vec<u8>| db.keys().open_mail(id, self.master_key_id.as_deref(), &sealed);
+        let letter = letter.and_then(open).and_then(|body| {
             serde_json::from_slice(&body).map_err(|error| Fault::Stored(format!("{id}: {error}")))
         });
         let claim = Claim {
@@ -139,7 +142,7 @@ pub async fn claim(db: &Db, limit: usize) -> Result<Vec<ClaimedMail>, Fault> {
         .push(", due_at = ")
         .bind(tx.now() + LEASE)
         .push(
-            " WHERE id IN (SELECT id FROM due) RETURNING id, sealed, invitation_id, attempts, created_at, \
+            " WHERE id IN (SELECT id FROM due) RETURNING id, sealed, master_key_id, invitation_id, attempts, created_at, \
              (SELECT i.organization_id FROM invitations i WHERE i.id = mails.invitation_id \
               AND i.organization_role IS NOT NULL) AS place_in",
         );

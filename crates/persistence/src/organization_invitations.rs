@@ -1,7 +1,7 @@
 //! Invitations to an organization: sending, sending again, revoking, listing. They are answered like any other
 //! (`invitations`).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
@@ -306,8 +306,8 @@ async fn find_openings(
     // Each once: an invitation to a hundred workspaces mostly gives one or two roles.
     let mut roles = HashMap::new();
     for grant in &new.workspaces {
-        if !roles.contains_key(&grant.role) {
-            roles.insert(grant.role, roles::find(tx, organization, grant.role).await?);
+        if let Entry::Vacant(unread) = roles.entry(grant.role) {
+            unread.insert(roles::find(tx, organization, grant.role).await?);
         }
     }
     let mut seen = HashSet::new();

@@ -79,6 +79,8 @@ pub struct RemovalImpact {
     pub is_default_workspace: bool,
     /// How many of the member's devices are signed in, while the workspace is the last one they were in.
     pub sessions: u64,
+    /// How many loans of the workspace's credentials the member made. They are the workspace's, and stay.
+    pub shares: u64,
 }
 
 /// What removing a member would do.
@@ -115,14 +117,20 @@ pub(crate) async fn removal_impact(tx: &impl Ask, member: &Member) -> Result<Rem
     let presence = Sql::new(
         "SELECT EXISTS (SELECT 1 FROM users u WHERE u.id = $1 AND u.default_workspace_id = $2) AS is_default, \
          (SELECT count(*) FROM sessions s JOIN users u ON u.id = s.user_id AND u.last_workspace_id = $2 \
-          WHERE s.user_id = $1 AND s.ended_at IS NULL AND s.expires_at > $3) AS sessions",
+          WHERE s.user_id = $1 AND s.ended_at IS NULL AND s.expires_at > $3) AS sessions, \
+         (SELECT count(*) FROM credential_shares c WHERE c.shared_by = $1 AND c.workspace_id = $2 \
+          AND c.status IN ('PENDING', 'ACTIVE') AND (c.expires_at IS NULL OR c.expires_at > $3)) AS shares",
     )
     .values([user.uuid().into(), workspace.uuid().into(), tx.now().into()]);
     let presence = tx.one::<Presence>(presence).await?;
+    let number = |read: fn(&Presence) -> i64| {
+        presence.as_ref().and_then(|presence| u64::try_from(read(presence)).ok()).unwrap_or(0)
+    };
     Ok(RemovalImpact {
         invitations: sent.into_iter().map(|sent| sent.id.into()).collect(),
         is_default_workspace: presence.as_ref().is_some_and(|presence| presence.is_default),
-        sessions: presence.and_then(|presence| u64::try_from(presence.sessions).ok()).unwrap_or(0),
+        sessions: number(|presence| presence.sessions),
+        shares: number(|presence| presence.shares),
     })
 }
 
@@ -130,4 +138,5 @@ pub(crate) async fn removal_impact(tx: &impl Ask, member: &Member) -> Result<Rem
 struct Presence {
     is_default: bool,
     sessions: i64,
+    shares: i64,
 }

@@ -37,7 +37,7 @@ use crate::{
     mail::{FileMailer, Letterhead, Mailer, SmtpConfig, SmtpMailer, Templates, TlsMode},
     pages::Pages,
     playground, request_id,
-    secrets::{self, SecretsFault},
+    secrets::{self, MasterKey, SecretsFault},
     telemetry,
     web::{self, Web},
     workers::Workers,
@@ -107,6 +107,13 @@ fn delta(duration: Duration) -> TimeDelta {
 
 /// Brings the database up to date, connects, and makes sure that its secrets are these.
 pub async fn open_database(config: &mut Config, seams: Seams) -> Result<Db, StartError> {
+    let db = connect(config, seams).await?;
+    instance::check_keys(&db).await?;
+    Ok(db)
+}
+
+/// Brings the database up to date and connects, whatever its secrets are.
+pub(crate) async fn connect(config: &mut Config, seams: Seams) -> Result<Db, StartError> {
     // The secrets come first: they make the data directory, readable by nobody else.
     let given = std::mem::take(&mut config.auth.given_secrets);
     let secrets = secrets::resolve(&config.server.data_dir, given)?;
@@ -117,6 +124,7 @@ pub async fn open_database(config: &mut Config, seams: Seams) -> Result<Db, Star
         refresh_secret: secrets.refresh_token.expose(),
         token_hash_secret: secrets.token_hash.expose(),
         master_key: secrets.master_key.expose(),
+        previous_master_keys: secrets.master_key_previous.iter().map(MasterKey::expose).collect(),
         issuer: &config.auth.jwt_issuer,
         audience: &config.auth.jwt_audience,
         access_lifetime: delta(config.auth.access_token_lifetime),
@@ -135,7 +143,6 @@ pub async fn open_database(config: &mut Config, seams: Seams) -> Result<Db, Star
     };
     let db = Db::connect(options, seams, keys, hasher, settings).await?;
     instance::check_tables(&db).await?;
-    instance::check_keys(&db).await?;
     Ok(db)
 }
 

@@ -56,6 +56,31 @@ pub enum Command {
         after_help = "Example:\n  guildhall admin reset-password ada@example.org"
     )]
     Admin(Admin),
+    /// The master key, with which stored credentials are encrypted, and its successor
+    #[command(subcommand, arg_required_else_help = true, after_help = "Example:\n  guildhall keys status")]
+    Keys(Keys),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Keys {
+    /// List the master keys and how much each of them encrypts
+    #[command(after_help = "Example:\n  guildhall keys status")]
+    Status,
+    /// Make a new master key in the data directory; the one before is kept as a previous one
+    ///
+    /// Servers take it at their next start. Refused where MASTER_KEY is given: then it is yours to make.
+    #[command(after_help = "Example:\n  guildhall keys new")]
+    New,
+    /// Encrypt with the master key whatever previous ones encrypted
+    ///
+    /// Servers may run meanwhile, once each was started with the new key. It can be interrupted anywhere and run again.
+    #[command(after_help = "Example:\n  guildhall keys rotate")]
+    Rotate,
+    /// Take the previous master keys out of the data directory, when nothing needs them any more
+    ///
+    /// Backups from before the rotation still do: keep a copy for as long as you keep those.
+    #[command(after_help = "Example:\n  guildhall keys forget-previous")]
+    ForgetPrevious,
 }
 
 /// How much to make.

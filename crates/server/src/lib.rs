@@ -12,6 +12,7 @@ mod http;
 mod identify;
 mod limits;
 pub mod mail;
+pub mod master_key;
 mod pages;
 mod playground;
 mod request_id;

@@ -12,7 +12,7 @@ use guildhall_server::{
     app::{self, App, StartError},
     cli::{Admin, Cli, Command},
     config::{Config, Sources},
-    telemetry,
+    master_key, telemetry,
 };
 use tokio::net::TcpListener;
 
@@ -118,6 +118,10 @@ async fn run(command: &Command, mut config: Config) -> Result<(), Box<dyn std::e
                 "{owner} owns the organization “{}”, at {}, with the workspace {}.",
                 name, made.slug, made.workspace.name
             );
+            Ok(())
+        }
+        Command::Keys(command) => {
+            println!("{}", master_key::run(*command, config).await?);
             Ok(())
         }
         Command::Schema | Command::Config => Ok(()),

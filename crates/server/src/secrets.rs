@@ -1,5 +1,6 @@
-//! The server's keys: those given are checked, the others made once and kept in `<data_dir>/secrets.toml`.
-//! Knows what makes a key weak and how to create the file so that two processes agree. Uses no key itself.
+//! The server's keys: those given are checked, the others made once and kept in `<data_dir>/secrets.toml`, where the
+//! master key can be followed by a new one. Knows what makes a key weak, how to create the file so that two processes
+//! agree, and how to change it so that no key is ever lost. Uses no key itself.
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use zeroize::Zeroizing;
 pub const FILE: &str = "secrets.toml";
 
 const LEAST_BYTES: usize = 32;
+const MOST_PREVIOUS: usize = 8;
 /// Stand-ins from examples and other products' documentation, in lower case without punctuation.
 const KNOWN: [&str; 10] = [
     "changeme",
@@ -117,6 +119,7 @@ pub struct GivenSecrets {
     pub refresh_token: Option<Secret>,
     pub token_hash: Option<Secret>,
     pub master_key: Option<MasterKey>,
+    pub master_key_previous: Vec<MasterKey>,
 }
 
 /// Every key the server needs.
@@ -126,6 +129,8 @@ pub struct Secrets {
     pub refresh_token: Secret,
     pub token_hash: Secret,
     pub master_key: MasterKey,
+    /// They open what they encrypted before `master_key`, the newest first.
+    pub master_key_previous: Vec<MasterKey>,
 }
 
 /// Why the secrets file could not be used; each names the file and what to do.
@@ -142,6 +147,10 @@ pub enum SecretsFault {
     Io { path: PathBuf, done: &'static str, source: io::Error },
     #[error("the system gives no random numbers: {0}")]
     Random(getrandom::Error),
+    #[error("there is no {path} in which a master key could be renewed: no server was started here yet, or it was given its keys", path = path.display())]
+    Missing { path: PathBuf },
+    #[error("{path} holds {MOST_PREVIOUS} previous master keys already: run `guildhall keys rotate`, then `guildhall keys forget-previous`", path = path.display())]
+    TooMany { path: PathBuf },
 }
 
 /// The given keys, and for the others those of the secrets file in `data_dir`, which is made when it is missing.
@@ -153,7 +162,10 @@ pub fn resolve(data_dir: &Path, given: GivenSecrets) -> Result<Secrets, SecretsF
             refresh_token: Some(refresh_token),
             token_hash: Some(token_hash),
             master_key: Some(master_key),
-        } => return Ok(Secrets { access_token, refresh_token, token_hash, master_key }),
+            master_key_previous,
+        } => {
+            return Ok(Secrets { access_token, refresh_token, token_hash, master_key, master_key_previous });
+        }
         given => given,
     };
     let path = data_dir.join(FILE);
@@ -170,12 +182,76 @@ pub fn resolve(data_dir: &Path, given: GivenSecrets) -> Result<Secrets, SecretsF
             read(&path)?.ok_or_else(vanished)?
         }
     };
+    // The file's previous keys belong to its own master key.
+    let mut master_key_previous = given.master_key_previous;
+    if given.master_key.is_none() {
+        master_key_previous.extend(kept.master_key_previous);
+    }
     Ok(Secrets {
         access_token: given.access_token.unwrap_or(kept.access_token),
         refresh_token: given.refresh_token.unwrap_or(kept.refresh_token),
         token_hash: given.token_hash.unwrap_or(kept.token_hash),
         master_key: given.master_key.unwrap_or(kept.master_key),
+        master_key_previous,
     })
+}
+
+/// Makes a new master key in the secrets file of `data_dir`; the one before becomes the newest of the previous ones.
+/// The keys as they are now.
+pub fn renew_master_key(data_dir: &Path) -> Result<Secrets, SecretsFault> {
+    change(data_dir, |secrets, path| {
+        if secrets.master_key_previous.len() >= MOST_PREVIOUS {
+            return Err(SecretsFault::TooMany { path: path.to_owned() });
+        }
+        let new = MasterKey::parse(&random()?).map_err(|problem| SecretsFault::Damaged {
+            path: path.to_owned(),
+            problem: format!("the new master key is of no use: {problem}"),
+        })?;
+        let before = std::mem::replace(&mut secrets.master_key, new);
+        secrets.master_key_previous.insert(0, before);
+        Ok(())
+    })
+}
+
+/// Takes these previous master keys out of the secrets file of `data_dir`, and no others.
+pub fn forget_master_keys(data_dir: &Path, keys: &[MasterKey]) -> Result<Secrets, SecretsFault> {
+    change(data_dir, |secrets, _| {
+        secrets.master_key_previous.retain(|kept| keys.iter().all(|key| key.expose() != kept.expose()));
+        Ok(())
+    })
+}
+
+/// Replaces the secrets file by a changed one, in one step: whoever reads it, even after a power loss, finds all of
+/// the one or all of the other. Changes of several processes come one after the other.
+fn change(
+    data_dir: &Path,
+    change: impl FnOnce(&mut Secrets, &Path) -> Result<(), SecretsFault>,
+) -> Result<Secrets, SecretsFault> {
+    let path = data_dir.join(FILE);
+    let missing = || SecretsFault::Missing { path: path.clone() };
+    let io = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => missing(),
+        _ => SecretsFault::Io { path: path.clone(), done: "changed", source },
+    };
+    // Where the file is a link, what it points to is replaced.
+    let real = path.canonicalize().map_err(io)?;
+    let directory = real.parent().unwrap_or(data_dir);
+    let lock = File::open(directory).map_err(io)?;
+    lock.lock().map_err(io)?;
+    let mut secrets = read(&real)?.ok_or_else(missing)?;
+    change(&mut secrets, &path)?;
+    let key = |key: &MasterKey| Zeroizing::new(STANDARD.encode(key.expose()));
+    let previous: Vec<_> = secrets.master_key_previous.iter().map(key).collect();
+    let content = content(
+        secrets.access_token.expose(),
+        secrets.refresh_token.expose(),
+        secrets.token_hash.expose(),
+        &key(&secrets.master_key),
+        &previous.iter().map(|key| key.as_str()).collect::<Vec<_>>(),
+    );
+    written(directory, &content).and_then(|file| Ok(file.persist(&real)?)).map_err(io)?;
+    lock.sync_all().map_err(io)?;
+    Ok(secrets)
 }
 
 #[derive(Deserialize)]
@@ -185,6 +261,8 @@ struct Kept {
     jwt_refresh_token_secret: Zeroizing<String>,
     token_hash_secret: Zeroizing<String>,
     master_key: Zeroizing<String>,
+    #[serde(default)]
+    master_key_previous: Vec<Zeroizing<String>>,
 }
 
 fn read(path: &Path) -> Result<Option<Secrets>, SecretsFault> {
@@ -219,6 +297,12 @@ fn read(path: &Path) -> Result<Option<Secrets>, SecretsFault> {
                 .map_err(wrong("jwt_refresh_token_secret"))?,
             token_hash: Secret::parse(&kept.token_hash_secret).map_err(wrong("token_hash_secret"))?,
             master_key: MasterKey::parse(&kept.master_key).map_err(wrong("master_key"))?,
+            master_key_previous: kept
+                .master_key_previous
+                .iter()
+                .map(|key| MasterKey::parse(key))
+                .collect::<Result<_, _>>()
+                .map_err(wrong("master_key_previous"))?,
         })
     };
     checked().map(Some).map_err(|(name, problem): (_, String)| damaged(format!("{name}: {problem}")))
@@ -229,27 +313,45 @@ fn read(path: &Path) -> Result<Option<Secrets>, SecretsFault> {
 fn create(data_dir: &Path, path: &Path) -> Result<(), SecretsFault> {
     let io = |source| SecretsFault::Io { path: path.to_owned(), done: "created", source };
     DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(io)?;
-    let content = Zeroizing::new(format!(
-        "# Made by Guildhall at its first start. Keep this file secret, and back it up with the database:\n\
-         # without master_key stored credentials cannot be read, without the others everyone signs in again.\n\
-         jwt_auth_token_secret = \"{}\"\n\
-         jwt_refresh_token_secret = \"{}\"\n\
-         token_hash_secret = \"{}\"\n\
-         master_key = \"{}\"\n",
-        *random()?,
-        *random()?,
-        *random()?,
-        *random()?
-    ));
-    // tempfile creates with O_EXCL and mode 600.
-    let mut file = tempfile::Builder::new().prefix(".secrets-").tempfile_in(data_dir).map_err(io)?;
-    file.write_all(content.as_bytes()).map_err(io)?;
-    file.as_file().sync_all().map_err(io)?;
+    let content = content(&random()?, &random()?, &random()?, &random()?, &[]);
+    let file = written(data_dir, &content).map_err(io)?;
     match file.persist_noclobber(path) {
         Err(fault) if fault.error.kind() != io::ErrorKind::AlreadyExists => return Err(io(fault.error)),
         _ => {}
     }
     OpenOptions::new().read(true).open(data_dir).and_then(|dir| dir.sync_all()).map_err(io)
+}
+
+/// What the file says.
+fn content(
+    access_token: &str,
+    refresh_token: &str,
+    token_hash: &str,
+    master_key: &str,
+    previous: &[&str],
+) -> Zeroizing<String> {
+    let mut content = Zeroizing::new(format!(
+        "# Made by Guildhall at its first start. Keep this file secret, and back it up with the database:\n\
+         # without master_key stored credentials cannot be read, without the others everyone signs in again.\n\
+         jwt_auth_token_secret = \"{access_token}\"\n\
+         jwt_refresh_token_secret = \"{refresh_token}\"\n\
+         token_hash_secret = \"{token_hash}\"\n\
+         master_key = \"{master_key}\"\n"
+    ));
+    if !previous.is_empty() {
+        let previous = Zeroizing::new(previous.join("\", \""));
+        content.push_str(&format!("master_key_previous = [\"{}\"]\n", *previous));
+    }
+    content
+}
+
+/// A synced file without a name that anybody knows, readable by its owner alone.
+fn written(directory: &Path, content: &str) -> io::Result<tempfile::NamedTempFile> {
+    // tempfile creates with O_EXCL and mode 600.
+    let mut file = tempfile::Builder::new().prefix(".secrets-").tempfile_in(directory)?;
+    file.write_all(content.as_bytes())?;
+    file.as_file().sync_all()?;
+    Ok(file)
 }
 
 fn random() -> Result<Zeroizing<String>, SecretsFault> {

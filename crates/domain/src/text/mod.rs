@@ -15,7 +15,7 @@ pub use email::Email;
 pub use name::DisplayName;
 pub use prose::{Markdown, Message, SearchTerm};
 pub(crate) use slug::ascii_words;
-pub use slug::{OrganizationSlug, Slug};
+pub use slug::{CredentialSlug, OrganizationSlug, Slug};
 
 use std::borrow::Cow;
 

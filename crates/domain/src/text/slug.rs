@@ -74,9 +74,13 @@ impl Slug {
 
     /// `name-2` for `name`, cut before the suffix where it would grow too long.
     pub fn with_suffix(&self, n: u32) -> Self {
-        let suffix = format!("-{n}");
-        Self(format!("{}{suffix}", shortened(&self.0, MAX_LEN - suffix.len())))
+        Self(with_suffix(&self.0, n))
     }
+}
+
+fn with_suffix(slug: &str, n: u32) -> String {
+    let suffix = format!("-{n}");
+    format!("{}{suffix}", shortened(slug, MAX_LEN - suffix.len()))
 }
 
 /// The words of a text in any script, transliterated, in lower case and joined by single dashes; may be empty.
@@ -93,6 +97,34 @@ pub(crate) fn ascii_words(text: &str) -> String {
     }
     words.truncate(words.trim_end_matches('-').len());
     words
+}
+
+text_type! {
+    /// A credential's name in a workspace: of the form of a [`Slug`], and no word is reserved.
+    CredentialSlug
+}
+
+impl CredentialSlug {
+    pub fn parse(raw: &str) -> Result<Self, TextFault> {
+        match Slug::parse(raw) {
+            Ok(slug) => Ok(Self(slug.into_string())),
+            Err(TextFault::Reserved(word)) => Ok(Self(word.to_owned())),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// A slug for a name in any script, as [`Slug::derive`] makes one.
+    pub fn derive(display_name: &str) -> Self {
+        match shortened(&ascii_words(display_name), MAX_LEN) {
+            "" => Self("credential".to_owned()),
+            slug => Self(slug.to_owned()),
+        }
+    }
+
+    /// As [`Slug::with_suffix`].
+    pub fn with_suffix(&self, n: u32) -> Self {
+        Self(with_suffix(&self.0, n))
+    }
 }
 
 fn reserved(slug: &str) -> Option<&'static str> {

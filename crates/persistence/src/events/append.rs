@@ -94,12 +94,12 @@ pub(crate) fn insert(engine: Engine, now: DateTime<Utc>, event: &Event, is_news:
             change.word().into(),
             at,
         ],
-        Event::Credential { workspace, credential, change } => [
+        Event::Credential { workspace, subject, change } => [
             EventKind::Credential.word().into(),
             workspace.uuid().into(),
             none,
             Value::String(None),
-            credential.uuid().into(),
+            (*subject).into(),
             change.word().into(),
             at,
         ],

@@ -295,12 +295,21 @@ impl Layers {
             .iter()
             .filter_map(|key| self.settings.remove(key.path.as_str()))
             .map(|mut setting| {
-                if setting.key.secret && setting.value.as_str() != Some("") {
-                    setting.value = Value::String("[redacted]".to_owned());
+                if setting.key.secret {
+                    redact(&mut setting.value);
                 }
                 setting
             })
             .collect()
+    }
+}
+
+/// Hides what is given. That nothing is may be seen.
+fn redact(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(redact),
+        Value::String(text) if text.is_empty() => {}
+        other => *other = Value::String("[redacted]".to_owned()),
     }
 }
 

@@ -93,6 +93,7 @@ pub(super) fn auth(layers: &mut Layers, server: Option<&Server>) -> Option<Auth>
         refresh_token: layers.parsed(refresh_token, Secret::parse),
         token_hash: layers.parsed(token_hash, Secret::parse),
         master_key: layers.parsed(master_key, MasterKey::parse),
+        master_key_previous: previous_master_keys(layers, master_key),
     };
     for (index, path) in SECRETS.iter().enumerate() {
         let text = layers.text(path);
@@ -122,6 +123,22 @@ pub(super) fn auth(layers: &mut Layers, server: Option<&Server>) -> Option<Auth>
         jwt_issuer: jwt_issuer?,
         jwt_audience: jwt_audience?,
     })
+}
+
+fn previous_master_keys(layers: &mut Layers, current: &str) -> Vec<MasterKey> {
+    const KEY: &str = "auth.master_key_previous";
+    let current = layers.text(current);
+    let mut keys = Vec::new();
+    for text in layers.list(KEY) {
+        match MasterKey::parse(&text) {
+            Ok(_) if text == current => {
+                layers.fault(KEY, "holds the value of auth.master_key; each secret must be another one");
+            }
+            Ok(key) => keys.push(key),
+            Err(problem) => layers.fault(KEY, problem),
+        }
+    }
+    keys
 }
 
 pub(super) fn organizations(layers: &mut Layers) -> Organizations {

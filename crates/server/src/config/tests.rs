@@ -8,6 +8,7 @@ use super::{keys::keys, *};
 
 const KEY: &str = "f0Kx9vQ2mZ7rT4bW8nL1cY6hJ3sD5gAaPpEeUuRrSs0=";
 const OTHER_KEY: &str = "q7Bn2XwV5kLt9ZcJ4mYh8RfD1sGp6TaE3uQoNiWx0Mw=";
+const OLDER_KEY: &str = "Zk3pQ9vXs1LrT7yWc5mNb8HfJ2gDa6Ue4oKiRx0MqYw=";
 
 fn load(file: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigFaults> {
     let environment = environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
@@ -221,6 +222,10 @@ fn settings_that_contradict_each_other_are_faults() {
             "auth.token_hash_secret: the same value as auth.jwt_auth_token_secret; each secret must be another one (environment variable TOKEN_HASH_SECRET)",
         ),
         (
+            &[("MASTER_KEY", KEY), ("MASTER_KEY_PREVIOUS", KEY)],
+            "auth.master_key_previous: holds the value of auth.master_key; each secret must be another one (environment variable MASTER_KEY_PREVIOUS)",
+        ),
+        (
             &[("JWT_TOKEN_EXPIRY_IN_MINUTES", "60"), ("JWT_REFRESH_TOKEN_EXPIRY_IN_MINUTES", "60")],
             "auth.jwt_refresh_token_expiry_in_minutes: must be more than auth.jwt_token_expiry_in_minutes (environment variable JWT_REFRESH_TOKEN_EXPIRY_IN_MINUTES)",
         ),
@@ -298,13 +303,17 @@ fn printed_configuration_is_toml_with_origins_and_no_secret() {
         ("MASTER_KEY", KEY),
     ];
     let shared = load("", &environment).expect_err("one value in two places").to_string();
-    let environment = [&environment[..6], &[("MASTER_KEY", OTHER_KEY)]].concat();
+    let previous = "dGhlIG1hc3RlciBrZXkgb2YgdGhlIHRlc3RzLCAzMiE=";
+    let both = format!("{previous}, {OLDER_KEY}");
+    let environment =
+        [&environment[..6], &[("MASTER_KEY", OTHER_KEY), ("MASTER_KEY_PREVIOUS", &both)]].concat();
     let config = load("[limits]\ndepth = 20\n", &environment).unwrap();
     let printed = config.print();
     for line in [
         "url = \"postgres://guild:***@db.example.org:5432/guild?sslpassword=***\" # environment variable DATABASE_URL",
         "smtp_password = \"[redacted]\" # environment variable SMTP_PASSWORD",
         "token_hash_secret = \"\" # generated, in ./data/secrets.toml",
+        "master_key_previous = [\"[redacted]\", \"[redacted]\"] # environment variable MASTER_KEY_PREVIOUS",
         "depth = 20 # guildhall.toml line 2",
         "aliases = 50 # default",
     ] {
@@ -313,7 +322,8 @@ fn printed_configuration_is_toml_with_origins_and_no_secret() {
     let parsed: Table = printed.parse().unwrap();
     assert_eq!(parsed["limits"]["depth"].as_integer(), Some(20));
     let debugged = format!("{config:?}");
-    for secret in ["hunter2", KEY, OTHER_KEY] {
+    assert_eq!(config.auth.given_secrets.master_key_previous.len(), 2);
+    for secret in ["hunter2", KEY, OTHER_KEY, OLDER_KEY, previous] {
         assert!(![&printed, &debugged, &shared].into_iter().any(|text| text.contains(secret)), "{secret}");
     }
 }
@@ -326,10 +336,11 @@ fn faults_show_no_secret() {
         ("TOKEN_HASH_SECRET", "hunter2"),
         ("SMTP_PASSWORD", "hunter2\n"),
         ("MASTER_KEY", "hunter2"),
+        ("MASTER_KEY_PREVIOUS", "hunter2"),
     ];
     let file = "[mail]\nsmtp_password = [\"hunter2\"]\n[database]\nurl = [\"postgres://guild:hunter2@db\"]\n";
     let shown = faults(file, &environment);
-    assert_eq!(shown.len(), 8, "{shown:#?}");
+    assert_eq!(shown.len(), 9, "{shown:#?}");
     assert!(!shown.concat().contains("hunter2"), "{shown:#?}");
 }
 

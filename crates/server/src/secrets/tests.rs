@@ -7,9 +7,10 @@ use super::*;
 const DIRECTORY: &str = "SECRETS_TEST_DIRECTORY";
 
 fn shown(secrets: &Secrets) -> String {
-    let Secrets { access_token, refresh_token, token_hash, master_key } = secrets;
-    let master_key = STANDARD.encode(master_key.expose());
-    format!("{} {} {} {master_key}", access_token.expose(), refresh_token.expose(), token_hash.expose())
+    let Secrets { access_token, refresh_token, token_hash, master_key, master_key_previous } = secrets;
+    let texts = [access_token, refresh_token, token_hash].map(|secret| secret.expose().to_owned());
+    let keys = [master_key].into_iter().chain(master_key_previous).map(|key| STANDARD.encode(key.expose()));
+    texts.into_iter().chain(keys).collect::<Vec<_>>().join(" ")
 }
 
 fn mode(path: &Path) -> u32 {
@@ -45,7 +46,13 @@ fn given_secrets_win_and_all_given_touch_no_file() {
 
     let all = || Some(Secret::new(text));
     let master_key = Some(MasterKey::parse(text).unwrap());
-    let given = GivenSecrets { access_token: all(), refresh_token: all(), token_hash: all(), master_key };
+    let given = GivenSecrets {
+        access_token: all(),
+        refresh_token: all(),
+        token_hash: all(),
+        master_key,
+        master_key_previous: Vec::new(),
+    };
     let absent = dir.join("absent");
     resolve(&absent, given).unwrap();
     assert!(!absent.exists());
@@ -142,6 +149,103 @@ fn name_already_taken_by_a_dangling_link_is_a_fault() {
     let root = tempfile::tempdir().unwrap();
     symlink(root.path().join("nowhere"), root.path().join(FILE)).unwrap();
     assert!(matches!(resolve(root.path(), GivenSecrets::default()), Err(SecretsFault::Io { .. })));
+}
+
+/// The master key and the previous ones, as text.
+fn master_keys(secrets: &Secrets) -> Vec<String> {
+    shown(secrets).split(' ').skip(3).map(str::to_owned).collect()
+}
+
+#[test]
+fn new_master_key_keeps_those_before_and_everything_else() {
+    let (_root, dir, file) = made();
+    let before = shown(&resolve(&dir, GivenSecrets::default()).unwrap());
+    let renewed = renew_master_key(&dir).unwrap();
+    let again = renew_master_key(&dir).unwrap();
+    let kept = resolve(&dir, GivenSecrets::default()).unwrap();
+    assert_eq!(shown(&kept), shown(&again));
+    assert_eq!(
+        shown(&kept).split(' ').take(3).collect::<Vec<_>>(),
+        before.split(' ').take(3).collect::<Vec<_>>()
+    );
+    let keys = master_keys(&kept);
+    assert_eq!(keys.len(), 3);
+    assert_eq!(keys[1], master_keys(&renewed)[0]);
+    assert_eq!(keys[2], before.rsplit(' ').next().unwrap());
+    assert_eq!((mode(&dir), mode(&file)), (0o700, 0o600));
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "no temporary file stays");
+    let debugged = format!("{kept:?}");
+    assert_eq!(debugged.matches("[redacted]").count(), 6);
+
+    // A given master key is not followed by those of the file, which belong to another one.
+    let text = "f0Kx9vQ2mZ7rT4bW8nL1cY6hJ3sD5gAaPpEeUuRrSs0=";
+    let given = GivenSecrets { master_key: Some(MasterKey::parse(text).unwrap()), ..GivenSecrets::default() };
+    assert_eq!(master_keys(&resolve(&dir, given).unwrap()), [text]);
+    let given = GivenSecrets {
+        master_key_previous: vec![MasterKey::parse(text).unwrap()],
+        ..GivenSecrets::default()
+    };
+    assert_eq!(master_keys(&resolve(&dir, given).unwrap()).len(), 4);
+
+    // Only what is named is forgotten.
+    let (second, third) = (&again.master_key_previous[0], &again.master_key_previous[1]);
+    forget_master_keys(&dir, std::slice::from_ref(third)).unwrap();
+    let kept = resolve(&dir, GivenSecrets::default()).unwrap();
+    assert_eq!(master_keys(&kept), keys[..2]);
+    // The current one is no previous one.
+    forget_master_keys(&dir, &[second.clone(), again.master_key.clone()]).unwrap();
+    let kept = resolve(&dir, GivenSecrets::default()).unwrap();
+    assert_eq!(master_keys(&kept), keys[..1]);
+    assert!(!fs::read_to_string(&file).unwrap().contains("previous"));
+}
+
+#[test]
+fn those_who_renew_at_once_lose_no_key_and_readers_always_find_all() {
+    let (_root, dir, _) = made();
+    let first = master_keys(&resolve(&dir, GivenSecrets::default()).unwrap()).remove(0);
+    let renewing: Vec<_> = (0..MOST_PREVIOUS)
+        .map(|_| {
+            let dir = dir.clone();
+            thread::spawn(move || master_keys(&renew_master_key(&dir).unwrap()).remove(0))
+        })
+        .collect();
+    while !renewing.iter().all(thread::JoinHandle::is_finished) {
+        assert!(master_keys(&resolve(&dir, GivenSecrets::default()).unwrap()).contains(&first));
+    }
+    let kept = master_keys(&resolve(&dir, GivenSecrets::default()).unwrap());
+    assert_eq!(kept.len(), 1 + MOST_PREVIOUS);
+    for renewed in renewing {
+        assert!(kept.contains(&renewed.join().unwrap()));
+    }
+    let fault = renew_master_key(&dir).unwrap_err();
+    assert!(matches!(fault, SecretsFault::TooMany { .. }), "{fault}");
+    assert_eq!(master_keys(&resolve(&dir, GivenSecrets::default()).unwrap()), kept);
+}
+
+#[test]
+fn master_key_is_renewed_only_where_one_was_made() {
+    let root = tempfile::tempdir().unwrap();
+    for dir in [root.path().to_owned(), root.path().join("absent")] {
+        let fault = renew_master_key(&dir).unwrap_err();
+        assert!(matches!(fault, SecretsFault::Missing { .. }), "{fault}");
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+    let (_root, dir, file) = made();
+    fs::write(&file, "damaged").unwrap();
+    assert!(matches!(renew_master_key(&dir).unwrap_err(), SecretsFault::Damaged { .. }));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "damaged");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(matches!(renew_master_key(&dir).unwrap_err(), SecretsFault::OpenToOthers { .. }));
+}
+
+#[test]
+fn file_behind_a_link_is_the_one_that_changes() {
+    let (_root, dir, file) = made();
+    let other = tempfile::tempdir().unwrap();
+    symlink(&file, other.path().join(FILE)).unwrap();
+    let renewed = renew_master_key(other.path()).unwrap();
+    assert!(other.path().join(FILE).is_symlink());
+    assert_eq!(shown(&renewed), shown(&resolve(&dir, GivenSecrets::default()).unwrap()));
 }
 
 #[test]

@@ -69,6 +69,7 @@ impl Site {
             refresh_secret: "refresh refresh refresh refresh refresh",
             token_hash_secret: "hash hash hash hash hash hash hash hash",
             master_key: &[7; 32],
+            previous_master_keys: Vec::new(),
             issuer: "guildhall",
             audience: "guildhall",
             access_lifetime: TimeDelta::minutes(10),
