@@ -10,7 +10,7 @@ use guildhall_domain::{
     events::{EventKind, Recorded},
     ids::WorkspaceId,
     seams::{self, ShiftedClock},
-    text::{DisplayName, Email},
+    text::{DisplayName, Email, ImageRef},
 };
 use guildhall_persistence::{
     Db, Hasher, KeyMaterial, Keys, Options, Seams, Settings,
@@ -65,6 +65,7 @@ async fn open(database: &TestDatabase, clock: &Arc<ShiftedClock>) -> Db {
         invitation_hours: 168,
         refresh_grace: TimeDelta::seconds(30),
         open_organizations: false,
+        default_image: ImageRef::from_stored("python:3".to_owned()),
     };
     let seams = Seams { clock: Arc::clone(clock) as _, ids: Arc::new(seams::System) };
     let hasher = Hasher::new(1, 1).expect("make a hasher");

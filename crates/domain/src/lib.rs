@@ -3,8 +3,10 @@
 
 pub mod access;
 pub mod accounts;
+pub mod config;
 pub mod credentials;
 pub mod events;
+pub mod home_page;
 pub mod ids;
 pub mod invitations;
 pub mod life;

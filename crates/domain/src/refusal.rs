@@ -128,6 +128,25 @@ impl<C: RefusalCode> InputReader<C> {
         }
     }
 
+    /// A field of an item of a list, named by its path.
+    pub fn item<T, E: Into<FieldFault>>(
+        &mut self,
+        list: &'static str,
+        index: usize,
+        name: &'static str,
+        parsed: Result<T, E>,
+    ) -> Option<T> {
+        match parsed {
+            Ok(value) => Some(value),
+            Err(fault) => {
+                let message = format!("`{list}.{index}.{name}` {}", fault.into().0);
+                let refusal = Refusal::new(C::INVALID_INPUT, message);
+                self.faults.push(refusal.at(list).at(index.to_string()).at(name));
+                None
+            }
+        }
+    }
+
     /// Keeps a refusal found on the way.
     pub fn refuse(&mut self, refusal: Refusal<C>) {
         self.faults.push(refusal);
@@ -319,6 +338,12 @@ macro_rules! refusal_doc {
     (AccountExists) => {
         "The address of this invitation has an account already. Sign in to accept."
     };
+    (Stale) => {
+        "Somebody changed it since the version that the edit started from. The payload has what is there now."
+    };
+    (LimitReached) => {
+        "There are as many as there can be. Delete some first."
+    };
     (RateLimited) => {
         "Too many tries in a short time. Wait as long as `message` says."
     };
@@ -339,8 +364,13 @@ mod tests {
         assert_eq!(input.field::<(), _>("email", Err(FieldFault("is empty".into()))), None);
         assert_eq!(input.field::<_, FieldFault>("name", Ok(1)), Some(1));
         input.refuse(Refusal::new(TestCode::AlreadyMember, "twice").at("role"));
+        input.item::<(), _>("items", 3, "key", Err(FieldFault("is empty".into())));
         let Refusals(faults) = input.finish().unwrap_err();
-        assert_eq!(faults.len(), 2);
+        assert_eq!(faults.len(), 3);
+        assert_eq!(
+            (faults[2].message.as_str(), &faults[2].field[..]),
+            ("`items.3.key` is empty", &["items", "3", "key"].map(Into::into)[..])
+        );
         assert_eq!(faults[0].message, "`email` is empty");
         assert_eq!(faults[0].field, ["email"]);
     }

@@ -26,10 +26,6 @@ codes! {
     UpdateWorkspaceCode { WorkspaceArchived }
 }
 codes! {
-    /// Why a home page was not changed.
-    DescribeWorkspaceCode { WorkspaceArchived }
-}
-codes! {
     /// Why a workspace did not become the active one.
     SwitchWorkspaceCode { WorkspaceArchived }
 }

@@ -3,7 +3,7 @@
 
 use async_graphql::{Result, SimpleObject};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use guildhall_domain::page::PageArgs;
+use guildhall_domain::{page::PageArgs, text::ConfigKey};
 use uuid::Uuid;
 
 use crate::error;
@@ -21,18 +21,46 @@ pub struct PageInfo {
     pub end_cursor: Option<String>,
 }
 
-/// The cursor of a row in the list of that kind. It says which list it is of, so that one list's cursor is
-/// refused by another.
-pub(crate) fn cursor(list: &str, key: Uuid) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{list}:{}", key.as_simple()))
+/// By what a list is sorted: unique in it.
+pub(crate) trait SortKey: Sized {
+    /// The key in a cursor.
+    fn text(&self) -> String;
+    /// The key of a cursor.
+    fn read(text: &str) -> Option<Self>;
 }
 
-fn read_cursor(list: &str, argument: &str, text: &str) -> Result<Uuid> {
+impl SortKey for Uuid {
+    fn text(&self) -> String {
+        self.as_simple().to_string()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        Self::try_parse(text).ok()
+    }
+}
+
+impl SortKey for ConfigKey {
+    fn text(&self) -> String {
+        self.as_str().to_owned()
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        Self::parse(text).ok()
+    }
+}
+
+/// The cursor of a row in the list of that kind. It says which list it is of, so that one list's cursor is
+/// refused by another.
+pub(crate) fn cursor(list: &str, key: &impl SortKey) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{list}:{}", key.text()))
+}
+
+fn read_cursor<K: SortKey>(list: &str, argument: &str, text: &str) -> Result<K> {
     URL_SAFE_NO_PAD
         .decode(text)
         .ok()
         .and_then(|bytes| String::from_utf8(bytes).ok())
-        .and_then(|text| text.strip_prefix(list)?.strip_prefix(':').and_then(|key| Uuid::try_parse(key).ok()))
+        .and_then(|text| text.strip_prefix(list)?.strip_prefix(':').and_then(K::read))
         .ok_or_else(|| error::bad_input(format!("`{argument}` is not a cursor of this list.")))
 }
 
@@ -47,7 +75,7 @@ pub(crate) struct Window {
 
 impl Window {
     /// The page of the list they ask for.
-    pub(crate) fn read(&self, list: &str) -> Result<PageArgs<Uuid>> {
+    pub(crate) fn read<K: SortKey>(&self, list: &str) -> Result<PageArgs<K>> {
         let after = self.after.as_deref().map(|text| read_cursor(list, "after", text)).transpose()?;
         let before = self.before.as_deref().map(|text| read_cursor(list, "before", text)).transpose()?;
         PageArgs::read(self.first, self.last, after, before).map_err(|fault| error::page(&fault))
@@ -101,9 +129,9 @@ macro_rules! connection {
                 ctx: &async_graphql::Context<'_>,
             ) -> async_graphql::Result<$crate::connection::PageInfo> {
                 let page = self.page(ctx).await?;
-                let key: fn(&$node) -> uuid::Uuid = $key;
+                let key: fn(&$node) -> _ = $key;
                 let at = |node: Option<&std::sync::Arc<$node>>| {
-                    node.map(|node| $crate::connection::cursor($list, key(node)))
+                    node.map(|node| $crate::connection::cursor($list, &key(node)))
                 };
                 Ok($crate::connection::PageInfo {
                     has_next_page: page.has_next,
@@ -127,8 +155,8 @@ macro_rules! connection {
         impl $edge {
             /// Where the item stands in the list; for `after` and `before`.
             async fn cursor(&self) -> String {
-                let key: fn(&$node) -> uuid::Uuid = $key;
-                $crate::connection::cursor($list, key(&self.0))
+                let key: fn(&$node) -> _ = $key;
+                $crate::connection::cursor($list, &key(&self.0))
             }
 
             /// The item.

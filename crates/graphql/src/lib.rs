@@ -3,14 +3,17 @@
 
 pub mod access;
 pub mod accounts;
+mod authors;
 mod authz;
 mod batching;
+pub mod config;
 pub mod connection;
 pub mod credential_shares;
 pub mod credential_uses;
 pub mod credentials;
 mod error;
 pub mod explain;
+pub mod home_page;
 mod input;
 pub mod invitations;
 pub mod life;
@@ -28,6 +31,7 @@ pub mod roles;
 mod schema;
 pub mod sessions;
 mod throttle;
+pub mod workspace_changes;
 pub mod workspaces;
 
 pub use authz::Caller;

@@ -30,10 +30,11 @@ use guildhall_domain::{
 use guildhall_persistence::{
     Db, Fault, ReadError,
     events::{self, Topic},
+    sessions::Device,
 };
 
 use crate::{
-    authz::{authorize_in, db, signed_in},
+    authz::{Caller, authorize_in, db, signed_in},
     error,
 };
 
@@ -152,7 +153,7 @@ impl Turn {
     /// What decides, beside the document, what the answer is: the same for those who get the same answer.
     /// The types that a workspace's events lead to ask for rights and never for who asks. `None` where the answer
     /// is one subscriber's own: what was missed is told with what it is about as that is now, which others were
-    /// told as it was then.
+    /// told as it was then; and what happened to the workspace itself, which leads to the subscriber's own place in it.
     pub fn key(&self) -> Option<(i64, PermissionSet)> {
         match &self.0 {
             Told::Event { missed: true, .. } => None,
@@ -161,6 +162,17 @@ impl Turn {
             Told::Event { event, access, .. } => Some((event.seq, access.permissions())),
             Told::Resync(seq) => Some((*seq, PermissionSet::EMPTY)),
         }
+    }
+}
+
+impl Turn {
+    /// On whose behalf the answer is made: nobody's where it is made for many.
+    pub fn caller(&self) -> Caller {
+        let actor = match &self.0 {
+            Told::Event { access, .. } if self.key().is_none() => Some(access.actor()),
+            _ => None,
+        };
+        Caller { actor, device: Device::default() }
     }
 }
 

@@ -17,9 +17,9 @@ use guildhall_persistence::{
     accounts::{self, User},
     counts::{self, Count},
     credentials::{self, Credential, CredentialFilter, Field},
+    home_page::{self, HomePage},
     invitations,
     members::{self, Member, MemberFilter},
-    workspaces::{self, Description},
 };
 use uuid::Uuid;
 
@@ -36,7 +36,7 @@ pub(crate) struct Scoped<P: PermissionType<Access = WorkspaceAccess>, T = ()> {
 }
 
 impl<P: PermissionType<Access = WorkspaceAccess>, T> Scoped<P, T> {
-    fn workspace(&self) -> WorkspaceId {
+    pub(crate) fn workspace(&self) -> WorkspaceId {
         self.proof.access().workspace()
     }
 }
@@ -63,7 +63,7 @@ impl<P: PermissionType<Access = WorkspaceAccess>, T: Hash> Hash for Scoped<P, T>
 }
 
 /// The home page of a workspace.
-pub(crate) type DescriptionKey = Scoped<perm::WorkspaceView>;
+pub(crate) type HomePageKey = Scoped<perm::WorkspaceView>;
 /// The asker's own membership of a workspace, which they see whatever the policy hides.
 pub(crate) type OwnMembershipKey = Scoped<perm::WorkspaceView, MembershipId>;
 /// A page of a workspace's members.
@@ -151,17 +151,13 @@ pub(crate) fn grouped<K, G: Eq + Hash>(keys: &[K], group: impl Fn(&K) -> G) -> H
     groups
 }
 
-impl Loader<DescriptionKey> for Batches {
-    type Value = Description;
+impl Loader<HomePageKey> for Batches {
+    type Value = HomePage;
     type Error = Arc<ReadError>;
 
-    async fn load(
-        &self,
-        keys: &[DescriptionKey],
-    ) -> Result<HashMap<DescriptionKey, Description>, Self::Error> {
+    async fn load(&self, keys: &[HomePageKey]) -> Result<HashMap<HomePageKey, HomePage>, Self::Error> {
         let proofs: Vec<_> = keys.iter().map(|key| key.proof.clone()).collect();
-        let mut found: HashMap<_, _> =
-            workspaces::descriptions(&self.0, &proofs).await?.into_iter().collect();
+        let mut found: HashMap<_, _> = home_page::pages(&self.0, &proofs).await?.into_iter().collect();
         Ok(keys.iter().filter_map(|key| Some((key.clone(), found.remove(&key.workspace())?))).collect())
     }
 }

@@ -127,7 +127,7 @@ macro_rules! user_errors {
 }
 
 use guildhall_domain::{
-    accounts as a, credentials as c, invitations as i, life as l, members as m,
+    accounts as a, config as cf, credentials as c, home_page as h, invitations as i, life as l, members as m,
     organization_invitations as oi, organization_members as om, organizations as o, ownership as ow,
     roles as r, sessions as s, workspaces as w,
 };
@@ -165,7 +165,10 @@ user_errors! {
     SignOutError, SignOutErrorCode = s::SignOutCode {};
     CreateWorkspaceError, CreateWorkspaceErrorCode = w::CreateWorkspaceCode { NameUnavailable };
     UpdateWorkspaceError, UpdateWorkspaceErrorCode = w::UpdateWorkspaceCode { WorkspaceArchived };
-    DescribeWorkspaceError, DescribeWorkspaceErrorCode = w::DescribeWorkspaceCode { WorkspaceArchived };
+    DescribeWorkspaceError, DescribeWorkspaceErrorCode = h::DescribeWorkspaceCode { Stale, WorkspaceArchived };
+    SetConfigPropertyError, SetConfigPropertyErrorCode = cf::SetConfigPropertyCode { LimitReached, WorkspaceArchived };
+    SetConfigPropertiesError, SetConfigPropertiesErrorCode = cf::SetConfigPropertiesCode { LimitReached, WorkspaceArchived };
+    DeleteConfigPropertyError, DeleteConfigPropertyErrorCode = cf::DeleteConfigPropertyCode { NotFound, WorkspaceArchived };
     SwitchWorkspaceError, SwitchWorkspaceErrorCode = w::SwitchWorkspaceCode { WorkspaceArchived };
     SetDefaultWorkspaceError, SetDefaultWorkspaceErrorCode = w::SetDefaultWorkspaceCode { NotFound, WorkspaceArchived };
     ArchiveWorkspaceError, ArchiveWorkspaceErrorCode = l::ArchiveWorkspaceCode { DefaultProtected };

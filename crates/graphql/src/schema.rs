@@ -6,9 +6,9 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    access, accounts, credential_shares, credentials, explain, invitations, life, live::Rechecks, loaders,
-    members, node, organization_invitations, organization_members, organizations, ownership, previews, roles,
-    sessions, throttle::Throttle, workspaces,
+    access, accounts, config, credential_shares, credentials, explain, home_page, invitations, life,
+    live::Rechecks, loaders, members, node, organization_invitations, organization_members, organizations,
+    ownership, previews, roles, sessions, throttle::Throttle, workspace_changes, workspaces,
 };
 
 /// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value
@@ -59,6 +59,8 @@ pub struct Mutation(
     accounts::AccountMutation,
     sessions::SessionMutation,
     workspaces::WorkspaceMutation,
+    home_page::HomePageMutation,
+    config::ConfigMutation,
     life::LifeMutation,
     organizations::OrganizationMutation,
     organization_invitations::OrganizationInvitationMutation,
@@ -73,7 +75,11 @@ pub struct Mutation(
 
 /// Everything that can be watched.
 #[derive(MergedSubscription, Default)]
-pub struct Subscription(invitations::InvitationSubscription, credentials::CredentialSubscription);
+pub struct Subscription(
+    invitations::InvitationSubscription,
+    credentials::CredentialSubscription,
+    workspace_changes::WorkspaceSubscription,
+);
 
 /// The schema.
 pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;

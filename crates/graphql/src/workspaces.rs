@@ -1,17 +1,22 @@
 //! Workspaces in the schema. A `Workspace` can be made only of a standing that grants `workspace.view`, and
 //! keeps it: what needs more derives a second proof without asking the database.
 
+use std::sync::Arc;
+
 use async_graphql::{Context, Description, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Actor, Granted, OrganizationRole, SystemRole, WorkspaceAccess, catalog::PermissionType, perm},
     ids::WorkspaceId,
     page::{Page, PageArgs},
-    refusal::{FieldFault, InputReader, NameUnavailable},
-    text::{CountryCode, DisplayName, Markdown, SearchTerm, Slug, TextFault, parse_countries},
+    refusal::{FieldFault, InputReader, NameUnavailable, RefusalCode},
+    text::{
+        ConfigPrefix, CountryCode, DisplayName, ImageRef, Labels, Markdown, Region, SearchTerm, Slug,
+        TextFault, parse_countries,
+    },
     workspaces::{
-        CreateWorkspaceCode, DescribeWorkspaceCode, SetDefaultWorkspaceCode, SwitchWorkspaceCode,
-        UpdateWorkspaceCode, WorkspaceStatus as DomainStatus, name_unavailable, name_unavailable_message,
+        CreateWorkspaceCode, SetDefaultWorkspaceCode, SwitchWorkspaceCode, UpdateWorkspaceCode,
+        WorkspaceStatus as DomainStatus, name_unavailable, name_unavailable_message,
     },
 };
 use guildhall_persistence::{
@@ -23,14 +28,17 @@ use crate::{
     access::{AccessSource, Permission, Role, ViewerAccess, permissions},
     accounts::{User, Viewer},
     authz::{
-        self, authorize, authorize_in, authorize_in_organization, db, grant, signed_in, signed_in_directive,
-        standing_by_name,
+        self, anonymous, authorize, authorize_in, authorize_in_organization, db, grant, signed_in,
+        signed_in_directive, standing_by_name,
     },
+    config::{self, ConfigProperties, ConfigProperty, ConfigPropertyConnection},
     connection::{Window, connection},
     credential_shares::{CredentialShareConnection, SharesList},
     credential_uses::{CredentialUseConnection, UsesList},
     credentials::{CredentialConnection, CredentialType, Credentials},
-    error, input,
+    error,
+    home_page::HomePage,
+    input,
     invitations::{InvitationConnection, InvitationStatus, Invitations},
     life,
     loaders::{self, Scoped},
@@ -70,6 +78,15 @@ impl Country {
     }
 }
 
+/// A label of a workspace.
+#[derive(SimpleObject)]
+pub struct Label {
+    /// What it says something about, such as `team` or `example.org/cost-center`; each once.
+    key: String,
+    /// What it says; may be empty.
+    value: String,
+}
+
 /// A workspace: the room that isolates what an organization keeps in it. To whoever may not see it, it does
 /// not exist.
 #[derive(Description)]
@@ -103,14 +120,34 @@ impl Workspace {
     async fn display_name(&self) -> &str {
         &self.row.display_name
     }
-    /// The home page in Markdown; null when there is none.
+    /// The home page in Markdown; null when there is none. `homePage` has the same text with its version.
     async fn description(&self, ctx: &Context<'_>) -> Option<Result<String>> {
-        let key = Scoped { proof: self.view.clone(), what: () };
-        loaders::load(ctx, key).await.map(|found| found.map(|page| page.text)).transpose()
+        self.page(ctx).await.map(|page| page.text).transpose()
+    }
+    /// The home page, with its version, and who changed it when.
+    async fn home_page(&self, ctx: &Context<'_>) -> Result<HomePage> {
+        Ok(HomePage { access: Arc::clone(self.view.access()), row: self.page(ctx).await? })
     }
     /// The countries the workspace is about.
     async fn countries(&self) -> Vec<Country> {
         self.row.countries.iter().filter_map(|code| CountryCode::parse(code).ok()).map(Country).collect()
+    }
+    /// The container image that its workloads run; null where it runs the instance's default.
+    async fn docker_image(&self) -> Option<&str> {
+        self.row.docker_image.as_deref()
+    }
+    /// The container image that its workloads run: `dockerImage`, or the instance's default.
+    async fn effective_docker_image<'a>(&'a self, ctx: &Context<'a>) -> &'a str {
+        self.row.docker_image.as_deref().unwrap_or_else(|| db(ctx).settings().default_image.as_str())
+    }
+    /// Where its workloads run, as the operator calls it; null where nobody said.
+    async fn region(&self) -> Option<&str> {
+        self.row.region.as_deref()
+    }
+    /// What it is labelled with, by key; at most 64.
+    async fn labels(&self) -> Vec<Label> {
+        let labels = self.row.labels.iter();
+        labels.map(|(key, value)| Label { key: key.to_owned(), value: value.to_owned() }).collect()
     }
     /// Whether it is the organization's default workspace, which can be neither deleted nor archived.
     async fn is_default(&self) -> bool {
@@ -275,9 +312,61 @@ impl Workspace {
                 .and_then(|proof| UsesList::connection(Uses { proof, of: None }, &window)),
         )
     }
+
+    /// The configuration properties, by key: capitals before small letters. Needs `CONFIG_VIEW`; null with a `FORBIDDEN` error
+    /// without it.
+    #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
+    async fn config_properties(
+        &self,
+        #[graphql(
+            desc = "Only properties whose key begins with this, capitals and small letters told apart."
+        )]
+        prefix: Option<String>,
+        #[graphql(
+            desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
+        )]
+        first: Option<i32>,
+        #[graphql(desc = "Only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many items from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
+    ) -> Option<Result<ConfigPropertyConnection>> {
+        let window = Window { first, after, last, before };
+        Some(self.config_properties_of(prefix.as_deref(), &window))
+    }
+
+    /// The configuration property of that key; null where there is none. Needs `CONFIG_VIEW`; null with a `FORBIDDEN` error
+    /// without it.
+    async fn config_property(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The key; capitals and small letters are told apart.")] key: String,
+    ) -> Option<Result<ConfigProperty>> {
+        let found = async { config::property(ctx, grant(self.view.access())?, &key).await };
+        found.await.transpose()
+    }
 }
 
 impl Workspace {
+    async fn page(&self, ctx: &Context<'_>) -> Result<guildhall_persistence::home_page::HomePage> {
+        let key = Scoped { proof: self.view.clone(), what: () };
+        Ok(loaders::load(ctx, key).await?.unwrap_or_default())
+    }
+
+    fn config_properties_of(
+        &self,
+        prefix: Option<&str>,
+        window: &Window,
+    ) -> Result<ConfigPropertyConnection> {
+        let proof = grant(self.view.access())?;
+        let prefix = prefix
+            .map(ConfigPrefix::parse_optional)
+            .transpose()
+            .map_err(|fault| error::bad_input(format!("`prefix` {}.", fault.message())))?
+            .flatten();
+        let args = window.read(ConfigPropertyConnection::LIST)?;
+        Ok(ConfigPropertyConnection::new(ConfigProperties { proof, prefix, args }))
+    }
+
     fn effective(&self) -> ViewerAccess {
         let access = self.view.access();
         // The implicit Admin of an organization's admins decides wherever it gives more than the membership.
@@ -387,6 +476,15 @@ impl WorkspaceQuery {
         }
     }
 
+    /// Every country of ISO 3166-1, by name: for the form in which countries are chosen.
+    #[graphql(
+        directive = anonymous::apply("it is the same for everybody: a public standard".to_owned()),
+        complexity = "1 + 25 * child_complexity"
+    )]
+    async fn countries(&self) -> Vec<Country> {
+        CountryCode::all().into_iter().map(Country).collect()
+    }
+
     /// Whether a workspace of that name can be made, and why not. Names are unique in the instance, so a
     /// taken one says nothing about who has it.
     #[graphql(directive = signed_in_directive::apply())]
@@ -429,6 +527,15 @@ impl WorkspaceQuery {
     }
 }
 
+/// A label.
+#[derive(InputObject)]
+pub struct LabelInput {
+    /// 1 to 63 letters and digits, with `-`, `_` or `.` between them, after a domain and a `/` if need be; each once.
+    key: String,
+    /// At most 63 letters and digits, with `-`, `_` or `.` between them; may be empty.
+    value: String,
+}
+
 /// What making a workspace takes.
 #[derive(InputObject)]
 pub struct CreateWorkspaceInput {
@@ -443,6 +550,12 @@ pub struct CreateWorkspaceInput {
     description: Option<String>,
     /// ISO 3166-1 alpha-2 codes.
     countries: Option<Vec<String>>,
+    /// The container image that its workloads run, such as `ghcr.io/acme/tools:1.2`. When absent or blank, the instance's default.
+    docker_image: Option<String>,
+    /// Where its workloads run: 1 to 63 letters and digits, with `-`, `_`, `.` or `/` between them.
+    region: Option<String>,
+    /// At most 64.
+    labels: Option<Vec<LabelInput>>,
 }
 
 payload! {
@@ -462,28 +575,17 @@ pub struct UpdateWorkspaceInput {
     display_name: MaybeUndefined<String>,
     /// All the countries it is about, as ISO 3166-1 alpha-2 codes; null or empty for none.
     countries: MaybeUndefined<Vec<String>>,
+    /// The container image that its workloads run, such as `ghcr.io/acme/tools:1.2`; null or blank for the instance's default.
+    docker_image: MaybeUndefined<String>,
+    /// Where its workloads run: 1 to 63 letters and digits, with `-`, `_`, `.` or `/` between them; null or blank for nowhere.
+    region: MaybeUndefined<String>,
+    /// All its labels, at most 64; null or empty for none.
+    labels: MaybeUndefined<Vec<LabelInput>>,
 }
 
 payload! {
     /// What was changed.
     UpdateWorkspacePayload, UpdateWorkspaceError = UpdateWorkspaceCode {
-        /// The workspace.
-        workspace: Workspace,
-    }
-}
-
-/// The new home page of a workspace.
-#[derive(InputObject)]
-pub struct DescribeWorkspaceInput {
-    /// The workspace.
-    workspace_id: ID,
-    /// The home page in Markdown, at most 64 KiB; null or blank clears it.
-    description: Option<String>,
-}
-
-payload! {
-    /// What was changed.
-    DescribeWorkspacePayload, DescribeWorkspaceError = DescribeWorkspaceCode {
         /// The workspace.
         workspace: Workspace,
     }
@@ -532,8 +634,24 @@ fn countries(codes: &[String]) -> std::result::Result<Vec<CountryCode>, FieldFau
         .map_err(|(index, fault)| FieldFault(format!("at position {index} {}", fault.message())))
 }
 
+fn labels<C: RefusalCode>(reader: &mut InputReader<C>, list: &[LabelInput]) -> Option<Labels> {
+    let pairs: Vec<_> = list.iter().map(|label| (label.key.as_str(), label.value.as_str())).collect();
+    let faults = match Labels::parse(&pairs) {
+        Ok(labels) => return Some(labels),
+        Err(faults) => faults,
+    };
+    for fault in faults {
+        let wrong = Err::<(), _>(FieldFault(fault.message));
+        match fault.at {
+            Some((index, part)) => reader.item("labels", index, part, wrong),
+            None => reader.field("labels", wrong),
+        };
+    }
+    None
+}
+
 /// A workspace as it is after a change, seen with the rights that the change was made with.
-fn changed<P: PermissionType<Access = WorkspaceAccess>>(
+pub(crate) fn changed<P: PermissionType<Access = WorkspaceAccess>>(
     proof: &Granted<P>,
     row: workspaces::Workspace,
 ) -> Option<Workspace> {
@@ -579,12 +697,20 @@ impl WorkspaceMutation {
             let description = input.description.as_deref().map(Markdown::parse_or_clear);
             let description = reader.optional("description", description);
             let countries = reader.field("countries", countries(&input.countries.unwrap_or_default()));
+            let image = input.docker_image.as_deref().map(ImageRef::parse_or_clear);
+            let image = reader.optional("dockerImage", image);
+            let region = input.region.as_deref().map(Region::parse_or_clear);
+            let region = reader.optional("region", region);
+            let labels = labels(&mut reader, &input.labels.unwrap_or_default());
             let new = (|| {
                 Some(workspaces::NewWorkspace {
                     name: name?,
                     display_name: display_name?,
                     description: description?.flatten(),
                     countries: countries?,
+                    docker_image: image?.flatten(),
+                    region: region?.flatten(),
+                    labels: labels?,
                 })
             })();
             workspaces::create(db(ctx), &proof, reader.all(new)?).await
@@ -598,7 +724,7 @@ impl WorkspaceMutation {
         Ok(CreateWorkspacePayload { workspace: Some(Workspace::new(standing)?), user_errors: Vec::new() })
     }
 
-    /// Changes a workspace's settings.
+    /// Changes a workspace's settings; those that are absent stay.
     #[graphql(directive = authorize::apply("WORKSPACE_UPDATE".to_owned()))]
     async fn update_workspace(
         &self,
@@ -616,32 +742,28 @@ impl WorkspaceMutation {
                 MaybeUndefined::Null => Some(Vec::new()),
                 MaybeUndefined::Value(codes) => reader.field("countries", countries(codes)),
             };
+            let docker_image = match &input.docker_image {
+                MaybeUndefined::Undefined => None,
+                MaybeUndefined::Null => Some(None),
+                MaybeUndefined::Value(image) => reader.field("dockerImage", ImageRef::parse_or_clear(image)),
+            };
+            let region = match &input.region {
+                MaybeUndefined::Undefined => None,
+                MaybeUndefined::Null => Some(None),
+                MaybeUndefined::Value(region) => reader.field("region", Region::parse_or_clear(region)),
+            };
+            let labels = match &input.labels {
+                MaybeUndefined::Undefined => None,
+                MaybeUndefined::Null => Some(Labels::default()),
+                MaybeUndefined::Value(list) => labels(&mut reader, list),
+            };
             reader.finish()?;
-            workspaces::update(db(ctx), &proof, workspaces::WorkspaceChange { display_name, countries }).await
+            let change =
+                workspaces::WorkspaceChange { display_name, countries, docker_image, region, labels };
+            workspaces::update(db(ctx), &proof, change).await
         }
         .await;
         answer(ctx, outcome, |row| UpdateWorkspacePayload {
-            workspace: changed(&proof, row),
-            user_errors: Vec::new(),
-        })
-    }
-
-    /// Replaces a workspace's home page, or clears it.
-    #[graphql(directive = authorize::apply("WORKSPACE_DESCRIBE".to_owned()))]
-    async fn describe_workspace(
-        &self,
-        ctx: &Context<'_>,
-        input: DescribeWorkspaceInput,
-    ) -> Result<DescribeWorkspacePayload> {
-        let proof = authorize_in::<perm::WorkspaceDescribe>(ctx, &input.workspace_id).await?;
-        let outcome = async {
-            let mut reader = InputReader::default();
-            let text = input.description.as_deref().map(Markdown::parse_or_clear);
-            let text = reader.optional("description", text);
-            workspaces::describe(db(ctx), &proof, reader.all(text)?.flatten()).await
-        }
-        .await;
-        answer(ctx, outcome, |row| DescribeWorkspacePayload {
             workspace: changed(&proof, row),
             user_errors: Vec::new(),
         })

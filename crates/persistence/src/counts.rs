@@ -9,11 +9,13 @@ use guildhall_domain::{
     access::{Granted, perm},
     ids::WorkspaceId,
     invitations::InvitationStatus,
+    text::ConfigPrefix,
 };
 use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
 use crate::{
+    config,
     credentials::{self, CredentialFilter},
     db::Db,
     error::ReadError,
@@ -32,6 +34,8 @@ pub enum Count {
     Invitations(Granted<perm::InvitationsView>, Vec<InvitationStatus>),
     /// Credentials, its own and borrowed ones.
     Credentials(Granted<perm::CredentialList>, CredentialFilter),
+    /// Configuration properties whose key begins so; all without.
+    ConfigProperties(Granted<perm::ConfigView>, Option<ConfigPrefix>),
 }
 
 /// What is counted, wherever that is: workspaces are counted together where this is the same.
@@ -40,6 +44,7 @@ enum What<'a> {
     Members(&'a MemberFilter),
     Invitations(&'a [InvitationStatus]),
     Credentials(&'a CredentialFilter),
+    ConfigProperties(Option<&'a ConfigPrefix>),
 }
 
 impl Count {
@@ -48,6 +53,9 @@ impl Count {
             Self::Members(proof, filter) => (proof.access().workspace(), What::Members(filter)),
             Self::Invitations(proof, statuses) => (proof.access().workspace(), What::Invitations(statuses)),
             Self::Credentials(proof, filter) => (proof.access().workspace(), What::Credentials(filter)),
+            Self::ConfigProperties(proof, prefix) => {
+                (proof.access().workspace(), What::ConfigProperties(prefix.as_ref()))
+            }
         }
     }
 }
@@ -93,6 +101,7 @@ pub async fn counts(db: &Db, wanted: &[Count]) -> Result<Vec<u64>, ReadError> {
             What::Members(filter) => members::number(workspaces, filter, db.now()),
             What::Invitations(statuses) => invitations::number(workspaces, statuses, db.now()),
             What::Credentials(filter) => credentials::number(workspaces, filter, db.now()),
+            What::ConfigProperties(prefix) => config::number(workspaces, *prefix),
         };
         let union = if place > 0 { " UNION ALL " } else { "" };
         sql = sql.push(&format!("{union}SELECT {place} AS place, id, number FROM ("));
@@ -102,6 +111,7 @@ pub async fn counts(db: &Db, wanted: &[Count]) -> Result<Vec<u64>, ReadError> {
         Count::Members(proof, _) => db.read(proof).all(sql).await?,
         Count::Invitations(proof, _) => db.read(proof).all(sql).await?,
         Count::Credentials(proof, _) => db.read(proof).all(sql).await?,
+        Count::ConfigProperties(proof, _) => db.read(proof).all(sql).await?,
     };
     let mut numbers = HashMap::with_capacity(rows.len());
     for row in rows {

@@ -18,6 +18,7 @@ use guildhall_domain::{
     events::Event,
     ids::{OrganizationId, UserId, WorkspaceId},
     seams::{Clock, IdGen},
+    text::ImageRef,
 };
 use guildhall_migrations::Migrator;
 use sea_orm::{
@@ -87,7 +88,7 @@ impl Options {
     }
 }
 
-/// What an instance decides about invitations and links.
+/// What an instance decides about invitations, links and workspaces.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Where links in mails point, without a trailing slash.
@@ -98,6 +99,8 @@ pub struct Settings {
     pub refresh_grace: chrono::TimeDelta,
     /// Whether every signed-in person may make organizations.
     pub open_organizations: bool,
+    /// The image that a workspace's workloads run unless it names one.
+    pub default_image: ImageRef,
 }
 
 /// What a database is opened with.

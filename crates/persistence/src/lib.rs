@@ -3,6 +3,8 @@
 
 mod access;
 pub mod accounts;
+pub mod authors;
+pub mod config;
 mod connection;
 pub mod counts;
 pub mod credential_shares;
@@ -14,6 +16,7 @@ mod error;
 pub mod events;
 pub mod explain;
 mod hasher;
+pub mod home_page;
 pub mod housekeeping;
 pub mod instance;
 pub mod invitations;

@@ -74,8 +74,7 @@ pub(crate) async fn insert(
     }
     let Some(slug) = written else { return Ok(Err(name.as_str().to_owned())) };
     join_organization(tx, id, owner, OrganizationRole::Owner).await?;
-    let new =
-        NewWorkspace { name: None, display_name: name.clone(), description: None, countries: Vec::new() };
+    let new = NewWorkspace::named(name.clone());
     Ok(match workspaces::insert(tx, id, Some(owner), &new, true).await? {
         Ok(workspace) => {
             workspaces::join(tx, workspace.id, owner, Joining::admin(source)).await?;

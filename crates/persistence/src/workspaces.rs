@@ -3,13 +3,14 @@
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, OwnSession, SystemRole, perm},
+    events::{Event, WorkspaceChange as Change},
     ids::{InvitationId, MembershipId, OrganizationId, RoleId, UserId, WorkspaceId},
     members::MembershipSource,
     refusal::NameUnavailable,
-    text::{CountryCode, DisplayName, Markdown, Slug},
+    text::{CountryCode, DisplayName, ImageRef, Labels, Markdown, Region, Slug},
     workspaces::{
-        CreateWorkspaceCode, DescribeWorkspaceCode, SetDefaultWorkspaceCode, SwitchWorkspaceCode,
-        UpdateWorkspaceCode, WorkspaceStatus, candidate_names, name_unavailable,
+        CreateWorkspaceCode, SetDefaultWorkspaceCode, SwitchWorkspaceCode, UpdateWorkspaceCode,
+        WorkspaceStatus, candidate_names, name_unavailable,
     },
 };
 use sea_orm::{ActiveValue::Set, DbErr, EntityTrait, FromQueryResult, QueryResult, sea_query::OnConflict};
@@ -18,8 +19,9 @@ use uuid::Uuid;
 use crate::{
     access::word,
     db::{Db, Tx},
-    entities::{memberships, workspace_descriptions, workspaces},
+    entities::{memberships, workspaces},
     error::{Fault, OpError, ReadError},
+    home_page,
     sql::{Single, Sql},
 };
 
@@ -36,6 +38,12 @@ pub struct Workspace {
     pub display_name: String,
     /// ISO 3166-1 alpha-2 codes.
     pub countries: Vec<String>,
+    /// The image its workloads run; `None`: the instance's default.
+    pub docker_image: Option<String>,
+    /// Where its workloads run.
+    pub region: Option<String>,
+    /// What it is labelled with.
+    pub labels: Labels,
     /// Whether it is the organization's default workspace.
     pub is_default: bool,
     /// Whether it is in use.
@@ -52,7 +60,7 @@ pub struct Workspace {
 
 /// The columns of [`Workspace`], of the table alias `w`.
 pub(crate) const WORKSPACE_COLUMNS: &str = "w.id, w.organization_id, w.name, w.display_name, w.countries, \
-     w.is_default, w.status, w.created_at, w.updated_at, w.archived_at, w.archived_by";
+     w.docker_image, w.region, w.labels, w.is_default, w.status, w.created_at, w.updated_at, w.archived_at, w.archived_by";
 
 impl FromQueryResult for Workspace {
     fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
@@ -62,6 +70,9 @@ impl FromQueryResult for Workspace {
             name: row.try_get(prefix, "name")?,
             display_name: row.try_get(prefix, "display_name")?,
             countries: split(&row.try_get::<String>(prefix, "countries")?),
+            docker_image: row.try_get(prefix, "docker_image")?,
+            region: row.try_get(prefix, "region")?,
+            labels: word(&row.try_get::<String>(prefix, "labels")?, Labels::from_stored)?,
             is_default: row.try_get(prefix, "is_default")?,
             status: word(&row.try_get::<String>(prefix, "status")?, WorkspaceStatus::from_word)?,
             created_at: row.try_get(prefix, "created_at")?,
@@ -77,8 +88,8 @@ fn split(countries: &str) -> Vec<String> {
     countries.split(',').filter(|code| !code.is_empty()).map(str::to_owned).collect()
 }
 
-fn joined(countries: &[CountryCode]) -> String {
-    countries.iter().map(|code| code.as_str()).collect::<Vec<_>>().join(",")
+fn codes(countries: &[CountryCode]) -> Vec<String> {
+    countries.iter().map(|code| code.as_str().to_owned()).collect()
 }
 
 /// What a new workspace is made of.
@@ -92,6 +103,27 @@ pub struct NewWorkspace {
     pub description: Option<Markdown>,
     /// The countries it is about.
     pub countries: Vec<CountryCode>,
+    /// The image its workloads run.
+    pub docker_image: Option<ImageRef>,
+    /// Where its workloads run.
+    pub region: Option<Region>,
+    /// What it is labelled with.
+    pub labels: Labels,
+}
+
+impl NewWorkspace {
+    /// One with a display name and nothing else.
+    pub fn named(display_name: DisplayName) -> Self {
+        Self {
+            name: None,
+            display_name,
+            description: None,
+            countries: Vec::new(),
+            docker_image: None,
+            region: None,
+            labels: Labels::default(),
+        }
+    }
 }
 
 /// Makes a workspace with its creator as Admin.
@@ -131,7 +163,10 @@ pub(crate) async fn insert(
         organization,
         name: String::new(),
         display_name: new.display_name.as_str().to_owned(),
-        countries: new.countries.iter().map(|code| code.as_str().to_owned()).collect(),
+        countries: codes(&new.countries),
+        docker_image: new.docker_image.clone().map(ImageRef::into_string),
+        region: new.region.clone().map(Region::into_string),
+        labels: new.labels.clone(),
         is_default,
         status: WorkspaceStatus::Active,
         created_at: tx.now(),
@@ -145,10 +180,10 @@ pub(crate) async fn insert(
             organization_id: Set(organization.uuid()),
             name: Set(name.as_str().to_owned()),
             display_name: Set(workspace.display_name.clone()),
-            countries: Set(joined(&new.countries)),
-            docker_image: Set(None),
-            region: Set(None),
-            labels: Set("{}".to_owned()),
+            countries: Set(workspace.countries.join(",")),
+            docker_image: Set(workspace.docker_image.clone()),
+            region: Set(workspace.region.clone()),
+            labels: Set(workspace.labels.to_stored()),
             is_default: Set(is_default),
             status: Set(WorkspaceStatus::Active.word().to_owned()),
             created_by: Set(creator.map(Into::into)),
@@ -167,7 +202,7 @@ pub(crate) async fn insert(
             Ok(_) => {
                 workspace.name = name.into_string();
                 if let Some(text) = &new.description {
-                    write_description(tx, workspace.id, creator, Some(text)).await?;
+                    home_page::write(tx, workspace.id, creator, Some(text), 1).await?;
                 }
                 return Ok(Ok(workspace));
             }
@@ -238,9 +273,35 @@ pub struct WorkspaceChange {
     pub display_name: Option<DisplayName>,
     /// All countries it is about.
     pub countries: Option<Vec<CountryCode>>,
+    /// The image its workloads run.
+    pub docker_image: Option<Option<ImageRef>>,
+    /// Where its workloads run.
+    pub region: Option<Option<Region>>,
+    /// Everything it is labelled with.
+    pub labels: Option<Labels>,
 }
 
-/// Changes a workspace's settings.
+impl WorkspaceChange {
+    fn apply(self, workspace: &mut Workspace) {
+        if let Some(name) = self.display_name {
+            workspace.display_name = name.into_string();
+        }
+        if let Some(countries) = self.countries {
+            workspace.countries = codes(&countries);
+        }
+        if let Some(image) = self.docker_image {
+            workspace.docker_image = image.map(ImageRef::into_string);
+        }
+        if let Some(region) = self.region {
+            workspace.region = region.map(Region::into_string);
+        }
+        if let Some(labels) = self.labels {
+            workspace.labels = labels;
+        }
+    }
+}
+
+/// Changes a workspace's settings. What changes nothing is no news.
 pub async fn update(
     db: &Db,
     proof: &Granted<perm::WorkspaceUpdate>,
@@ -248,15 +309,29 @@ pub async fn update(
 ) -> Result<Workspace, OpError<UpdateWorkspaceCode>> {
     db.write(proof, async |tx| {
         let id = proof.access().workspace();
-        let mut sql = Sql::new("UPDATE workspaces SET updated_at = ").bind(tx.now());
-        if let Some(name) = &change.display_name {
-            sql = sql.push(", display_name = ").bind(name.as_str());
+        let before = read(tx, id).await?;
+        let mut workspace = before.clone();
+        change.apply(&mut workspace);
+        if workspace != before {
+            workspace.updated_at = tx.now();
+            let sql = Sql::new("UPDATE workspaces SET display_name = ")
+                .bind(workspace.display_name.as_str())
+                .push(", countries = ")
+                .bind(workspace.countries.join(","))
+                .push(", docker_image = ")
+                .bind(workspace.docker_image.clone())
+                .push(", region = ")
+                .bind(workspace.region.clone())
+                .push(", labels = ")
+                .bind(workspace.labels.to_stored())
+                .push(", updated_at = ")
+                .bind(workspace.updated_at)
+                .push(" WHERE id = ")
+                .bind(id.uuid());
+            tx.run(sql).await?;
+            tx.append(Event::Workspace { workspace: id, change: Change::Settings });
         }
-        if let Some(countries) = &change.countries {
-            sql = sql.push(", countries = ").bind(joined(countries));
-        }
-        tx.run(sql.push(" WHERE id = ").bind(id.uuid())).await?;
-        Ok(read(tx, id).await?)
+        Ok(workspace)
     })
     .await
 }
@@ -264,93 +339,6 @@ pub async fn update(
 pub(crate) async fn read(tx: &Tx<'_>, id: WorkspaceId) -> Result<Workspace, Fault> {
     let sql = Sql::new(format!("SELECT {WORKSPACE_COLUMNS} FROM workspaces w WHERE w.id = ")).bind(id.uuid());
     tx.one(sql).await?.ok_or_else(|| Fault::Stored(format!("{id} went away")))
-}
-
-/// A workspace's home page.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Description {
-    /// Markdown.
-    pub text: String,
-    /// Who wrote it last.
-    pub updated_by: Option<UserId>,
-    /// When.
-    pub updated_at: DateTime<Utc>,
-}
-
-/// Replaces a workspace's home page; `None` clears it.
-pub async fn describe(
-    db: &Db,
-    proof: &Granted<perm::WorkspaceDescribe>,
-    text: Option<Markdown>,
-) -> Result<Workspace, OpError<DescribeWorkspaceCode>> {
-    db.write(proof, async |tx| {
-        let access = proof.access();
-        write_description(tx, access.workspace(), Some(access.actor().user()), text.as_ref()).await?;
-        Ok(read(tx, access.workspace()).await?)
-    })
-    .await
-}
-
-async fn write_description(
-    tx: &Tx<'_>,
-    workspace: WorkspaceId,
-    by: Option<UserId>,
-    text: Option<&Markdown>,
-) -> Result<(), Fault> {
-    let Some(text) = text else {
-        let sql = Sql::new("DELETE FROM workspace_descriptions WHERE workspace_id = ").bind(workspace.uuid());
-        tx.run(sql).await?;
-        return Ok(());
-    };
-    use workspace_descriptions::{ActiveModel, Column, Entity};
-    let row = ActiveModel {
-        workspace_id: Set(workspace.uuid()),
-        text: Set(text.as_str().to_owned()),
-        updated_by: Set(by.map(Into::into)),
-        updated_at: Set(tx.now()),
-        version: Set(1),
-    };
-    Entity::insert(row)
-        .on_conflict(
-            OnConflict::column(Column::WorkspaceId)
-                .update_columns([Column::Text, Column::UpdatedBy, Column::UpdatedAt])
-                .to_owned(),
-        )
-        .exec_without_returning(tx.conn())
-        .await?;
-    Ok(())
-}
-
-/// The home pages of several workspaces, each proven visible.
-pub async fn descriptions(
-    db: &Db,
-    proofs: &[Granted<perm::WorkspaceView>],
-) -> Result<Vec<(WorkspaceId, Description)>, ReadError> {
-    let Some(proof) = proofs.first() else { return Ok(Vec::new()) };
-    let sql = Sql::new(
-        "SELECT workspace_id, text, updated_by, updated_at FROM workspace_descriptions WHERE workspace_id IN ",
-    )
-    .bind_list(proofs.iter().map(|proof| proof.access().workspace().uuid()));
-    let rows: Vec<DescriptionRow> = db.read(proof).all(sql).await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| {
-            let description = Description {
-                text: row.text,
-                updated_by: row.updated_by.map(Into::into),
-                updated_at: row.updated_at,
-            };
-            (row.workspace_id.into(), description)
-        })
-        .collect())
-}
-
-#[derive(Debug, FromQueryResult)]
-struct DescriptionRow {
-    workspace_id: Uuid,
-    text: String,
-    updated_by: Option<Uuid>,
-    updated_at: DateTime<Utc>,
 }
 
 /// Whether a workspace of that name exists. Names are unique in the instance, so this tells a signed-in

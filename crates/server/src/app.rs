@@ -140,6 +140,7 @@ pub(crate) async fn connect(config: &mut Config, seams: Seams) -> Result<Db, Sta
         invitation_hours: u16::try_from(config.invitations.lifetime.as_secs() / 3600).unwrap_or(u16::MAX),
         refresh_grace: delta(config.auth.refresh_grace),
         open_organizations: config.organizations.open,
+        default_image: config.workspaces.default_image.clone(),
     };
     let db = Db::connect(options, seams, keys, hasher, settings).await?;
     instance::check_tables(&db).await?;

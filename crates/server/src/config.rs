@@ -11,6 +11,7 @@ mod values;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use guildhall_domain::text::ImageRef;
 use layers::{Layers, Setting};
 use lettre::message::Mailbox;
 
@@ -29,6 +30,7 @@ pub struct Config {
     pub database: Database,
     pub auth: Auth,
     pub organizations: Organizations,
+    pub workspaces: Workspaces,
     pub invitations: Invitations,
     pub mail: Mail,
     pub limits: Limits,
@@ -97,6 +99,12 @@ pub struct Auth {
 pub struct Organizations {
     /// Whether every signed-in person may make one.
     pub open: bool,
+}
+
+#[derive(Debug)]
+pub struct Workspaces {
+    /// What a workspace's workloads run unless it names an image.
+    pub default_image: ImageRef,
 }
 
 #[derive(Debug)]
@@ -191,14 +199,21 @@ impl Config {
         let database = sections::database(&mut layers, server.as_ref());
         let auth = sections::auth(&mut layers, server.as_ref());
         let organizations = sections::organizations(&mut layers);
+        let workspaces = sections::workspaces(&mut layers);
         let invitations = sections::invitations(&mut layers);
         let mail = sections::mail(&mut layers, server.as_ref(), app.as_ref());
         let limits = sections::limits(&mut layers);
         let log = sections::log(&mut layers);
-        match (server, app, database, auth, mail, log) {
-            (Some(server), Some(app), Some(database), Some(auth), Some(mail), Some(log))
-                if layers.faults.is_empty() =>
-            {
+        match (server, app, database, auth, workspaces, mail, log) {
+            (
+                Some(server),
+                Some(app),
+                Some(database),
+                Some(auth),
+                Some(workspaces),
+                Some(mail),
+                Some(log),
+            ) if layers.faults.is_empty() => {
                 let settings = layers.into_settings();
                 Ok(Self {
                     server,
@@ -206,6 +221,7 @@ impl Config {
                     database,
                     auth,
                     organizations,
+                    workspaces,
                     invitations,
                     mail,
                     limits,

@@ -139,12 +139,11 @@ impl Shared {
     }
 
     async fn execute(&self, gateway: &Gateway, turn: Turn, request_id: &RequestId) -> Arc<str> {
+        let caller = turn.caller();
         let mut request = Request::new("").variables(self.variables.clone()).data(turn);
         request.operation_name.clone_from(&self.operation);
         request.set_parsed_query(self.document.ast.clone());
-        let request = request
-            .data(guildhall_graphql::Caller::default())
-            .data(guildhall_graphql::RequestId(request_id.shared()));
+        let request = request.data(caller).data(guildhall_graphql::RequestId(request_id.shared()));
         let mut events = gateway.schema.execute_stream(request);
         let response = match AssertUnwindSafe(batched(events.next())).catch_unwind().await {
             Ok(response) => response,

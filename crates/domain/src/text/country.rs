@@ -27,6 +27,14 @@ impl CountryCode {
         }
     }
 
+    /// Every country, by name.
+    pub fn all() -> Vec<Self> {
+        let mut all: Vec<_> = rust_iso3166::ALL.iter().map(|country| Self(country.alpha2)).collect();
+        // Without their accents, so that Åland does not stand after Zimbabwe.
+        all.sort_by_cached_key(|code| deunicode::deunicode(code.name()));
+        all
+    }
+
     pub fn as_str(self) -> &'static str {
         self.0
     }
@@ -98,7 +106,11 @@ mod tests {
             let country = CountryCode::parse(raw).unwrap();
             assert_eq!((country.as_str(), country.name(), country.flag().as_str()), (code, name, flag));
         }
-        assert_eq!(rust_iso3166::ALL.len(), 249);
+        let all = CountryCode::all();
+        assert_eq!(all.len(), 249);
+        let names = |codes: &[CountryCode]| codes.iter().map(|code| code.name()).collect::<Vec<_>>();
+        assert_eq!(names(&all[..3]), ["Afghanistan", "Åland Islands", "Albania"]);
+        assert_eq!(names(&all[248..]), ["Zimbabwe"]);
     }
 
     #[test]

@@ -1,17 +1,21 @@
 //! Text that came from outside, parsed into types that cannot hold anything else.
-//! Knows Unicode, mail addresses, slugs and country codes; refuses to know whether a value is taken, by
+//! Knows Unicode, mail addresses, slugs, country codes, image references and labels; refuses to know whether a value is taken, by
 //! whom it may be used, or which field it arrived in: a [`TextFault`] reads on from any field's name.
 //!
 //! Every `parse` takes time linear in its input, and looks at the length before anything costlier.
 
+mod code;
 mod country;
 mod email;
+mod image;
 mod name;
 mod prose;
 mod slug;
 
+pub use code::{ConfigKey, ConfigPrefix, LabelFault, Labels, MAX_LABELS, Region};
 pub use country::{CountryCode, MAX_COUNTRIES, parse_countries};
 pub use email::Email;
+pub use image::ImageRef;
 pub use name::DisplayName;
 pub use prose::{Markdown, Message, SearchTerm};
 pub(crate) use slug::ascii_words;
@@ -161,6 +165,10 @@ mod tests {
             assert!(Message::parse(&huge).is_err());
             assert!(SearchTerm::parse(&huge).is_err());
             assert!(CountryCode::parse(&huge).is_err());
+            assert!(ImageRef::parse(&huge).is_err());
+            assert!(Region::parse(&huge).is_err());
+            assert!(ConfigKey::parse(&huge).is_err());
+            assert!(Labels::parse(&[(&huge, &huge)]).is_err());
             assert!(Slug::derive(&huge).as_str().len() <= 63);
             assert!(started.elapsed() < Duration::from_secs(2), "{piece:?} took {:?}", started.elapsed());
         }
@@ -197,6 +205,9 @@ mod tests {
             Email::parse(&format!("a@{long}.org")).unwrap_err(),
             Slug::parse(&long).unwrap_err(),
             CountryCode::parse(&long).unwrap_err(),
+            ImageRef::parse(&long).unwrap_err(),
+            Region::parse(&long).unwrap_err(),
+            ConfigKey::parse(&long).unwrap_err(),
             DisplayName::parse(&long).unwrap_err(),
         ] {
             assert!(!fault.message().contains(&"QQ".repeat(21)), "{fault}");

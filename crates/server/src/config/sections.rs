@@ -3,11 +3,13 @@
 
 use std::path::PathBuf;
 
+use guildhall_domain::text::ImageRef;
 use lettre::message::Mailbox;
 
 use super::{
     App, Auth, CorsOrigins, Database, DatabaseUrl, Invitations, Limits, Log, LogFormat, Mail, MailTransport,
-    Organizations, Origin, Server, Smtp, SmtpCredentials, SmtpTls, SqliteSynchronous, layers::Layers, values,
+    Organizations, Origin, Server, Smtp, SmtpCredentials, SmtpTls, SqliteSynchronous, Workspaces,
+    layers::Layers, values,
 };
 use crate::secrets::{self, GivenSecrets, MasterKey, Secret};
 
@@ -143,6 +145,11 @@ fn previous_master_keys(layers: &mut Layers, current: &str) -> Vec<MasterKey> {
 
 pub(super) fn organizations(layers: &mut Layers) -> Organizations {
     Organizations { open: layers.text("organizations.creation") == "anyone" }
+}
+
+pub(super) fn workspaces(layers: &mut Layers) -> Option<Workspaces> {
+    let image = |text: &str| ImageRef::parse(text).map_err(|fault| fault.message());
+    Some(Workspaces { default_image: required(layers, "workspaces.default_image", image)? })
 }
 
 pub(super) fn invitations(layers: &mut Layers) -> Invitations {

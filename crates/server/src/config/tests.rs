@@ -32,6 +32,17 @@ fn defaults_alone_are_a_configuration() {
     assert_eq!(config.mail.from.to_string(), "Guildhall <no-reply@localhost>");
     assert_eq!(config.invitations.lifetime, Duration::from_secs(168 * 3600));
     assert_eq!(config.server.cors_origins, CorsOrigins::These(vec![]));
+    assert_eq!(config.workspaces.default_image.as_str(), "docker.io/library/python:3");
+}
+
+#[test]
+fn the_default_image_is_checked_before_the_start() {
+    let config = load("[workspaces]\ndefault_image = \"ghcr.io/acme/tools:2\"\n", &[]).unwrap();
+    assert_eq!(config.workspaces.default_image.as_str(), "ghcr.io/acme/tools:2");
+    for bad in ["UPPER/case", "https://ghcr.io/acme", "  "] {
+        let faults = faults(&format!("[workspaces]\ndefault_image = \"{bad}\"\n"), &[]);
+        assert!(faults.len() == 1 && faults[0].contains("workspaces.default_image"), "{bad:?}: {faults:?}");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use guildhall_domain::{
     ids::{InvitationId, WorkspaceId},
     mail::Letter,
     seams::{self, ShiftedClock},
-    text::{DisplayName, Email, Message},
+    text::{DisplayName, Email, ImageRef, Message},
 };
 use guildhall_graphql::Rates;
 use guildhall_persistence::{
@@ -82,6 +82,7 @@ impl Site {
             invitation_hours: 24,
             refresh_grace: TimeDelta::seconds(10),
             open_organizations: false,
+            default_image: ImageRef::from_stored("python:3".to_owned()),
         };
         let db = Db::connect(options, seams, keys, Hasher::new(1, 2).unwrap(), settings).await.unwrap();
         let rate = NonZeroU32::new(per_minute).unwrap();
