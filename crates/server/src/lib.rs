@@ -7,6 +7,7 @@ mod client;
 pub mod config;
 mod document;
 mod errors;
+pub mod export;
 mod gateway;
 mod http;
 mod identify;
