@@ -550,8 +550,8 @@ async fn a_secret_value_is_told_to_nobody_else(database: TestDatabase) {
     // Told where it is to be told: so the rest of this test can find something.
     let values = owner.mutate("useCredential", used.clone(), "values { code value }").await.ok();
     assert!(values.to_string().contains(&rotated), "{values}");
-    let input = json!({ "workspaceId": lab.id, "credentialId": vault });
-    let values = owner.mutate("revealCredential", input.clone(), "values { code value }").await.ok();
+    let revealed = json!({ "workspaceId": lab.id, "credentialId": vault });
+    let values = owner.mutate("revealCredential", revealed.clone(), "values { code value }").await.ok();
     assert!(values.to_string().contains(&rotated), "{values}");
     assert!(!planted.within(values.to_string().as_bytes()).is_empty());
     // Tried at somebody who tells all that is said to him.
@@ -569,7 +569,7 @@ async fn a_secret_value_is_told_to_nobody_else(database: TestDatabase) {
     }
     // Without the values, the same answers tell none; and a workspace that borrows is not shown any.
     ada.mutate("useCredential", used.clone(), CREDENTIAL).await.ok();
-    ada.mutate("revealCredential", input, CREDENTIAL).await.ok();
+    ada.mutate("revealCredential", revealed, CREDENTIAL).await.ok();
     // On a socket, too.
     let document =
         "mutation($input: UseCredentialInput!) { useCredential(input: $input) { values { value } } }";
