@@ -13,7 +13,7 @@ use guildhall_tests::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::life::everything;
+use crate::{credentials, life::everything};
 
 both_databases!(
     App::start,
@@ -140,6 +140,7 @@ async fn what_is_exported_and_imported_is_exported_alike(app: App) {
     }
     let second = guildhall(&app, directory.path(), &["export", "lab-again"]);
     assert_eq!(done(&second).replace("\"lab-again\"", "\"lab\""), first);
+    what_is_to_be_given_is_given(app.owner()).await;
 
     // An instance that knows nothing of it makes the role as well.
     let elsewhere = App::start(app.engine()).await;
@@ -149,6 +150,38 @@ async fn what_is_exported_and_imported_is_exported_alike(app: App) {
     let third = guildhall(&elsewhere, directory.path(), &["export", "lab"]);
     assert_eq!(done(&third), first);
     refused(&guildhall(&elsewhere, directory.path(), &["export", "nowhere"]));
+}
+
+/// A secret that was not in the file is missing, and said to be, until somebody gives it.
+async fn what_is_to_be_given_is_given(ada: &Actor) {
+    let document = "{ workspace(name: \"lab-again\") { id name credentials { nodes { id slug
+        fields { code isSecret isSet value fingerprint } } } } }";
+    let found = ada.query(document, json!({})).await.ok();
+    let workspace = Workspace {
+        id: found.text("/workspace/id").to_owned(),
+        name: found.text("/workspace/name").to_owned(),
+        admin: ada.clone(),
+    };
+    let credential = found.data("/workspace/credentials/nodes/0");
+    let fields = credential["fields"].as_array().unwrap();
+    let password = fields.iter().find(|field| field["code"] == "password").unwrap();
+    assert_eq!((&password["isSet"], &password["fingerprint"]), (&json!(false), &Value::Null));
+    let used = credentials::used(ada, &workspace, "warehouse").await.ok();
+    let codes = used.data("/useCredential/values").as_array().unwrap();
+    assert!(!codes.is_empty() && codes.iter().all(|value| value["code"] != "password"), "{used}");
+
+    let id = credential["id"].as_str().unwrap();
+    let with = |password: Value| {
+        let fields = fields.iter().map(|field| match field["code"] == "password" {
+            true => json!({ "code": "password", "value": password }),
+            false => json!({ "code": field["code"], "value": null }),
+        });
+        json!({ "fields": fields.collect::<Vec<_>>() })
+    };
+    credentials::update(ada, &workspace, id, with(Value::Null)).await.refused("INVALID_INPUT");
+    credentials::update(ada, &workspace, id, with(json!("given"))).await.ok();
+    let used = credentials::used(ada, &workspace, "warehouse").await.ok();
+    assert_eq!(credentials::value(&used, "password"), "given");
 }
 
 async fn nobody_is_added_without_being_asked(app: App) {
