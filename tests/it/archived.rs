@@ -76,6 +76,7 @@ async fn every_change_in_an_archived_workspace_is_refused(app: App) {
         );
         assert_eq!(app.sql(&archived).await, 1);
     }
+    app.sql("UPDATE organizations SET allow_reveal = TRUE").await;
     let admin = &cast.people.iter().find(|person| person.what == "an admin").unwrap().actor;
     let owner = &cast.people.iter().find(|person| person.what.starts_with("an owner")).unwrap().actor;
     let before = everything(&app).await;
@@ -100,5 +101,7 @@ async fn every_change_in_an_archived_workspace_is_refused(app: App) {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(tried >= 18, "only {tried} changes were tried");
+    let noted = app.sql("DELETE FROM credential_uses WHERE outcome = 'SUSPENDED'").await;
+    assert_eq!(noted, 2, "whose credential it is can see that somebody tried to use it");
     assert_eq!(everything(&app).await, before);
 }

@@ -20,7 +20,10 @@ use http::{StatusCode, header};
 use serde_json::{Map, Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 
-use crate::http::{SPEC, alone, code, json_of, post, send};
+use crate::{
+    credential_nets::{custom, lend},
+    http::{SPEC, alone, code, json_of, post, send},
+};
 
 both_databases!(
     App::start,
@@ -131,6 +134,9 @@ fn all_bad(name: &str, ty: &Type) -> Vec<Bad> {
         found.extend([bad("a text", json!("x")), bad("a number", json!(1))]);
         return found;
     }
+    if scalar == "JSON" {
+        return found.into_iter().filter(|bad| bad.value.is_null()).collect();
+    }
     found.push(bad("true", json!(true)));
     match scalar {
         "Int" => found.extend([
@@ -165,7 +171,8 @@ fn all_bad(name: &str, ty: &Type) -> Vec<Bad> {
 }
 
 fn texts(name: &str, scalar: &str) -> Vec<(&'static str, String)> {
-    const PREFIXES: [&str; 9] = ["org", "usr", "wks", "mbr", "rol", "inv", "ses", "mai", "zzz"];
+    const PREFIXES: [&str; 13] =
+        ["org", "usr", "wks", "mbr", "rol", "inv", "crd", "shr", "bor", "use", "ses", "mai", "zzz"];
     let mut texts: Vec<(&'static str, String)> = vec![
         ("too long", "x".repeat(70_000)),
         ("10 KB", "x".repeat(10_000)),
@@ -184,10 +191,18 @@ fn texts(name: &str, scalar: &str) -> Vec<(&'static str, String)> {
     ];
     match name {
         // Prose: what is no deception is welcome, and blank clears.
-        "description" | "message" => texts.retain(|(why, text)| {
+        "description" | "message" | "purpose" => texts.retain(|(why, text)| {
             ["a control character", "NUL", "text turned round", "an isolate"].contains(why)
                 || text.len() > 65_536
         }),
+        // A secret may be of anything that an environment variable can hold.
+        "secret" => texts.retain(|(why, _)| ["too long", "NUL", "empty"].contains(why)),
+        // A value of configuration is data, which is kept as it is.
+        "string" => texts.retain(|(_, text)| text.len() > 65_536),
+        // Blank clears.
+        "dockerImage" | "region" => texts.retain(|(why, _)| !["empty", "blank"].contains(why)),
+        // A label may say nothing.
+        "value" => texts.retain(|(why, _)| *why != "empty"),
         // A password may be of anything that can be typed.
         "password" | "newPassword" => texts.retain(|(why, _)| {
             ["too long", "10 KB", "a control character", "NUL", "a line break", "empty", "blank"]
@@ -245,6 +260,10 @@ fn complete(samples: &Samples, input: &str, given: Option<(&str, &Value)>) -> Va
             _ => None,
         };
     }
+    if object.is_empty() && is_one_of(input) {
+        let one = members(input).expect("an input type").remove(0);
+        object.insert(one.name.node.to_string(), sample(samples, &one));
+    }
     object.into()
 }
 
@@ -256,7 +275,12 @@ fn attacks(samples: &Samples, input: &str) -> Vec<(Vec<String>, Bad)> {
         let put = |value: &Value| complete(samples, input, Some((name, value)));
         // What people read, as a display name; a workspace's name stands in addresses.
         let is_readable = name == "name" && input != "CreateWorkspaceInput";
-        for bad in all_bad(if is_readable { "displayName" } else { name }, ty) {
+        let kind = match (input, name) {
+            ("CredentialFieldInput", "value") => "secret",
+            _ if is_readable => "displayName",
+            _ => name,
+        };
+        for bad in all_bad(kind, ty) {
             found.push((vec![name.to_owned()], Bad { why: bad.why, value: put(&bad.value) }));
         }
         if members(base(ty)).is_some() {
@@ -372,8 +396,11 @@ async fn view(actor: &Actor) -> Value {
     let view = actor
         .query(
             "{ viewer { user { email displayName } defaultWorkspace { id } lastWorkspace { id } sessions { totalCount }
-                 workspaces { nodes { name displayName description countries { code } updatedAt
+                 workspaces { nodes { name displayName description countries { code } updatedAt dockerImage region labels { key value }
+                     configProperties { totalCount }
                      members { nodes { id role { key } } }
+                     credentials { nodes { slug name description updatedAt fields { code fingerprint }
+                         shares { nodes { id status } } } }
                      invitations { nodes { id status email message expiresAt role { key } } } } } } }",
             json!({}),
         )
@@ -406,6 +433,9 @@ async fn mutations_refuse_it_and_write_nothing(app: App) {
         list.iter().find(|item| item.pointer(key) == Some(&value)).unwrap()["id"].clone()
     };
     let role = crate::roles::made(&ada, organization.as_str().unwrap(), "Own", &[]).await;
+    let store = custom(&ada, &lab, "Store").await;
+    let offer = custom(&ada, app.default_workspace(), "Offer").await;
+    let offer = lend(&ada, app.default_workspace(), &offer, &lab.id).await;
     let samples: Samples = [
         ("workspaceId", json!(lab.id)),
         ("organizationId", organization),
@@ -415,6 +445,11 @@ async fn mutations_refuse_it_and_write_nothing(app: App) {
         ("memberId", one("/workspace/members/nodes", "/role/key", json!("VIEWER"))),
         ("sessionId", one("/viewer/sessions/nodes", "/isCurrent", json!(false))),
         ("invitationId", pending.data("/inviteMember/invitation/id").clone()),
+        ("credentialId", json!(store)),
+        ("shareId", json!(offer)),
+        ("targetWorkspaceId", json!(app.default_workspace().id)),
+        ("type", json!("CUSTOM")),
+        ("fields", json!([{ "code": "token", "value": "new" }])),
         ("role", json!("EDITOR")),
         ("email", json!("new@example.org")),
         ("displayName", json!("Bob")),
@@ -507,6 +542,9 @@ fn route(object: &str, workspace: &str, field: &str) -> Option<String> {
         "Viewer" => Some(format!("viewer {{ {field} }}")),
         "Organization" => Some(format!("organization(slug: \"example\") {{ {field} }}")),
         "Workspace" => Some(format!("workspace(name: \"{workspace}\") {{ {field} }}")),
+        "Credential" => {
+            Some(format!("workspace(name: \"{workspace}\") {{ credentials {{ nodes {{ {field} }} }} }}"))
+        }
         "OrganizationMember" => {
             Some(format!("organization(slug: \"example\") {{ members {{ nodes {{ {field} }} }} }}"))
         }
@@ -518,8 +556,15 @@ fn route(object: &str, workspace: &str, field: &str) -> Option<String> {
 async fn queries_refuse_it_or_find_nothing(app: App) {
     let ada = app.set_up().await;
     let lab = ada.workspace("Lab").await;
-    let samples: Samples =
-        [("workspaceId", json!(lab.id)), ("id", json!(lab.id)), ("name", json!(lab.name))].into();
+    let store = custom(&ada, &lab, "Store").await;
+    let samples: Samples = [
+        ("workspaceId", json!(lab.id)),
+        ("id", json!(lab.id)),
+        ("name", json!(lab.name)),
+        ("credentialId", json!(store)),
+        ("slug", json!("store")),
+    ]
+    .into();
     let mut rows = Rows::of(&app).await;
     let before = rows.count().await;
     for object in TYPES.keys() {

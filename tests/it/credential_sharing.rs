@@ -22,6 +22,7 @@ both_databases!(
     both_sides_list_the_uses_that_concern_them,
     own_slugs_go_before_borrowed_ones_and_a_path_says_whose,
     both_sides_are_told_live,
+    an_archived_lender_suspends_and_a_deleted_one_takes_back,
     a_use_and_its_revocation_at_once_give_one_of_two_answers,
     two_workspaces_that_lend_to_each_other_do_not_wait_for_each_other,
 );
@@ -483,5 +484,47 @@ async fn two_workspaces_that_lend_to_each_other_do_not_wait_for_each_other(app: 
         for answer in [a, b, c, d] {
             answer.ok();
         }
+    }
+}
+
+async fn an_archived_lender_suspends_and_a_deleted_one_takes_back(app: App) {
+    let ada = app.set_up().await;
+    let (lab, field) = (ada.workspace("Lab").await, ada.workspace("Field").await);
+    let id = made(&ada, &lab, "Store", "hunter2").await;
+    share(&ada, &lab, &id, &field).await.ok();
+    let suspended = async || {
+        let document =
+            "query($w: ID!) { credential(workspaceId: $w, slug: \"store\") { sharedFrom { isSuspended } } }";
+        let answer = ada.query(document, json!({ "w": field.id })).await.ok();
+        answer.data("/credential/sharedFrom/isSuspended").clone()
+    };
+    let change = async |mutation: &str| {
+        ada.mutate(mutation, json!({ "workspaceId": lab.id }), "workspace { status }").await.ok();
+    };
+    change("archiveWorkspace").await;
+    used(&ada, &field, "store").await.refused("SHARE_SUSPENDED");
+    used(&ada, &lab, "store").await.refused("WORKSPACE_ARCHIVED");
+    assert_eq!(suspended().await, json!(true));
+    update(&ada, &lab, &id, json!({ "name": "Mine" })).await.refused("WORKSPACE_ARCHIVED");
+    let outcomes: Vec<_> =
+        uses(&ada, &lab, "store").await.iter().map(|used| used["outcome"].clone()).collect();
+    assert_eq!(outcomes, ["SUSPENDED", "SUSPENDED"]);
+
+    change("restoreWorkspace").await;
+    assert_eq!(suspended().await, json!(false));
+    assert_eq!(value(&used(&ada, &field, "store").await.ok(), "password"), "hunter2");
+
+    // An archived workspace is nothing to lend to.
+    ada.mutate("archiveWorkspace", json!({ "workspaceId": field.id }), "workspace { status }").await.ok();
+    let other = made(&ada, &lab, "Other", "x").await;
+    share(&ada, &lab, &other, &field).await.refused("NOT_FOUND");
+    ada.mutate("restoreWorkspace", json!({ "workspaceId": field.id }), "workspace { status }").await.ok();
+
+    let input = json!({ "workspaceId": lab.id, "confirmName": lab.name });
+    ada.mutate("deleteWorkspace", input, "workspaceId").await.ok();
+    used(&ada, &field, "store").await.refused("NOT_FOUND");
+    assert!(slugs(&listed(&ada, &field, "").await.ok()).is_empty());
+    for table in ["credentials", "credential_fields", "credential_shares", "workspace_keys"] {
+        assert_eq!(app.number(&format!("SELECT count(*) FROM {table}")).await, 0, "{table}");
     }
 }

@@ -2,8 +2,10 @@
 
 use chrono::TimeDelta;
 use guildhall_domain::access::SystemRole;
-use guildhall_tests::{Actor, Answer, App, Workspace, both_databases};
+use guildhall_tests::{Actor, Answer, App, Workspace, both_databases, databases::Engine};
 use serde_json::{Value, json};
+
+use crate::{credential_sharing, credential_tests};
 
 both_databases!(
     App::start,
@@ -19,6 +21,16 @@ both_databases!(
     a_deleted_credential_is_gone_and_its_uses_stay,
     changes_are_told_live_and_never_a_value,
 );
+
+both_databases!(loopback_allowed, a_credential_is_tried_where_it_is_owned_and_where_it_is_borrowed);
+
+/// What a credential opens stands on this machine.
+async fn loopback_allowed(engine: Engine) -> App {
+    App::start_with(engine, |env| {
+        env.set("GUILDHALL_CREDENTIALS_TEST_DESTINATIONS", "127.0.0.0/8");
+    })
+    .await
+}
 
 pub(crate) const CREDENTIAL: &str = "credential { id slug name description type isShared updatedAt
     sharedFrom { workspace { name displayName workspace { id } } expiresAt isSuspended }
@@ -426,4 +438,54 @@ async fn changes_are_told_live_and_never_a_value(app: App) {
     assert_eq!(event.data("/credentialChanged/change"), "DELETED");
     assert_eq!(event.data("/credentialChanged/credential"), &Value::Null);
     assert_eq!(event.data("/credentialChanged/credentialId"), id.as_str());
+}
+
+async fn try_out(by: &Actor, workspace: &Workspace, id: &str) -> Answer {
+    let input = json!({ "workspaceId": workspace.id, "credentialId": id });
+    by.mutate("testCredential", input, "report { passed reason message }").await
+}
+
+async fn a_credential_is_tried_where_it_is_owned_and_where_it_is_borrowed(app: App) {
+    let ada = app.set_up().await;
+    let (lab, field) = (ada.workspace("Lab").await, ada.workspace("Field").await);
+    let eve = app.member(&field, SystemRole::Editor, "Eve").await;
+    let vic = app.member(&field, SystemRole::Viewer, "Vic").await;
+    let port = credential_tests::serve(credential_tests::dhis2()).await;
+    let fields = |password: &str| {
+        json!([
+            { "code": "api_url", "value": format!("http://127.0.0.1:{port}/demo") },
+            { "code": "username", "value": "admin" },
+            { "code": "password", "value": password },
+        ])
+    };
+    let input = json!({ "workspaceId": lab.id, "type": "DHIS2", "name": "Play", "fields": fields("wrong") });
+    let answer = ada.mutate("createCredential", input, CREDENTIAL).await.ok();
+    let id = answer.text("/createCredential/credential/id").to_owned();
+    let report = try_out(&ada, &lab, &id).await.ok();
+    assert_eq!(report.data("/testCredential/report/reason"), "AUTHENTICATION_FAILED");
+    update(&ada, &lab, &id, json!({ "fields": fields(credential_tests::PASSWORD) })).await.ok();
+    let report = try_out(&ada, &lab, &id).await.ok();
+    assert_eq!(report.data("/testCredential/report/passed"), true, "{report}");
+
+    // Who borrows it tries it as well, by the id they know; nobody else does.
+    credential_sharing::lent(&ada, &lab, &id, &field).await;
+    let document = "query($w: ID!) { credential(workspaceId: $w, slug: \"play\") { id } }";
+    let borrowed = eve.query(document, json!({ "w": field.id })).await.ok();
+    let borrowed = borrowed.text("/credential/id");
+    let report = try_out(&eve, &field, borrowed).await.ok();
+    assert_eq!(report.data("/testCredential/report/passed"), true);
+    try_out(&eve, &field, &id).await.refused("NOT_FOUND");
+    try_out(&vic, &field, borrowed).await.denied("FORBIDDEN");
+    let stranger = app.stranger("sam@elsewhere.org", "Sam").await;
+    try_out(&stranger, &stranger.workspace("Theirs").await, borrowed).await.refused("NOT_FOUND");
+    let outcomes = app.number("SELECT count(*) FROM credential_uses WHERE outcome = 'TESTED'").await;
+    assert_eq!(outcomes, 3);
+
+    let input = json!({ "workspaceId": lab.id, "type": "CUSTOM", "name": "Any", "fields": [{ "code": "a", "value": "x" }] });
+    let answer = ada.mutate("createCredential", input, CREDENTIAL).await.ok();
+    try_out(&ada, &lab, answer.text("/createCredential/credential/id")).await.refused("NOT_TESTABLE");
+    for _ in 0..10 {
+        try_out(&eve, &field, borrowed).await;
+    }
+    try_out(&eve, &field, borrowed).await.refused("RATE_LIMITED");
 }

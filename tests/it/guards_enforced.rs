@@ -22,6 +22,7 @@ both_databases!(
     every_root_field_lets_in_whom_its_directive_names,
     who_creates_workspaces_is_the_policy_s_choice,
     who_deletes_workspaces_is_the_policy_s_choice,
+    who_is_shown_a_secret_is_the_policy_s_choice,
     nested_lists_ask_for_a_permission_of_their_own,
 );
 
@@ -206,6 +207,8 @@ pub(crate) struct Cast {
     annex: String,
     /// Somebody's membership of the workspace, as a Viewer.
     member: String,
+    /// A credential of the workspace: its id, and its slug.
+    credential: (String, String),
 }
 
 impl Cast {
@@ -262,6 +265,7 @@ impl Cast {
         );
         let member =
             olga.query(&members, json!({})).await.ok().text("/workspace/members/nodes/0/id").to_owned();
+        let credential = crate::credential_nets::custom(&olga, &lab, "Store").await;
         let annex = "org_0193a1b2c3d47e8f9012345678901234".to_owned();
         let (annexed, original) = (app.literal(&annex), app.literal(&organization));
         app.sql(&format!(
@@ -282,19 +286,33 @@ impl Cast {
         let owner = Some(OrganizationRole::Owner);
         let admin = Some(SystemRole::Admin.permissions());
         people.push(Person::new("an owner of the organization", olga, owner, admin));
-        Self { people, organization, workspace: (lab.id, lab.name), attic: attic.id, annex, member }
+        let credential = (credential, "store".to_owned());
+        Self {
+            people,
+            organization,
+            workspace: (lab.id, lab.name),
+            attic: attic.id,
+            annex,
+            member,
+            credential,
+        }
     }
 
     /// What follows the name of each root field. Changes either leave everything as it was, or are of something made
     /// for them, or are refused by a rule behind the guard; `turn` makes addresses that are used once.
     pub(crate) fn documents(&self, turn: &str) -> Vec<(&'static str, String)> {
-        let Self { organization, workspace: (workspace, name), attic, annex, member, .. } = self;
+        let Self { organization, workspace: (workspace, name), attic, annex, member, credential, .. } = self;
+        let (credential, slug) = credential;
         let nobody = "0193a1b2c3d47e8f9012345678901234";
         let of_workspace = format!(r#"workspaceId: "{workspace}""#);
         let of_nobody = format!(r#"organizationId: "{organization}", userId: "usr_{nobody}""#);
         let change = |input: String| format!("(input: {{ {input} }}) {{ userErrors {{ message }} }}");
         vec![
             ("deletionImpact", format!("({of_workspace}) {{ refusals {{ code }} }}")),
+            ("credential", format!(r#"({of_workspace}, slug: "{slug}") {{ id }}"#)),
+            ("credentialShareTargets", format!(r#"({of_workspace}, credentialId: "{credential}") {{ id }}"#)),
+            ("credentialTypes", " { name }".to_owned()),
+            ("countries", " { code }".to_owned()),
             ("explainAccess", format!(r#"({of_workspace}, permission: FILE_READ) {{ isAllowed }}"#)),
             ("invitationByToken", r#"(token: "guessed") { id }"#.to_owned()),
             ("node", format!(r#"(id: "{workspace}") {{ id }}"#)),
@@ -311,6 +329,7 @@ impl Cast {
             ("viewer", " { user { id } }".to_owned()),
             ("workspace", format!(r#"(name: "{name}") {{ id }}"#)),
             ("workspaceNameAvailability", format!(r#"(name: "{name}") {{ isAvailable }}"#)),
+            ("acceptCredentialShare", change(format!(r#"{of_workspace}, shareId: "shr_{nobody}""#))),
             ("acceptInvitation", change(r#"token: "guessed""#.to_owned())),
             ("acceptOwnershipTransfer", change(format!(r#"transferId: "otr_{nobody}""#))),
             (
@@ -321,13 +340,22 @@ impl Cast {
             ("restoreWorkspace", change(of_workspace.clone())),
             ("deleteWorkspace", change(format!(r#"{of_workspace}, confirmName: "{name}""#))),
             ("changePassword", change(r#"currentPassword: "guessed", newPassword: "granite otter 9 violin""#.to_owned())),
+            (
+                "createCredential",
+                change(format!(
+                    r#"{of_workspace}, type: CUSTOM, name: "Taken", slug: "{slug}", fields: [{{ code: "a", value: "b" }}]"#
+                )),
+            ),
             ("createOrganization", change(r#"name: "Mine""#.to_owned())),
             (
                 "createRole",
                 change(format!(r#"organizationId: "{organization}", name: "Role of {turn}", permissions: []"#)),
             ),
             ("createWorkspace", change(format!(r#"organizationId: "{organization}", displayName: "Den""#))),
+            ("declineCredentialShare", change(format!(r#"{of_workspace}, shareId: "shr_{nobody}""#))),
             ("declineInvitation", change(r#"token: "guessed""#.to_owned())),
+            ("deleteCredential", change(format!(r#"{of_workspace}, credentialId: "crd_{nobody}""#))),
+            ("deleteConfigProperty", change(format!(r#"{of_workspace}, key: "NO_SUCH""#))),
             ("deleteRole", change(format!(r#"organizationId: "{organization}", roleId: "rol_{nobody}""#))),
             ("declineOwnershipTransfer", change(format!(r#"transferId: "otr_{nobody}""#))),
             ("describeWorkspace", change(format!(r##"{of_workspace}, description: "# Lab""##))),
@@ -357,9 +385,21 @@ impl Cast {
             ("removeMember", change(format!(r#"{of_workspace}, memberId: "mbr_{nobody}""#))),
             ("removeOrganizationMember", change(of_nobody.clone())),
             ("resendInvitation", change(format!(r#"{of_workspace}, invitationId: "inv_{nobody}""#))),
+            ("revealCredential", change(format!(r#"{of_workspace}, credentialId: "{credential}""#))),
             ("revokeInvitation", change(format!(r#"{of_workspace}, invitationId: "inv_{nobody}""#))),
             ("revokeSession", change(format!(r#"sessionId: "ses_{nobody}""#))),
+            ("setConfigProperty", change(format!(r#"{of_workspace}, key: "YEAR", value: {{ number: 2026 }}"#))),
+            (
+                "setConfigProperties",
+                change(format!(r#"{of_workspace}, properties: [{{ key: "YEAR", value: {{ number: 2026 }} }}]"#)),
+            ),
             ("setDefaultWorkspace", change(of_workspace.clone())),
+            (
+                "shareCredential",
+                change(format!(
+                    r#"{of_workspace}, credentialId: "{credential}", targetWorkspaceId: "wks_{nobody}""#
+                )),
+            ),
             (
                 "setUp",
                 change(
@@ -372,6 +412,9 @@ impl Cast {
             ("signOut", " { userErrors { message } }".to_owned()),
             ("switchWorkspace", change(of_workspace.clone())),
             ("transferOwnership", change(of_nobody.clone())),
+            ("testCredential", change(format!(r#"{of_workspace}, credentialId: "{credential}""#))),
+            ("unshareCredential", change(format!(r#"{of_workspace}, shareId: "shr_{nobody}""#))),
+            ("updateCredential", change(format!(r#"{of_workspace}, credentialId: "crd_{nobody}""#))),
             ("updateMemberRole", change(format!(r#"{of_workspace}, memberId: "{member}", role: "VIEWER""#))),
             ("updateOrganization", change(format!(r#"organizationId: "{organization}""#))),
             ("updateOrganizationPolicy", change(format!(r#"organizationId: "{organization}""#))),
@@ -379,7 +422,13 @@ impl Cast {
             ("updateOrganizationMember", change(format!("{of_nobody}, role: MEMBER"))),
             ("updateProfile", change(r#"displayName: "Somebody""#.to_owned())),
             ("updateWorkspace", change(format!(r#"{of_workspace}, displayName: "Lab""#))),
+            (
+                "useCredential",
+                change(format!(r#"{of_workspace}, slug: "{slug}", purpose: "Turn of {turn}""#)),
+            ),
+            ("credentialChanged", format!("({of_workspace}) {{ cursor }}")),
             ("invitationStatusChanged", format!("({of_workspace}) {{ cursor }}")),
+            ("workspaceChanged", format!("({of_workspace}) {{ cursor }}")),
             ("viewerInvitationChanged", " { cursor }".to_owned()),
         ]
     }
@@ -479,6 +528,16 @@ async fn who_deletes_workspaces_is_the_policy_s_choice(app: App) {
     }
 }
 
+async fn who_is_shown_a_secret_is_the_policy_s_choice(app: App) {
+    let cast = Cast::assemble(&app).await;
+    for allow_reveal in [false, true] {
+        app.sql(&format!("UPDATE organizations SET allow_reveal = {allow_reveal}")).await;
+        let policy = OrganizationPolicy { allow_reveal, ..OrganizationPolicy::default() };
+        let wrong = cast.compare(&policy, |field| field.name() == "revealCredential").await;
+        assert!(wrong.is_empty(), "{allow_reveal}: {wrong:#?}");
+    }
+}
+
 async fn nested_lists_ask_for_a_permission_of_their_own(app: App) {
     let cast = Cast::assemble(&app).await;
     for visibility in guildhall_domain::access::MemberListVisibility::ALL {
@@ -486,9 +545,13 @@ async fn nested_lists_ask_for_a_permission_of_their_own(app: App) {
         let policy =
             OrganizationPolicy { member_list_visibility: *visibility, ..OrganizationPolicy::default() };
         for person in cast.people.iter().filter(|person| person.is_signed_in) {
-            for (list, permission) in
-                [("members", Permission::MembersView), ("invitations", Permission::InvitationsView)]
-            {
+            for (list, permission) in [
+                ("members", Permission::MembersView),
+                ("invitations", Permission::InvitationsView),
+                ("credentials", Permission::CredentialList),
+                ("credentialOffers", Permission::CredentialList),
+                ("credentialUsages", Permission::CredentialManage),
+            ] {
                 let document =
                     format!(r#"{{ workspace(name: "{}") {{ {list} {{ totalCount }} }} }}"#, cast.workspace.1);
                 let answer = person.actor.query(&document, json!({})).await;

@@ -361,33 +361,31 @@ async fn rotation_goes_on_beside_a_server_and_then_the_new_key_is_enough(databas
     }
 }
 
-/// Keeps everybody from changing data keys, until it is dropped.
-enum Held {
-    Sqlite(SqliteConnection),
-    Postgres(PgConnection),
+/// Whoever changes this workspace's data key takes for ever.
+async fn obstruct(database: &TestDatabase, workspace: &str) {
+    let statement = match database.engine() {
+        Engine::Sqlite => format!(
+            "CREATE TRIGGER obstacle BEFORE UPDATE ON workspace_keys WHEN NEW.workspace_id = x'{workspace}' BEGIN
+                 SELECT count(*) FROM workspace_keys a, workspace_keys b, workspace_keys c, workspace_keys d;
+             END"
+        ),
+        Engine::Postgres => format!(
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql
+                 AS 'BEGIN PERFORM pg_sleep(600); RETURN NEW; END';
+             CREATE TRIGGER obstacle BEFORE UPDATE ON workspace_keys FOR EACH ROW
+                 WHEN (NEW.workspace_id = '{workspace}'::uuid) EXECUTE FUNCTION wait()"
+        ),
+    };
+    execute(database, &statement).await;
 }
 
-async fn hold(database: &TestDatabase) -> Held {
+async fn clear_the_way(database: &TestDatabase) {
     match database.engine() {
-        Engine::Sqlite => {
-            let mut connection = SqliteConnection::connect(&database.url).await.unwrap();
-            sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut connection).await.unwrap();
-            Held::Sqlite(connection)
-        }
+        Engine::Sqlite => execute(database, "DROP TRIGGER obstacle").await,
         Engine::Postgres => {
-            let mut connection = PgConnection::connect(&database.url).await.unwrap();
-            let lock = "BEGIN; LOCK TABLE workspace_keys IN EXCLUSIVE MODE";
-            sqlx::raw_sql(lock).execute(&mut connection).await.unwrap();
-            Held::Postgres(connection)
-        }
-    }
-}
-
-impl Held {
-    async fn release(self) {
-        match self {
-            Self::Sqlite(connection) => connection.close().await.unwrap(),
-            Self::Postgres(connection) => connection.close().await.unwrap(),
+            // The server notices only when the sleep is over that nobody waits for the answer any more.
+            database.kill_connections().await;
+            execute(database, "DROP TRIGGER obstacle ON workspace_keys").await;
         }
     }
 }
@@ -395,20 +393,24 @@ impl Held {
 async fn rotation_that_was_killed_is_finished_by_the_same_command(database: TestDatabase) {
     let operator = Operator::new(&database);
     let (old, new) = (Master::of(OLD), Master::of(NEW));
-    let all = operator.fill(&database, 3000).await;
+    let all = operator.fill(&database, 500).await;
+    let mut workspaces: Vec<_> = data_keys(&database).await.into_iter().map(|(id, _, _)| id).collect();
+    workspaces.sort();
+    obstruct(&database, &workspaces[250]).await;
 
     let mut child = operator.begin(&[NEW, OLD], &["keys", "rotate"]);
     let deadline = Instant::now() + Duration::from_secs(30);
     while wrapped_with(&database, &new).await == 0 {
         assert!(Instant::now() < deadline, "it does not begin");
     }
-    let held = hold(&database).await;
-    let moved = wrapped_with(&database, &new).await;
+    // Time to get into the midst of a transaction, out of which the obstacle does not let it.
+    sleep(Duration::from_millis(500)).await;
+    assert!(child.try_wait().unwrap().is_none(), "it ended");
     child.kill().unwrap();
     child.wait().unwrap();
-    held.release().await;
+    clear_the_way(&database).await;
+    let moved = wrapped_with(&database, &new).await;
     assert!(0 < moved && moved < all, "killed after {moved} of {all}");
-    assert_eq!(wrapped_with(&database, &new).await, moved);
     assert_eq!(wrapped_with(&database, &old).await, all - moved);
 
     // Half of it is no state to start in without both keys.
@@ -437,7 +439,7 @@ async fn rotation_that_was_killed_is_finished_by_the_same_command(database: Test
 async fn two_rotations_at_once_share_the_work(database: TestDatabase) {
     let operator = Operator::new(&database);
     let (old, new) = (Master::of(OLD), Master::of(NEW));
-    let all = operator.fill(&database, 1500).await;
+    let all = operator.fill(&database, 600).await;
     let [first, second] = [(), ()].map(|()| operator.begin(&[NEW, OLD], &["keys", "rotate"]));
     let (first, second) = tokio::join!(ended(first), ended(second));
     first.exit(0);

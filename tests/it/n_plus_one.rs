@@ -7,6 +7,8 @@ use guildhall_tests::{Actor, Answer, App, Workspace, both_databases, databases::
 use serde_json::json;
 use tokio::time::sleep;
 
+use crate::credential_nets::{custom, lend};
+
 both_databases!(
     App::start,
     one_check_of_a_permission_takes_one_statement,
@@ -14,6 +16,8 @@ both_databases!(
     a_list_of_workspaces_takes_as_many_statements_for_twenty_as_for_two,
     a_list_of_invitations_takes_as_many_statements_for_forty_as_for_two,
     a_list_of_received_invitations_takes_as_many_statements_for_twenty_as_for_two,
+    a_list_of_credentials_takes_as_many_statements_for_forty_as_for_two,
+    credentials_of_many_workspaces_take_as_many_statements_as_those_of_two,
     an_invitation_takes_as_many_statements_as_was_recorded,
     an_event_costs_no_more_for_twenty_subscribers_than_for_one,
 );
@@ -84,6 +88,36 @@ impl<'a> Rows<'a> {
         ]);
     }
 
+    /// A credential like that one with all its fields, lent like `share` and used by the person of that number.
+    fn credential(&mut self, like: &str, share: &str, number: usize) {
+        let [credential, loan, used, user] = ['c', 'l', 'x', 'u'].map(|kind| self.id(kind, number));
+        let (like, share) = (self.app.literal(like), self.app.literal(share));
+        self.statements.extend([
+            format!(
+                "INSERT INTO credentials (id, workspace_id, kind, slug, name, description, created_at, updated_at)
+                 SELECT {credential}, workspace_id, kind, 'store-{number}', name, description, created_at, updated_at
+                 FROM credentials WHERE id = {like}"
+            ),
+            format!(
+                "INSERT INTO credential_fields (credential_id, code, place, is_secret, value, sealed, fingerprint, updated_at)
+                 SELECT {credential}, code, place, is_secret, value, sealed, fingerprint, updated_at
+                 FROM credential_fields WHERE credential_id = {like}"
+            ),
+            format!(
+                "INSERT INTO credential_shares (id, credential_id, workspace_id, target_id, status, shared_by, created_at)
+                 SELECT {loan}, {credential}, workspace_id, target_id, status, {user}, created_at
+                 FROM credential_shares WHERE id = {share}"
+            ),
+            format!(
+                "INSERT INTO credential_uses (id, credential_id, owner_id, workspace_id, user_id, slug, purpose, outcome,
+                     created_at)
+                 SELECT {used}, {credential}, workspace_id, target_id, {user}, 'store-{number}', 'run {number}', 'USED',
+                     created_at
+                 FROM credential_shares WHERE id = {share}"
+            ),
+        ]);
+    }
+
     async fn write(self) {
         self.app.sql(&self.statements.join(";\n")).await;
     }
@@ -149,15 +183,21 @@ async fn the_page_of_a_workspace_takes_four_statements_for_any_number_of_members
 
 async fn a_list_of_workspaces_takes_as_many_statements_for_twenty_as_for_two(app: App) {
     let ada = app.set_up().await;
-    let document = "{ viewer { workspaces(first: 20, status: [ACTIVE, ARCHIVED]) { totalCount nodes {
-        displayName description archivedBy { email } organization { slug } viewerRole { key } countries { name }
+    let document = r#"{ viewer { workspaces(first: 20, status: [ACTIVE, ARCHIVED]) { totalCount nodes {
+        displayName description archivedBy { email } organization { slug } viewerRole { key } countries { name } labels { key }
+        homePage { version } configProperty(key: "B") { text }
+        configProperties(first: 2) { totalCount nodes { key value updatedBy { email } } }
         members(first: 3) { totalCount nodes { principal { ... on User { email } } } }
         invitations(status: [PENDING]) { totalCount }
-    } } } }";
+    } } } }"#;
     let furnish = async |number: usize| {
         let input =
             json!({ "displayName": format!("Lab {number}"), "description": format!("# Lab {number}") });
         let made = ada.mutate("createWorkspace", input, "workspace { id }").await.ok();
+        let properties = ["A", "B", "C"].map(|key| json!({ "key": key, "value": { "number": number } }));
+        let input =
+            json!({ "workspaceId": made.data("/createWorkspace/workspace/id"), "properties": properties });
+        ada.mutate("setConfigProperties", input, "properties { key }").await.ok();
         if number % 2 == 1 {
             let made = json!({ "workspaceId": made.data("/createWorkspace/workspace/id") });
             ada.mutate("archiveWorkspace", made, "").await.ok();
@@ -174,7 +214,15 @@ async fn a_list_of_workspaces_takes_as_many_statements_for_twenty_as_for_two(app
     assert_eq!(answer.data("/viewer/workspaces/nodes/19/description"), "# Lab 19");
     assert_eq!(answer.data("/viewer/workspaces/nodes/19/members/totalCount"), 1);
     assert_eq!(answer.data("/viewer/workspaces/nodes/19/archivedBy/email"), "ada@example.org");
+    assert_eq!(answer.data("/viewer/workspaces/nodes/19/configProperties/totalCount"), 3);
+    assert_eq!(answer.data("/viewer/workspaces/nodes/19/configProperties/nodes/1/value"), 19);
+    assert_eq!(answer.data("/viewer/workspaces/nodes/19/configProperty/text"), "19");
     assert_eq!(few, many, "statements for two and for twenty workspaces");
+    // The list, the pages, and whoever wrote them.
+    let authors = "{ viewer { workspaces(first: 20) { nodes { homePage { updatedBy { email } } } } } }";
+    let (statements, answer) = cost(&app, &ada, authors).await;
+    assert_eq!(answer.data("/viewer/workspaces/nodes/19/homePage/updatedBy/email"), "ada@example.org");
+    assert!(statements <= 4, "{statements} statements");
 }
 
 async fn a_list_of_invitations_takes_as_many_statements_for_forty_as_for_two(app: App) {
@@ -231,6 +279,115 @@ async fn a_list_of_received_invitations_takes_as_many_statements_for_twenty_as_f
     assert_eq!(answer.len("/viewer/invitations/nodes"), 20);
     assert_eq!(answer.data("/viewer/invitations/nodes/19/workspaces/0/displayName"), "Lab");
     assert_eq!(few, many, "statements for two and for twenty invitations");
+}
+
+/// What is told of a credential, in parts that lead to workspaces at different depths: asked for at once, what comes at
+/// nearly the same time may or may not come in one batch.
+const OF_A_CREDENTIAL: [&str; 3] = [
+    "name slug isShared sharedFrom { workspace { name workspace { displayName } } } fields { code value fingerprint }",
+    "shares(first: 1) { totalCount nodes { status sharedBy { email } target { name workspace { displayName } } } }",
+    "usages(first: 1) { totalCount nodes { purpose user { email } workspace { name workspace { displayName } } } }",
+];
+
+async fn a_list_of_credentials_takes_as_many_statements_for_forty_as_for_two(app: App) {
+    let ada = app.set_up().await;
+    let (lab, attic) = (ada.workspace("Lab").await, ada.workspace("Attic").await);
+    let store = custom(&ada, &lab, "Store").await;
+    let share = lend(&ada, &lab, &store, &attic.id).await;
+    let of = |workspace: &Workspace, part: &str| {
+        format!(r#"{{ workspace(name: "{}") {{ {part} }} }}"#, workspace.name)
+    };
+    let mut lists = vec![
+        (
+            of(
+                &lab,
+                "credentialUsages(first: 40) { totalCount nodes { purpose user { email } \
+                      workspace { workspace { name } } owner { workspace { name } } } }",
+            ),
+            "credentialUsages",
+        ),
+        (
+            of(
+                &attic,
+                "credentialOffers(first: 40) { totalCount nodes { name sharedBy { email } \
+                        owner { workspace { name } } target { workspace { name } } } }",
+            ),
+            "credentialOffers",
+        ),
+    ];
+    for (workspace, part) in [&lab, &attic].into_iter().flat_map(|of| OF_A_CREDENTIAL.map(|part| (of, part)))
+    {
+        let list = format!("credentials(first: 40) {{ totalCount nodes {{ {part} }} }}");
+        lists.push((of(workspace, &list), "credentials"));
+    }
+    let furnish = async |numbers: Range<usize>| {
+        let mut rows = Rows::of(&app);
+        for number in numbers {
+            rows.member(&lab, number);
+            rows.credential(&store, &share, number);
+        }
+        rows.write().await;
+    };
+    let costs = async |expected: usize| {
+        let mut costs = Vec::new();
+        for (document, list) in &lists {
+            let status = if *list == "credentialOffers" { "PENDING" } else { "ACTIVE" };
+            app.sql(&format!("UPDATE credential_shares SET status = '{status}'")).await;
+            let (statements, answer) = cost(&app, &ada, document).await;
+            let number = expected - usize::from(*list == "credentialUsages");
+            assert_eq!(answer.len(&format!("/workspace/{list}/nodes")), number, "{answer}");
+            assert_eq!(answer.data(&format!("/workspace/{list}/totalCount")), number);
+            costs.push(statements);
+        }
+        costs
+    };
+    furnish(1..2).await;
+    let few = costs(2).await;
+    furnish(2..40).await;
+    let many = costs(40).await;
+    assert_eq!(few, many, "statements for two and for forty");
+}
+
+async fn credentials_of_many_workspaces_take_as_many_statements_as_those_of_two(app: App) {
+    let ada = app.set_up().await;
+    let documents = [
+        "credentials(first: 3) { totalCount nodes { name fields { code } } }",
+        "credentials(first: 3) { nodes { shares(first: 1) { totalCount nodes { target { workspace { name } } } } } }",
+        "credentials(first: 3) { nodes { usages(first: 1) { totalCount nodes { owner { workspace { name } } } } } }",
+        "credentialOffers(first: 1) { totalCount nodes { owner { workspace { name } } } }",
+        "credentialUsages(first: 3) { totalCount nodes { user { email } workspace { workspace { name } } } }",
+    ]
+    .map(|part| format!("{{ viewer {{ workspaces(first: 20) {{ nodes {{ {part} }} }} }} }}"));
+    let costs = async |number: usize| {
+        let mut costs = Vec::new();
+        for document in &documents {
+            let (statements, answer) = cost(&app, &ada, document).await;
+            assert_eq!(answer.len("/viewer/workspaces/nodes"), number);
+            costs.push(statements);
+        }
+        costs
+    };
+    let furnish = async |number: usize| {
+        let lab = ada.workspace(&format!("Lab {number}")).await;
+        let store = custom(&ada, &lab, "Store").await;
+        lend(&ada, &lab, &store, &app.default_workspace().id).await;
+        crate::credential_nets::using(&ada, &lab, "store").await.ok();
+    };
+    furnish(1).await;
+    let few = costs(2).await;
+    for number in 2..20 {
+        furnish(number).await;
+    }
+    assert_eq!(few, costs(20).await, "statements for two and for twenty workspaces");
+    let told = ada.query(&documents[0], json!({})).await.ok();
+    assert_eq!(told.data("/viewer/workspaces/nodes/0/credentials/totalCount"), 19);
+    assert_eq!(told.len("/viewer/workspaces/nodes/19/credentials/nodes/0/fields"), 2);
+    let told = ada.query(&documents[1], json!({})).await.ok();
+    assert_eq!(told.data("/viewer/workspaces/nodes/19/credentials/nodes/0/shares/totalCount"), 1);
+    let told = ada.query(&documents[2], json!({})).await.ok();
+    assert_eq!(told.data("/viewer/workspaces/nodes/19/credentials/nodes/0/usages/totalCount"), 1);
+    let told = ada.query(&documents[4], json!({})).await.ok();
+    assert_eq!(told.data("/viewer/workspaces/nodes/19/credentialUsages/totalCount"), 1);
 }
 
 /// How many statements have run once none runs any more.

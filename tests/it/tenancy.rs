@@ -14,7 +14,10 @@ use guildhall_tests::{Actor, Answer, App, Workspace, both_databases};
 use http::{Request, header};
 use serde_json::{Value, json};
 
-use crate::guards_enforced::{RootField, root_fields, types};
+use crate::{
+    credential_nets::{custom, lend},
+    guards_enforced::{RootField, root_fields, types},
+};
 
 both_databases!(
     App::start,
@@ -28,6 +31,13 @@ both_databases!(
 
 /// What follows the name of a root field. `%workspace%` stands for an id under test, `%own …%` for one of the caller's.
 const OPERATIONS: &[(&str, &str)] = &[
+    ("credential", r#"(workspaceId: "%workspace%", slug: "store") { id name }"#),
+    ("credential", r#"(workspaceId: "%own workspace%", slug: "%name%/store") { id name }"#),
+    ("credentialShareTargets", r#"(workspaceId: "%workspace%", credentialId: "%credential%") { id name }"#),
+    (
+        "credentialShareTargets",
+        r#"(workspaceId: "%own workspace%", credentialId: "%credential%") { id name }"#,
+    ),
     ("explainAccess", r#"(workspaceId: "%workspace%", permission: FILE_READ) { isAllowed message }"#),
     (
         "explainAccess",
@@ -49,6 +59,9 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("node", r#"(id: "%role%") { id ... on Role { key } }"#),
     ("node", r#"(id: "%organization%") { id }"#),
     ("node", r#"(id: "%transfer%") { id ... on OwnershipTransfer { status } }"#),
+    ("node", r#"(id: "%credential%") { id ... on Credential { name } }"#),
+    ("node", r#"(id: "%borrowed%") { id ... on Credential { name } }"#),
+    ("node", r#"(id: "%share%") { id }"#),
     ("nodes", r#"(ids: ["%workspace%", "%member%", "%own workspace%", "%invitation%", "%person%"]) { id }"#),
     ("organization", r#"(slug: "%slug%") { id name viewerRole }"#),
     (
@@ -123,6 +136,10 @@ const OPERATIONS: &[(&str, &str)] = &[
         r#"(input: { organizationId: "%own organization%", roleId: "%own role%", replacement: "%role%" }) { role { id } userErrors { code field message } }"#,
     ),
     (
+        "deleteConfigProperty",
+        r#"(input: { workspaceId: "%workspace%", key: "YEAR" }) { property { key } userErrors { code field message } }"#,
+    ),
+    (
         "declineInvitation",
         r#"(input: { invitationId: "%invitation%" }) { invitation { id } userErrors { code field message } }"#,
     ),
@@ -133,6 +150,10 @@ const OPERATIONS: &[(&str, &str)] = &[
     (
         "describeWorkspace",
         r#"(input: { workspaceId: "%workspace%", description: "Mine" }) { workspace { id } userErrors { code field message } }"#,
+    ),
+    (
+        "describeWorkspace",
+        r#"(input: { workspaceId: "%workspace%", description: "Mine", version: 7 }) { current { text version } userErrors { code field message } }"#,
     ),
     (
         "disableUser",
@@ -243,6 +264,14 @@ const OPERATIONS: &[(&str, &str)] = &[
         r#"(input: { workspaceId: "%own workspace%", invitationId: "%invitation%" }) { invitation { id } userErrors { code field message } }"#,
     ),
     (
+        "setConfigProperty",
+        r#"(input: { workspaceId: "%workspace%", key: "YEAR", value: { number: 1 } }) { property { key } userErrors { code field message } }"#,
+    ),
+    (
+        "setConfigProperties",
+        r#"(input: { workspaceId: "%workspace%", properties: [{ key: "YEAR", value: { number: 1 } }] }) { properties { key } userErrors { code field message } }"#,
+    ),
+    (
         "revokeSession",
         r#"(input: { sessionId: "%session%" }) { sessionId userErrors { code field message } }"#,
     ),
@@ -302,6 +331,160 @@ const OPERATIONS: &[(&str, &str)] = &[
         "updateWorkspace",
         r#"(input: { workspaceId: "%workspace%", displayName: "Mine" }) { workspace { id } userErrors { code field message } }"#,
     ),
+    (
+        "updateCredential",
+        r#"(input: { workspaceId: "%workspace%", credentialId: "%credential%", name: "Mine" }) { credential { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "updateCredential",
+        r#"(input: { workspaceId: "%workspace%", credentialId: "%borrowed%", name: "Mine" }) { credential { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "deleteCredential",
+        r#"(input: { workspaceId: "%workspace%", credentialId: "%credential%", force: true }) { deletedCredentialId userErrors { code field message } }"#,
+    ),
+    (
+        "deleteCredential",
+        r#"(input: { workspaceId: "%workspace%", credentialId: "%borrowed%", force: true }) { deletedCredentialId userErrors { code field message } }"#,
+    ),
+    (
+        "revealCredential",
+        r#"(input: { workspaceId: "%workspace%", credentialId: "%credential%" }) { values { value } userErrors { code field message } }"#,
+    ),
+    (
+        "revealCredential",
+        r#"(input: { workspaceId: "%workspace%", credentialId: "%borrowed%" }) { values { value } userErrors { code field message } }"#,
+    ),
+    (
+        "shareCredential",
+        r#"(input: { workspaceId: "%workspace%", credentialId: "%credential%", targetWorkspaceId: "%own workspace%" }) { share { id } userErrors { code field message } }"#,
+    ),
+    (
+        "shareCredential",
+        r#"(input: { workspaceId: "%workspace%", credentialId: "%borrowed%", targetWorkspaceId: "%own workspace%" }) { share { id } userErrors { code field message } }"#,
+    ),
+    (
+        "unshareCredential",
+        r#"(input: { workspaceId: "%workspace%", shareId: "%share%" }) { share { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "unshareCredential",
+        r#"(input: { workspaceId: "%workspace%", shareId: "%offer%" }) { share { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "acceptCredentialShare",
+        r#"(input: { workspaceId: "%workspace%", shareId: "%share%" }) { share { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "acceptCredentialShare",
+        r#"(input: { workspaceId: "%workspace%", shareId: "%offer%" }) { share { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "declineCredentialShare",
+        r#"(input: { workspaceId: "%workspace%", shareId: "%share%" }) { share { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "declineCredentialShare",
+        r#"(input: { workspaceId: "%workspace%", shareId: "%offer%" }) { share { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "declineCredentialShare",
+        r#"(input: { workspaceId: "%workspace%", shareId: "%borrowed%" }) { share { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "updateCredential",
+        r#"(input: { workspaceId: "%own workspace%", credentialId: "%credential%", name: "Mine" }) { credential { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "updateCredential",
+        r#"(input: { workspaceId: "%own workspace%", credentialId: "%borrowed%", name: "Mine" }) { credential { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "deleteCredential",
+        r#"(input: { workspaceId: "%own workspace%", credentialId: "%credential%", force: true }) { deletedCredentialId userErrors { code field message } }"#,
+    ),
+    (
+        "deleteCredential",
+        r#"(input: { workspaceId: "%own workspace%", credentialId: "%borrowed%", force: true }) { deletedCredentialId userErrors { code field message } }"#,
+    ),
+    (
+        "revealCredential",
+        r#"(input: { workspaceId: "%own workspace%", credentialId: "%credential%" }) { values { value } userErrors { code field message } }"#,
+    ),
+    (
+        "revealCredential",
+        r#"(input: { workspaceId: "%own workspace%", credentialId: "%borrowed%" }) { values { value } userErrors { code field message } }"#,
+    ),
+    (
+        "shareCredential",
+        r#"(input: { workspaceId: "%own workspace%", credentialId: "%credential%", targetWorkspaceId: "%own workspace%" }) { share { id } userErrors { code field message } }"#,
+    ),
+    (
+        "shareCredential",
+        r#"(input: { workspaceId: "%own workspace%", credentialId: "%borrowed%", targetWorkspaceId: "%own workspace%" }) { share { id } userErrors { code field message } }"#,
+    ),
+    (
+        "unshareCredential",
+        r#"(input: { workspaceId: "%own workspace%", shareId: "%share%" }) { share { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "unshareCredential",
+        r#"(input: { workspaceId: "%own workspace%", shareId: "%offer%" }) { share { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "acceptCredentialShare",
+        r#"(input: { workspaceId: "%own workspace%", shareId: "%share%" }) { share { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "acceptCredentialShare",
+        r#"(input: { workspaceId: "%own workspace%", shareId: "%offer%" }) { share { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "declineCredentialShare",
+        r#"(input: { workspaceId: "%own workspace%", shareId: "%share%" }) { share { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "declineCredentialShare",
+        r#"(input: { workspaceId: "%own workspace%", shareId: "%offer%" }) { share { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "declineCredentialShare",
+        r#"(input: { workspaceId: "%own workspace%", shareId: "%borrowed%" }) { share { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "createCredential",
+        r#"(input: { workspaceId: "%workspace%", type: CUSTOM, name: "Mine", fields: [{ code: "token", value: "mine" }] }) { credential { id } userErrors { code field message } }"#,
+    ),
+    (
+        "shareCredential",
+        r#"(input: { workspaceId: "%own workspace%", credentialId: "%own credential%", targetWorkspaceId: "%workspace%" }) { share { id target { name } } userErrors { code field message } }"#,
+    ),
+    (
+        "useCredential",
+        r#"(input: { workspaceId: "%workspace%", slug: "store", purpose: "mine" }) { values { value } userErrors { code field message } }"#,
+    ),
+    (
+        "useCredential",
+        r#"(input: { workspaceId: "%own workspace%", slug: "%name%/store", purpose: "mine" }) { values { value } userErrors { code field message } }"#,
+    ),
+    (
+        "testCredential",
+        r#"(input: { workspaceId: "%workspace%", credentialId: "%credential%" }) { userErrors { code field message } }"#,
+    ),
+    (
+        "testCredential",
+        r#"(input: { workspaceId: "%workspace%", credentialId: "%borrowed%" }) { userErrors { code field message } }"#,
+    ),
+    (
+        "testCredential",
+        r#"(input: { workspaceId: "%own workspace%", credentialId: "%credential%" }) { userErrors { code field message } }"#,
+    ),
+    (
+        "testCredential",
+        r#"(input: { workspaceId: "%own workspace%", credentialId: "%borrowed%" }) { userErrors { code field message } }"#,
+    ),
+    ("credentialChanged", r#"(workspaceId: "%workspace%") { cursor credential { name } }"#),
+    ("workspaceChanged", r#"(workspaceId: "%workspace%") { cursor change workspace { id } }"#),
     ("invitationStatusChanged", r#"(workspaceId: "%workspace%") { cursor invitation { email } }"#),
 ];
 
@@ -464,15 +647,29 @@ async fn compare(app: &App, actor: &Actor, own: &Ids, foreign: &Ids) -> usize {
     tried
 }
 
-/// A workspace with a pending invitation in it, and somebody who administers it.
+/// A workspace with a pending invitation in it, a credential that it lends and one that it borrows, and somebody who
+/// administers it.
 struct Tenant {
     workspace: Workspace,
     ids: Ids,
 }
 
 impl Tenant {
-    async fn furnish(app: &App, workspace: Workspace, guest: &str) -> Self {
+    /// `partner` is another workspace of the organization, whose admin sees both.
+    async fn furnish(app: &App, workspace: Workspace, partner: &Workspace, guest: &str) -> Self {
         let admin = workspace.admin.clone();
+        let (owned, here) = (&partner.admin, &workspace.id);
+        let credential = custom(&admin, &workspace, "Store").await;
+        let share = lend(owned, &workspace, &credential, &partner.id).await;
+        let [borrowed, offered] =
+            [custom(owned, partner, "Depot").await, custom(owned, partner, "Offered depot").await];
+        let borrowed = lend(owned, partner, &borrowed, here).await.replace("shr_", "bor_");
+        let offer = lend(owned, partner, &offered, here).await;
+        app.sql(&format!(
+            "UPDATE credential_shares SET status = 'PENDING' WHERE id = {}",
+            app.literal(&offer)
+        ))
+        .await;
         let invited = admin.invite(&workspace, guest, "EDITOR").await.ok();
         app.mail_to(guest).await;
         let own = format!(
@@ -484,6 +681,10 @@ impl Tenant {
         let ids = Ids::from([
             ("workspace", workspace.id.clone()),
             ("name", workspace.name.clone()),
+            ("credential", credential),
+            ("share", share),
+            ("borrowed", borrowed),
+            ("offer", offer),
             ("member", own.text("/workspace/members/nodes/0/id").to_owned()),
             ("invitation", invited.text("/inviteMember/invitation/id").to_owned()),
             ("session", own.text("/viewer/sessions/nodes/0/id").to_owned()),
@@ -496,6 +697,8 @@ impl Tenant {
         let document = format!(
             r#"{{ workspace(name: "{}") {{ displayName description updatedAt
                     members {{ nodes {{ id role {{ key }} }} }}
+                    credentials {{ nodes {{ id name updatedAt shares {{ nodes {{ id status }} }} }} }}
+                    credentialOffers {{ nodes {{ id status }} }} credentialUsages {{ totalCount }}
                     invitations {{ nodes {{ id status expiresAt role {{ key }} }} }} }}
                  viewer {{ sessions {{ totalCount }} }} }}"#,
             self.workspace.name
@@ -509,11 +712,13 @@ impl Tenant {
 async fn two_tenants(app: &App) -> (Tenant, Tenant) {
     let ada = app.set_up().await;
     let olga = app.stranger("olga@example.org", "Olga").await;
-    let mut own = Tenant::furnish(app, ada.workspace("Tower").await, "ivan@example.org").await;
+    let partner = app.default_workspace();
+    let mut own = Tenant::furnish(app, ada.workspace("Tower").await, partner, "ivan@example.org").await;
     let organization = ada.organization().await;
     own.ids.insert("role", crate::roles::made(&ada, &organization, "Keeper", &[]).await);
     own.ids.insert("organization", organization);
-    let mut foreign = Tenant::furnish(app, olga.workspace("Lab").await, "ivy@example.org").await;
+    let partner = olga.workspace("Partner").await;
+    let mut foreign = Tenant::furnish(app, olga.workspace("Lab").await, &partner, "ivy@example.org").await;
     let role = crate::roles::made(&olga, &olga.organization().await, "Warden", &[]).await;
     let transfer = "otr_0193a1b2c3d47e8f9012345678901234";
     app.sql(&format!(
@@ -548,9 +753,10 @@ async fn another_workspace_of_the_organization_is_as_foreign(app: App) {
     let (lab, attic) = (ada.workspace("Lab").await, ada.workspace("Attic").await);
     let adam = app.member(&lab, SystemRole::Admin, "Adam").await;
     let milo = app.member(&attic, SystemRole::Admin, "Milo").await;
-    let own = Tenant::furnish(&app, Workspace { admin: adam.clone(), ..lab }, "ivan@example.org").await;
-    let mut foreign =
-        Tenant::furnish(&app, Workspace { admin: milo.clone(), ..attic }, "ivy@example.org").await;
+    let partner = app.default_workspace();
+    let (lab, attic) = (Workspace { admin: adam.clone(), ..lab }, Workspace { admin: milo.clone(), ..attic });
+    let own = Tenant::furnish(&app, lab, partner, "ivan@example.org").await;
+    let mut foreign = Tenant::furnish(&app, attic, partner, "ivy@example.org").await;
     foreign.ids.insert("person", milo.id.clone());
     let before = foreign.seen().await;
     let tried = compare(&app, &adam, &own.ids, &foreign.ids).await;
@@ -641,8 +847,19 @@ async fn a_cursor_of_another_list_is_refused(app: App) {
     let ada = app.set_up().await;
     let lab = ada.workspace("Lab").await;
     ada.invite(&lab, "ivan@example.org", "VIEWER").await.ok();
+    let store = custom(&ada, &lab, "Store").await;
+    crate::credential_nets::using(&ada, &lab, "store").await.ok();
+    let share = lend(&ada, &lab, &store, &app.default_workspace().id).await;
+    let offer = custom(&ada, app.default_workspace(), "Offer").await;
+    let offer = lend(&ada, app.default_workspace(), &offer, &lab.id).await;
+    app.sql(&format!("UPDATE credential_shares SET status = 'PENDING' WHERE id = {}", app.literal(&offer)))
+        .await;
     let of_lab = format!(r#"workspace(name: "{}")"#, lab.name);
+    let of_store = format!(r#"credential(workspaceId: "{}", slug: "store")"#, lab.id);
     let lists = [
+        (of_lab.as_str(), "workspace", "credentials"),
+        (of_lab.as_str(), "workspace", "credentialUsages"),
+        (of_store.as_str(), "credential", "shares"),
         (of_lab.as_str(), "workspace", "members"),
         (of_lab.as_str(), "workspace", "invitations"),
         ("viewer", "viewer", "workspaces"),
@@ -654,6 +871,13 @@ async fn a_cursor_of_another_list_is_refused(app: App) {
         let answer = ada.query(&document, json!({})).await.ok();
         cursors.push(answer.text(&format!("/{key}/{list}/pageInfo/endCursor")).to_owned());
     }
+    // Two lists of loans: a cursor of the one is a position in the other.
+    let offers = "credentialOffers { pageInfo { endCursor } }";
+    let offers = ada.query(&format!("{{ {of_lab} {{ {offers} }} }}"), json!({})).await.ok();
+    let cursor = offers.text("/workspace/credentialOffers/pageInfo/endCursor");
+    let shares = format!(r#"{{ {of_store} {{ shares(before: "{cursor}") {{ nodes {{ id }} }} }} }}"#);
+    let shares = ada.query(&shares, json!({})).await.ok();
+    assert_eq!(shares.data("/credential/shares/nodes"), &json!([{ "id": share }]));
     for (place, (parent, _, list)) in lists.into_iter().enumerate() {
         for (of, cursor) in cursors.iter().enumerate() {
             let document = format!(r#"{{ {parent} {{ {list}(after: "{cursor}") {{ nodes {{ id }} }} }} }}"#);

@@ -114,10 +114,11 @@ pub fn may_grant(held: PermissionSet, role: &Role) -> bool {
     held.covers(role.permissions.grantable())
 }
 
+/// Later years have five digits, and sort as texts before the others.
+pub(crate) const LAST_YEAR: i32 = 9999;
+
 /// When a membership is to end by itself: later than now.
 pub fn end_of_membership(at: DateTime<Utc>, now: DateTime<Utc>) -> Result<DateTime<Utc>, FieldFault> {
-    /// Later years have five digits, and sort as texts before the others.
-    const LAST_YEAR: i32 = 9999;
     if at.year() > LAST_YEAR {
         return Err(FieldFault(format!("lies beyond the year {LAST_YEAR}: leave it out for no end")));
     }

@@ -109,12 +109,12 @@ impl SharesList {
     }
 
     async fn page(&self, ctx: &Context<'_>) -> Result<Page<CredentialShare>> {
-        let page = credential_shares::page(db(ctx), &self.which, &self.args).await;
-        Ok(page.map_err(|fault| error::read(ctx, fault))?.map(CredentialShare))
+        let page = loaders::load(ctx, (self.which.clone(), self.args.clone())).await?;
+        Ok(page.unwrap_or_else(|| Page::cut(&self.args, Vec::new())).map(CredentialShare))
     }
 
     async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
-        credential_shares::number(db(ctx), &self.which).await.map_err(|fault| error::read(ctx, fault))
+        Ok(loaders::load(ctx, self.which.clone()).await?.unwrap_or(0))
     }
 }
 

@@ -11,10 +11,9 @@ use uuid::Uuid;
 
 use crate::{
     accounts::User,
-    authz::db,
     connection::{Window, connection},
     credentials::SharingWorkspace,
-    error,
+    loaders,
     schema::mirror,
 };
 
@@ -92,12 +91,12 @@ impl UsesList {
     }
 
     async fn page(&self, ctx: &Context<'_>) -> Result<Page<CredentialUse>> {
-        let page = credential_uses::page(db(ctx), &self.uses, &self.args).await;
-        Ok(page.map_err(|fault| error::read(ctx, fault))?.map(CredentialUse))
+        let page = loaders::load(ctx, (self.uses.clone(), self.args.clone())).await?;
+        Ok(page.unwrap_or_else(|| Page::cut(&self.args, Vec::new())).map(CredentialUse))
     }
 
     async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
-        credential_uses::number(db(ctx), &self.uses).await.map_err(|fault| error::read(ctx, fault))
+        Ok(loaders::load(ctx, self.uses.clone()).await?.unwrap_or(0))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Credentials in the schema: what a workspace owns and borrows, and what may be done with it.
 
+use std::sync::Arc;
+
 use async_graphql::{
     Context, Description, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject, Subscription,
 };
@@ -9,12 +11,13 @@ use guildhall_domain::{
     access::{Denied, Granted, perm},
     credentials::{
         CreateCredentialCode, CredentialKind, DeleteCredentialCode, FieldForm as DomainForm, FieldSpec,
-        GivenField, RevealCredentialCode, UpdateCredentialCode, UseCredentialCode, UseOutcome,
+        GivenField, RevealCredentialCode, TestCredentialCode, UpdateCredentialCode, UseCredentialCode,
+        UseOutcome,
     },
     events::{CredentialChange as DomainChange, EventKind},
     ids::{AnyId, BorrowedCredentialId, CredentialId, NotAnId},
     page::{Page, PageArgs},
-    refusal::{FieldFault, InputReader},
+    refusal::{FieldFault, InputReader, Refusal},
     text::{CredentialSlug, DisplayName, Message, SearchTerm},
 };
 use guildhall_persistence::{
@@ -28,9 +31,11 @@ use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
 use crate::{
+    accounts::throttle,
     authz::{anonymous, authorize, authorize_in, caller, db, grant, signed_in},
     connection::{Window, connection},
     credential_shares::{CredentialShareConnection, SharesList},
+    credential_tests::{CredentialTestReport, CredentialTester},
     credential_uses::{CredentialUseConnection, UsesList},
     error,
     live::{self, Told, Turn, Watching},
@@ -180,7 +185,7 @@ pub struct CredentialField {
     environment_variable: String,
     /// Whether the value is write-only.
     is_secret: bool,
-    /// Whether there is a value.
+    /// Whether there is a value: an imported credential lacks its secrets until they are given.
     is_set: bool,
     /// The value; null when it is secret.
     value: Option<String>,
@@ -324,7 +329,8 @@ impl Credential {
                 environment_variable: environment_variable(&self.row.slug, &field.code),
                 code: field.code,
                 is_secret: field.is_secret,
-                is_set: true,
+                // An imported one has none until it is given.
+                is_set: field.value.is_some() || field.fingerprint.is_some(),
                 value: field.value,
                 fingerprint: field.fingerprint,
                 updated_at: field.updated_at,
@@ -406,9 +412,12 @@ impl CredentialQuery {
         ctx: &Context<'_>,
         #[graphql(desc = "The workspace that owns or borrows it.")] workspace_id: ID,
         #[graphql(desc = "The slug, or `workspace/slug` of one that is lent here.")] slug: String,
-    ) -> Result<Option<Credential>> {
-        let proof = authorize_in(ctx, &workspace_id).await?;
-        by_slug(ctx, proof, &slug).await
+    ) -> Option<Result<Credential>> {
+        match authorize_in(ctx, &workspace_id).await {
+            Ok(proof) => by_slug(ctx, proof, &slug).await.transpose(),
+            Err(fault) if error::is_not_found(&fault) => None,
+            Err(fault) => Some(Err(fault)),
+        }
     }
 }
 
@@ -541,6 +550,23 @@ payload! {
         credential: Credential,
         /// All its values.
         values: Vec<CredentialValue>,
+    }
+}
+
+/// Which credential to try.
+#[derive(InputObject)]
+pub struct TestCredentialInput {
+    /// The workspace that owns or borrows it.
+    workspace_id: ID,
+    /// The credential.
+    credential_id: ID,
+}
+
+payload! {
+    /// How it went.
+    TestCredentialPayload, TestCredentialError = TestCredentialCode {
+        /// What the service said to the credential.
+        report: CredentialTestReport,
     }
 }
 
@@ -693,6 +719,36 @@ impl CredentialMutation {
             credential: listed(&proof, row),
             user_errors: Vec::new(),
         })
+    }
+
+    /// Tries a credential against the service that it opens, for at most 10 seconds: signs in, and reads the least there is
+    /// to read. Destinations inside the operator's own network are refused unless the operator allows them. At most 10 in a
+    /// minute; recorded among the credential's uses.
+    #[graphql(directive = authorize::apply("CREDENTIAL_USE".to_owned()))]
+    async fn test_credential(
+        &self,
+        ctx: &Context<'_>,
+        input: TestCredentialInput,
+    ) -> Result<TestCredentialPayload> {
+        let proof: Granted<perm::CredentialUse> = authorize_in(ctx, &input.workspace_id).await?;
+        let outcome = async {
+            let mut reader = InputReader::default();
+            let at = reader.field("credentialId", reference(&input.credential_id));
+            let at = reader.all(at)?;
+            throttle(ctx)
+                .credential_test(&proof.access().actor().user().to_string())
+                .map_err(|message| Refusal::new(TestCredentialCode::RateLimited, message))?;
+            credential_uses::to_test(db(ctx), &proof, at).await
+        }
+        .await;
+        let used = match outcome {
+            Ok(used) => used,
+            Err(error) => return answer(ctx, Err::<TestCredentialPayload, _>(error), |payload| payload),
+        };
+        let fields = used.values.into_iter().map(|value| (value.code, value.value)).collect();
+        let tester = ctx.data_unchecked::<Arc<dyn CredentialTester>>();
+        let report = tester.test(used.credential.kind, fields).await;
+        Ok(TestCredentialPayload { report: Some(report.into()), user_errors: Vec::new() })
     }
 
     /// Hands the values of a credential to a workload. Each use is recorded with who asked, from which workspace, what for

@@ -9,6 +9,7 @@ mod batching;
 pub mod config;
 pub mod connection;
 pub mod credential_shares;
+pub mod credential_tests;
 pub mod credential_uses;
 pub mod credentials;
 mod error;

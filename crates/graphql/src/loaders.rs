@@ -16,6 +16,8 @@ use guildhall_persistence::{
     Db, OrganizationStanding, ReadError, Standing,
     accounts::{self, User},
     counts::{self, Count},
+    credential_shares::{self, CredentialShare, Shares},
+    credential_uses::{self, CredentialUse, Uses},
     credentials::{self, Credential, CredentialFilter, Field},
     home_page::{self, HomePage},
     invitations,
@@ -368,15 +370,57 @@ impl Loader<CredentialFieldsKey> for Batches {
         &self,
         keys: &[CredentialFieldsKey],
     ) -> Result<HashMap<CredentialFieldsKey, Vec<Field>>, Self::Error> {
-        let mut found = HashMap::with_capacity(keys.len());
-        for group in grouped(keys, Scoped::workspace).into_values() {
-            let Some(first) = group.first() else { continue };
-            let ids: Vec<_> = group.iter().map(|key| key.what).collect();
-            let fields = credentials::fields(&self.0, &first.proof, &ids).await?;
-            found.extend(
-                group.into_iter().filter_map(|key| Some((key.clone(), fields.get(&key.what)?.clone()))),
-            );
-        }
-        Ok(found)
+        let workspaces = grouped(keys, Scoped::workspace);
+        let proofs: Vec<_> =
+            workspaces.values().filter_map(|keys| Some(keys.first()?.proof.clone())).collect();
+        let ids: Vec<_> = grouped(keys, |key| key.what).into_keys().collect();
+        let fields = credentials::fields(&self.0, &proofs, &ids).await?;
+        let of = |key: &CredentialFieldsKey| fields.get(&(key.workspace(), key.what)).cloned();
+        Ok(keys.iter().filter_map(|key| Some((key.clone(), of(key)?))).collect())
+    }
+}
+
+/// A page of loans.
+type SharesKey = (Shares, PageArgs<Uuid>);
+
+impl Loader<SharesKey> for Batches {
+    type Value = Page<CredentialShare>;
+    type Error = Arc<ReadError>;
+
+    async fn load(
+        &self,
+        keys: &[SharesKey],
+    ) -> Result<HashMap<SharesKey, Page<CredentialShare>>, Self::Error> {
+        Ok(keys.iter().cloned().zip(credential_shares::pages(&self.0, keys).await?).collect())
+    }
+}
+
+impl Loader<Shares> for Batches {
+    type Value = u64;
+    type Error = Arc<ReadError>;
+
+    async fn load(&self, keys: &[Shares]) -> Result<HashMap<Shares, u64>, Self::Error> {
+        Ok(keys.iter().cloned().zip(credential_shares::numbers(&self.0, keys).await?).collect())
+    }
+}
+
+/// A page of uses.
+type UsesKey = (Uses, PageArgs<Uuid>);
+
+impl Loader<UsesKey> for Batches {
+    type Value = Page<CredentialUse>;
+    type Error = Arc<ReadError>;
+
+    async fn load(&self, keys: &[UsesKey]) -> Result<HashMap<UsesKey, Page<CredentialUse>>, Self::Error> {
+        Ok(keys.iter().cloned().zip(credential_uses::pages(&self.0, keys).await?).collect())
+    }
+}
+
+impl Loader<Uses> for Batches {
+    type Value = u64;
+    type Error = Arc<ReadError>;
+
+    async fn load(&self, keys: &[Uses]) -> Result<HashMap<Uses, u64>, Self::Error> {
+        Ok(keys.iter().cloned().zip(credential_uses::numbers(&self.0, keys).await?).collect())
     }
 }

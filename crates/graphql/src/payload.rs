@@ -139,6 +139,9 @@ user_errors! {
         NotFound, SharedReadOnly, InUse, WorkspaceArchived
     };
     RevealCredentialError, RevealCredentialErrorCode = c::RevealCredentialCode { NotFound, SharedReadOnly, WorkspaceArchived };
+    TestCredentialError, TestCredentialErrorCode = c::TestCredentialCode {
+        NotFound, NotTestable, ShareSuspended, RateLimited, WorkspaceArchived
+    };
     ShareCredentialError, ShareCredentialErrorCode = c::ShareCredentialCode {
         NotFound, SharedReadOnly, AlreadyShared, WorkspaceArchived
     };

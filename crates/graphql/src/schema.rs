@@ -6,9 +6,10 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    access, accounts, config, credential_shares, credentials, explain, home_page, invitations, life,
-    live::Rechecks, loaders, members, node, organization_invitations, organization_members, organizations,
-    ownership, previews, roles, sessions, throttle::Throttle, workspace_changes, workspaces,
+    access, accounts, config, credential_shares, credential_tests::CredentialTester, credentials, explain,
+    home_page, invitations, life, live::Rechecks, loaders, members, node, organization_invitations,
+    organization_members, organizations, ownership, previews, roles, sessions, throttle::Throttle,
+    workspace_changes, workspaces,
 };
 
 /// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value
@@ -112,12 +113,18 @@ fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
 }
 
 /// The schema over that database.
-pub fn build(db: Db, limits: Limits, throttle: Arc<Throttle>) -> Schema {
+pub fn build(
+    db: Db,
+    limits: Limits,
+    throttle: Arc<Throttle>,
+    credential_tester: Arc<dyn CredentialTester>,
+) -> Schema {
     let rechecks = Arc::new(Rechecks::new(&db));
     let mut builder = builder()
         .data(loaders::loaders(db.clone()))
         .data(db)
         .data(throttle)
+        .data(credential_tester)
         .data(rechecks)
         .limit_depth(limits.depth)
         .limit_complexity(limits.complexity)

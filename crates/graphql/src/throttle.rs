@@ -28,6 +28,9 @@ pub struct Rates {
 /// More than anybody needs, and few enough that nobody takes all the names.
 const ORGANIZATIONS_PER_HOUR: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
+/// Enough for somebody who mends a credential, and few enough that nobody hammers a service with them.
+const CREDENTIAL_TESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).unwrap();
+
 /// The counters.
 pub struct Throttle {
     sign_in: DefaultKeyedRateLimiter<String>,
@@ -37,6 +40,7 @@ pub struct Throttle {
     ip: DefaultKeyedRateLimiter<String>,
     recipient: DefaultKeyedRateLimiter<String>,
     organizations: DefaultKeyedRateLimiter<String>,
+    credential_tests: DefaultKeyedRateLimiter<String>,
 }
 
 impl Throttle {
@@ -52,6 +56,7 @@ impl Throttle {
             ip: per_hour(rates.invitations_per_hour_per_ip),
             recipient: per_hour(rates.invitations_per_hour_per_recipient),
             organizations: per_hour(ORGANIZATIONS_PER_HOUR),
+            credential_tests: per_minute(CREDENTIAL_TESTS_PER_MINUTE),
         }
     }
 
@@ -65,6 +70,7 @@ impl Throttle {
             &self.ip,
             &self.recipient,
             &self.organizations,
+            &self.credential_tests,
         ] {
             counters.retain_recent();
             counters.shrink_to_fit();
@@ -74,6 +80,11 @@ impl Throttle {
     /// Counts an organization that somebody makes.
     pub fn organization(&self, owner: &str) -> Result<(), String> {
         check(&self.organizations, owner.to_owned())
+    }
+
+    /// Counts a test of a credential.
+    pub fn credential_test(&self, user: &str) -> Result<(), String> {
+        check(&self.credential_tests, user.to_owned())
     }
 
     /// Counts a try of a password.

@@ -584,6 +584,32 @@ pub(crate) fn page_by(mut sql: Sql, page: &PageArgs<Uuid>, key: &str) -> Sql {
     sql.push(&format!(" ORDER BY {key} {order}")).limit(i64::from(page.size) + 1)
 }
 
+/// The pages of the lists that [`Sql::each`] asked for by [`page_by`], of its rows in the order of the keys.
+pub(crate) fn pages_of<'a, T>(
+    args: impl Iterator<Item = &'a PageArgs<Uuid>>,
+    rows: Vec<sql::Placed<T>>,
+) -> Vec<Page<T>> {
+    let mut pages: Vec<_> = args.map(|args| (args, Vec::new())).collect();
+    for sql::Placed { place, row } in rows {
+        if let Some((_, rows)) = pages.get_mut(place) {
+            rows.push(row);
+        }
+    }
+    let cut = |(args, mut rows): (&PageArgs<Uuid>, Vec<T>)| {
+        if args.backward {
+            rows.reverse();
+        }
+        Page::cut(args, rows)
+    };
+    pages.into_iter().map(cut).collect()
+}
+
+/// The numbers that [`Sql::each`] asked for by `count(*) AS number`, in the order of the statements.
+pub(crate) fn numbers_of(mut rows: Vec<sql::Placed<sql::Number>>) -> impl Iterator<Item = u64> {
+    rows.sort_by_key(|row| row.place);
+    rows.into_iter().map(|sql::Placed { row, .. }| row.into())
+}
+
 /// The answer to a `count(*)`.
 pub(crate) fn count(row: Option<sql::Single<i64>>) -> Result<u64, ReadError> {
     Ok(row.map_or(0, |sql::Single(count)| u64::try_from(count).unwrap_or(0)))

@@ -1,5 +1,7 @@
 //! What workspaces lend each other: offering, accepting, declining, taking back, and to whom something can be lent.
 
+use std::hash::{Hash, Hasher};
+
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, ShareAcceptance, perm},
@@ -17,12 +19,12 @@ use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use uuid::Uuid;
 
 use crate::{
-    access::{count, in_sight, page_by, word},
+    access::{self, in_sight, numbers_of, page_by, pages_of, word},
     accounts::User,
     credentials::{self, Counterpart, CredentialRef, own},
     db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
-    sql::{Single, Sql},
+    sql::{AT_ONCE, Placed, Single, Sql},
 };
 
 /// The loan of a credential from one workspace to another.
@@ -146,7 +148,7 @@ pub(crate) async fn open(ask: &impl Ask, credential: CredentialId) -> Result<Vec
     ask.all(sql).await
 }
 
-/// The loans to list, with the proof that the asker may see them.
+/// The loans to list, with the proof that the asker may see them. Two are equal that have the same answer.
 #[derive(Clone)]
 pub enum Shares {
     /// Every loan there was of a credential of the workspace.
@@ -156,8 +158,15 @@ pub enum Shares {
 }
 
 impl Shares {
+    fn parts(&self) -> (WorkspaceId, Option<CredentialId>) {
+        match self {
+            Self::OfCredential(proof, credential) => (proof.access().workspace(), Some(*credential)),
+            Self::Offered(proof) => (proof.access().workspace(), None),
+        }
+    }
+
     fn sql(&self, columns: &str, now: DateTime<Utc>) -> Sql {
-        let sql = Sql::new(format!("SELECT {columns} FROM {SHARE_TABLES} WHERE "));
+        let sql = Sql::new(format!("SELECT {columns} FROM credential_shares s WHERE "));
         match self {
             Self::OfCredential(proof, credential) => sql
                 .push("s.workspace_id = ")
@@ -181,22 +190,50 @@ impl Shares {
     }
 }
 
-/// A page of loans, by age.
-pub async fn page(
-    db: &Db,
-    which: &Shares,
-    args: &PageArgs<Uuid>,
-) -> Result<Page<CredentialShare>, ReadError> {
-    let now = db.now();
-    let rows: Vec<CredentialShare> =
-        which.ask(db, page_by(which.sql(SHARE_COLUMNS, now), args, "s.id")).await?;
-    Ok(Page::cut(args, rows.into_iter().map(|share| share.at(now)).collect()))
+impl PartialEq for Shares {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
 }
 
-/// How many loans [`page`] lists in all.
-pub async fn number(db: &Db, which: &Shares) -> Result<u64, ReadError> {
-    let rows: Vec<Single<i64>> = which.ask(db, which.sql("count(*)", db.now())).await?;
-    count(rows.into_iter().next())
+impl Eq for Shares {}
+
+impl Hash for Shares {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
+
+/// A page of each of those lists of loans, by age.
+pub async fn pages(
+    db: &Db,
+    wanted: &[(Shares, PageArgs<Uuid>)],
+) -> Result<Vec<Page<CredentialShare>>, ReadError> {
+    let now = db.now();
+    let mut pages = Vec::with_capacity(wanted.len());
+    for wanted in wanted.chunks(AT_ONCE) {
+        let Some((first, _)) = wanted.first() else { break };
+        let each = wanted.iter().map(|(which, args)| page_by(which.sql("s.id AS id", now), args, "s.id"));
+        let sql = Sql::new(format!("SELECT listed.place, {SHARE_COLUMNS} FROM ("))
+            .append(Sql::each(each))
+            .push(&format!(") AS listed, {SHARE_TABLES} WHERE s.id = listed.id ORDER BY s.id"));
+        let rows: Vec<Placed<CredentialShare>> = first.ask(db, sql).await?;
+        let found = pages_of(wanted.iter().map(|(_, args)| args), rows);
+        pages.extend(found.into_iter().map(|page| page.map(|share| share.at(now))));
+    }
+    Ok(pages)
+}
+
+/// How many loans each of those lists has in all.
+pub async fn numbers(db: &Db, wanted: &[Shares]) -> Result<Vec<u64>, ReadError> {
+    let now = db.now();
+    let mut numbers = Vec::with_capacity(wanted.len());
+    for wanted in wanted.chunks(AT_ONCE) {
+        let Some(first) = wanted.first() else { break };
+        let sql = Sql::each(wanted.iter().map(|which| which.sql("count(*) AS number", now)));
+        numbers.extend(numbers_of(first.ask(db, sql).await?));
+    }
+    Ok(numbers)
 }
 
 async fn find(
@@ -222,15 +259,13 @@ fn tell(tx: &mut Tx<'_>, share: &CredentialShare, owner: CredentialChange, borro
     tx.append(Event::Credential { workspace: share.target.id, subject: share.id.uuid(), change: borrower });
 }
 
-/// The active workspaces `w` of the organization that the actor knows of, other than their own one.
-fn candidates(columns: &str, proof: &Granted<perm::CredentialShare>) -> Sql {
+/// The active workspaces `w` of the organization that the actor may know of, other than their own one.
+fn candidates(proof: &Granted<perm::CredentialShare>) -> Sql {
     let access = proof.access();
-    let sql = Sql::new(format!(
-        "SELECT {columns} FROM workspaces w WHERE w.status = 'ACTIVE' AND w.organization_id = "
-    ))
-    .bind(access.organization().uuid())
-    .push(" AND w.id <> ")
-    .bind(access.workspace().uuid());
+    let sql = Sql::new("SELECT w.id FROM workspaces w WHERE w.status = 'ACTIVE' AND w.organization_id = ")
+        .bind(access.organization().uuid())
+        .push(" AND w.id <> ")
+        .bind(access.workspace().uuid());
     in_sight(sql, access.actor())
 }
 
@@ -247,7 +282,7 @@ pub async fn targets(
     if !find_own(&read, proof.access().workspace(), credential).await? {
         return Ok(None);
     }
-    let mut sql = candidates("w.id", proof)
+    let mut sql = candidates(proof)
         .push(
             " AND NOT EXISTS (SELECT 1 FROM credential_shares s WHERE s.target_id = w.id \
              AND s.status IN ('PENDING', 'ACTIVE') AND s.credential_id = ",
@@ -289,8 +324,13 @@ pub async fn share(
             return Err(Refusal::new(Code::InvalidInput, message).at("targetWorkspaceId").into());
         }
         tx.lock_workspaces(organization, &[target]).await?;
-        let visible = candidates("w.id", proof).push(" AND w.id = ").bind(target.uuid());
-        if tx.one::<Single<Uuid>>(visible).await?.is_none() {
+        let visible = access::workspace_by_id(tx.conn(), access.actor(), target, tx.now()).await;
+        let visible = match visible {
+            Ok(target) => target.organization() == organization && !target.is_archived(),
+            Err(ReadError::Denied(_)) => false,
+            Err(fault) => return Err(fault.into()),
+        };
+        if !visible {
             let message = "There is no such workspace in the organization, or you may not know of it, or it is archived.";
             return Err(Refusal::new(Code::NotFound, message).at("targetWorkspaceId").into());
         }

@@ -1,9 +1,11 @@
 //! Uses of credentials: handing values to a workload, and the record of who asked, from where, what for and how it ended.
 
+use std::hash::{Hash, Hasher};
+
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, OwnSession, perm},
-    credentials::{Found, ShareStatus, UseCredentialCode, UseOutcome, judge_use},
+    credentials::{Found, ShareStatus, TestCredentialCode, UseCredentialCode, UseOutcome, judge_use},
     ids::{CredentialId, CredentialUseId, UserId, WorkspaceId},
     page::{Page, PageArgs},
     refusal::{Refusal, Refusals},
@@ -13,43 +15,46 @@ use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use uuid::Uuid;
 
 use crate::{
-    access::{count, page_by, word},
+    access::{numbers_of, page_by, pages_of, word},
     accounts::User,
     credential_shares::{counterpart, person},
     credentials::{self, Address, Counterpart, Credential, CredentialRef, Value},
-    db::{Ask, Db, Tx},
+    db::{Ask, Db, Engine, Tx},
     error::{Fault, OpError, ReadError},
-    sql::{Single, Sql},
+    sql::{AT_ONCE, Placed, Sql},
 };
 
 /// A use to write down.
 pub(crate) struct Use<'a> {
     pub(crate) credential: CredentialId,
-    pub(crate) owner: WorkspaceId,
     pub(crate) workspace: WorkspaceId,
     pub(crate) user: UserId,
-    pub(crate) slug: &'a str,
     pub(crate) purpose: &'a str,
     pub(crate) outcome: UseOutcome,
 }
 
-/// Writes a use down, with the next statement or the commit.
+/// Writes a use down, with the next statement or the commit: of a credential that is still there, which stays until then.
 pub(crate) fn note(tx: &Tx<'_>, used: &Use<'_>) {
     let id: CredentialUseId = tx.fresh_id();
-    tx.defer(Sql::insert(
-        "credential_uses",
-        [
-            ("id", id.uuid().into()),
-            ("credential_id", used.credential.uuid().into()),
-            ("owner_id", used.owner.uuid().into()),
-            ("workspace_id", used.workspace.uuid().into()),
-            ("user_id", used.user.uuid().into()),
-            ("slug", used.slug.into()),
-            ("purpose", used.purpose.into()),
-            ("outcome", used.outcome.word().into()),
-            ("created_at", tx.now().into()),
-        ],
+    let stays = match tx.db().engine() {
+        Engine::Sqlite => "",
+        Engine::Postgres => " FOR KEY SHARE OF here, ow, c",
+    };
+    let sql = Sql::new(format!(
+        "INSERT INTO credential_uses (id, credential_id, owner_id, workspace_id, user_id, slug, purpose, outcome, created_at) \
+         SELECT $1, c.id, c.workspace_id, here.id, $4, c.slug, $5, $6, $7 \
+         FROM workspaces here, workspaces ow, credentials c \
+         WHERE here.id = $3 AND c.id = $2 AND ow.id = c.workspace_id{stays}"
     ));
+    tx.defer(sql.values([
+        id.uuid().into(),
+        used.credential.uuid().into(),
+        used.workspace.uuid().into(),
+        used.user.uuid().into(),
+        used.purpose.into(),
+        used.outcome.word().into(),
+        tx.now().into(),
+    ]));
 }
 
 /// What goes by an address in a workspace, or went by it: one row per credential and loan.
@@ -57,7 +62,6 @@ pub(crate) fn note(tx: &Tx<'_>, used: &Use<'_>) {
 struct Candidate {
     credential: CredentialId,
     owner: WorkspaceId,
-    slug: String,
     found: Found,
     share: Option<Uuid>,
 }
@@ -74,7 +78,6 @@ impl FromQueryResult for Candidate {
         Ok(Self {
             credential: row.try_get::<Uuid>(prefix, "credential_id")?.into(),
             owner: row.try_get::<Uuid>(prefix, "owner_id")?.into(),
-            slug: row.try_get(prefix, "slug")?,
             found,
             share: row.try_get(prefix, "share_id")?,
         })
@@ -88,28 +91,41 @@ async fn candidates(
     workspace: WorkspaceId,
     address: &Address<'_>,
 ) -> Result<Vec<Candidate>, Fault> {
-    let mut sql = Sql::new(
-        "SELECT c.id AS credential_id, c.slug, ow.id AS owner_id, ow.status AS owner_status, s.id AS share_id, \
-         CASE WHEN s.status IN ('PENDING', 'ACTIVE') AND s.expires_at <= ",
-    )
+    const AT_MOST: i64 = 200;
+    let columns = "c.id AS credential_id, c.slug AS slug, ow.id AS owner_id, ow.status AS owner_status";
+    let by_owner = |sql: Sql| match address.owner {
+        Some(owner) => sql.push(" AND ow.name = ").bind(owner),
+        None => sql,
+    };
+    let own = Sql::new(format!(
+        "SELECT {columns}, CAST(NULL AS uuid) AS share_id, CAST(NULL AS text) AS share_status \
+         FROM credentials c JOIN workspaces ow ON ow.id = c.workspace_id WHERE c.slug = "
+    ))
+    .bind(address.slug)
+    .push(" AND c.workspace_id = ")
+    .bind(workspace.uuid());
+    // The newest loan of each credential says where it stands, however often it was lent before.
+    let lent = Sql::new(format!(
+        "SELECT {columns}, s.id AS share_id, CASE WHEN s.status IN ('PENDING', 'ACTIVE') AND s.expires_at <= "
+    ))
     .bind(ask.now())
     .push(
-        " THEN 'EXPIRED' ELSE s.status END AS share_status FROM credentials c JOIN workspaces ow ON ow.id = c.workspace_id \
-         LEFT JOIN credential_shares s ON s.credential_id = c.id AND c.workspace_id <> s.target_id AND s.target_id = ",
+        " THEN 'EXPIRED' ELSE s.status END AS share_status FROM (SELECT l.id, l.credential_id, l.status, l.expires_at, \
+         row_number() OVER (PARTITION BY l.credential_id ORDER BY l.id DESC) AS turn \
+         FROM credential_shares l JOIN credentials lc ON lc.id = l.credential_id WHERE lc.slug = ",
     )
-    .bind(workspace.uuid())
-    .push(" WHERE c.slug = ")
     .bind(address.slug)
-    .push(" AND (c.workspace_id = ")
+    .push(" AND l.target_id = ")
     .bind(workspace.uuid())
-    .push(" OR s.id IS NOT NULL)");
-    if let Some(owner) = address.owner {
-        sql = sql.push(" AND ow.name = ").bind(owner);
-    }
-    // The newest loan of each credential says where it stands.
-    let mut found: Vec<Candidate> = ask.all(sql.push(" ORDER BY s.id DESC").limit(200)).await?;
-    let mut seen = std::collections::HashSet::new();
-    found.retain(|candidate| seen.insert(candidate.credential));
+    .push(
+        ") AS s JOIN credentials c ON c.id = s.credential_id JOIN workspaces ow ON ow.id = c.workspace_id \
+         WHERE s.turn = 1",
+    );
+    let sql = Sql::new("SELECT * FROM (").append(by_owner(own)).push(" UNION ALL ").append(by_owner(lent)).push(
+        ") AS found ORDER BY CASE WHEN share_id IS NULL THEN 0 WHEN share_status = 'ACTIVE' THEN 1 ELSE 2 END, \
+         share_id DESC",
+    );
+    let mut found: Vec<Candidate> = ask.all(sql.limit(AT_MOST)).await?;
     found.sort_by_key(|candidate| match candidate.found {
         Found::Own => 0,
         ref lent if judge_use(lent).is_ok() => 1,
@@ -156,10 +172,8 @@ pub async fn use_credential(
                 tx,
                 &Use {
                     credential: first.credential,
-                    owner: first.owner,
                     workspace,
                     user,
-                    slug: &first.slug,
                     purpose: purpose.as_str(),
                     outcome: judged.as_ref().map_or_else(|(outcome, _)| *outcome, |()| UseOutcome::Used),
                 },
@@ -181,6 +195,35 @@ pub async fn use_credential(
     Ok(outcome?)
 }
 
+/// What it takes to try a credential that the workspace owns or borrows; noted as a use.
+pub async fn to_test(
+    db: &Db,
+    proof: &Granted<perm::CredentialUse>,
+    at: CredentialRef,
+) -> Result<Used, OpError<TestCredentialCode>> {
+    use TestCredentialCode as Code;
+    db.write(proof, async |tx| {
+        let (workspace, user) = (proof.access().workspace(), proof.access().actor().user());
+        let Some(credential) = credentials::find(tx, workspace, at).await? else {
+            return Err(credentials::no_such_credential(Code::NotFound).into());
+        };
+        if !credential.kind.is_testable() {
+            let message = "There is no way to try a credential of the type CUSTOM.";
+            return Err(Refusal::new(Code::NotTestable, message).at("credentialId").into());
+        }
+        if credential.origin.as_ref().is_some_and(|origin| origin.is_suspended) {
+            let message = "The workspace that lends this credential is archived.";
+            return Err(Refusal::new(Code::ShareSuspended, message).at("credentialId").into());
+        }
+        let owner = credential.origin.as_ref().map_or(workspace, |origin| origin.workspace.id);
+        let values = credentials::values(tx, tx.db(), owner, credential.id).await?;
+        let outcome = UseOutcome::Tested;
+        note(tx, &Use { credential: credential.id, workspace, user, purpose: "", outcome });
+        Ok(Used { credential, values })
+    })
+    .await
+}
+
 /// Notes a use that was refused before it was looked at: for lack of the permission, or since the workspace is archived.
 pub async fn note_denied(
     db: &Db,
@@ -193,18 +236,12 @@ pub async fn note_denied(
     let Some(address) = Address::read(address) else { return Ok(()) };
     db.write(proof, async |tx| {
         let workspace = view.access().workspace();
-        if let Some(first) = candidates(tx, workspace, &address).await?.first() {
-            let used = Use {
-                credential: first.credential,
-                owner: first.owner,
-                workspace,
-                user: proof.actor().user(),
-                slug: &first.slug,
-                purpose: purpose.as_str(),
-                outcome,
-            };
-            note(tx, &used);
-        }
+        let found = candidates(tx, workspace, &address).await?;
+        // Written down of nothing, too, which writes nothing: so that it takes as long, and whoever may not know of the
+        // workspace's credentials does not learn their slugs by the time it takes.
+        let credential = found.first().map_or(Uuid::nil().into(), |first| first.credential);
+        let user = proof.actor().user();
+        note(tx, &Use { credential, workspace, user, purpose: purpose.as_str(), outcome });
         Ok(())
     })
     .await
@@ -253,7 +290,7 @@ impl FromQueryResult for CredentialUse {
     }
 }
 
-/// The uses to list.
+/// The uses to list. Two are equal that have the same answer.
 #[derive(Clone)]
 pub struct Uses {
     /// The asker may manage the workspace's credentials.
@@ -264,38 +301,92 @@ pub struct Uses {
 }
 
 impl Uses {
-    fn sql(&self, columns: &str) -> Sql {
+    fn parts(&self) -> (WorkspaceId, Option<CredentialRef>) {
+        (self.proof.access().workspace(), self.of)
+    }
+
+    /// What of the table `x` is listed, as conditions of which one holds: each has an index of its own.
+    fn conditions(&self) -> Vec<Sql> {
         let workspace = self.proof.access().workspace().uuid();
-        let sql = Sql::new(format!("SELECT {columns} FROM {USE_TABLES} WHERE "));
+        let owned = || Sql::new("x.owner_id = ").bind(workspace);
+        let from_here = || Sql::new("x.workspace_id = ").bind(workspace);
         match self.of {
-            None => sql
-                .push("(x.owner_id = ")
-                .bind(workspace)
-                .push(" OR x.workspace_id = ")
-                .bind(workspace)
-                .push(")"),
-            Some(CredentialRef::Own(id)) => {
-                sql.push("x.owner_id = ").bind(workspace).push(" AND x.credential_id = ").bind(id.uuid())
-            }
-            Some(CredentialRef::Borrowed(id)) => sql
-                .push("x.workspace_id = ")
-                .bind(workspace)
-                .push(" AND x.credential_id = (SELECT s.credential_id FROM credential_shares s WHERE s.id = ")
-                .bind(id.uuid())
-                .push(" AND s.target_id = ")
-                .bind(workspace)
-                .push(")"),
+            // What was used where it belongs is listed once.
+            None => vec![owned(), from_here().push(" AND (x.owner_id IS NULL OR x.owner_id <> x.workspace_id)")],
+            Some(CredentialRef::Own(id)) => vec![owned().push(" AND x.credential_id = ").bind(id.uuid())],
+            Some(CredentialRef::Borrowed(id)) => vec![
+                from_here()
+                    .push(" AND x.credential_id = (SELECT s.credential_id FROM credential_shares s WHERE s.id = ")
+                    .bind(id.uuid())
+                    .push(" AND s.target_id = ")
+                    .bind(workspace)
+                    .push(")"),
+            ],
         }
+    }
+
+    /// The ids of a page and of one row more.
+    fn page(&self, args: &PageArgs<Uuid>) -> Sql {
+        let parts = self.conditions().into_iter().map(|condition| {
+            page_by(
+                Sql::new("SELECT x.id AS id FROM credential_uses x WHERE ").append(condition),
+                args,
+                "x.id",
+            )
+        });
+        let all = Sql::new("SELECT x.id AS id FROM (").append(Sql::each(parts)).push(") AS x WHERE true");
+        page_by(all, args, "x.id")
+    }
+
+    fn number(&self) -> Sql {
+        let parts = self.conditions().into_iter().map(|condition| {
+            Sql::new("SELECT count(*) AS number FROM credential_uses x WHERE ").append(condition)
+        });
+        Sql::new("SELECT CAST(sum(x.number) AS bigint) AS number FROM (")
+            .append(Sql::each(parts))
+            .push(") AS x")
     }
 }
 
-/// A page of uses, by age.
-pub async fn page(db: &Db, uses: &Uses, args: &PageArgs<Uuid>) -> Result<Page<CredentialUse>, ReadError> {
-    let rows = db.read(&uses.proof).all(page_by(uses.sql(USE_COLUMNS), args, "x.id")).await?;
-    Ok(Page::cut(args, rows))
+impl PartialEq for Uses {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
 }
 
-/// How many uses [`page`] lists in all.
-pub async fn number(db: &Db, uses: &Uses) -> Result<u64, ReadError> {
-    count(db.read(&uses.proof).one::<Single<i64>>(uses.sql("count(*)")).await?)
+impl Eq for Uses {}
+
+impl Hash for Uses {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.parts().hash(state);
+    }
+}
+
+/// A page of each of those lists of uses, by age.
+pub async fn pages(
+    db: &Db,
+    wanted: &[(Uses, PageArgs<Uuid>)],
+) -> Result<Vec<Page<CredentialUse>>, ReadError> {
+    let mut pages = Vec::with_capacity(wanted.len());
+    for wanted in wanted.chunks(AT_ONCE) {
+        let Some((first, _)) = wanted.first() else { break };
+        let each = Sql::each(wanted.iter().map(|(uses, args)| uses.page(args)));
+        let sql = Sql::new(format!("SELECT listed.place, {USE_COLUMNS} FROM ("))
+            .append(each)
+            .push(&format!(") AS listed, {USE_TABLES} WHERE x.id = listed.id ORDER BY x.id"));
+        let rows: Vec<Placed<CredentialUse>> = db.read(&first.proof).all(sql).await?;
+        pages.extend(pages_of(wanted.iter().map(|(_, args)| args), rows));
+    }
+    Ok(pages)
+}
+
+/// How many uses each of those lists has in all.
+pub async fn numbers(db: &Db, wanted: &[Uses]) -> Result<Vec<u64>, ReadError> {
+    let mut numbers = Vec::with_capacity(wanted.len());
+    for wanted in wanted.chunks(AT_ONCE) {
+        let Some(first) = wanted.first() else { break };
+        let sql = Sql::each(wanted.iter().map(Uses::number));
+        numbers.extend(numbers_of(db.read(&first.proof).all(sql).await?));
+    }
+    Ok(numbers)
 }

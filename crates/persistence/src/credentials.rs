@@ -309,6 +309,7 @@ pub struct Field {
 
 #[derive(FromQueryResult)]
 struct FieldRow {
+    holder_id: Uuid,
     credential_id: Uuid,
     code: String,
     is_secret: bool,
@@ -317,27 +318,28 @@ struct FieldRow {
     updated_at: DateTime<Utc>,
 }
 
-/// The fields of credentials that a workspace owns or borrows, in their order.
+/// The fields, in their order, of those of the credentials that the workspaces own or borrow, by both.
 pub async fn fields(
     db: &Db,
-    proof: &Granted<perm::CredentialUse>,
+    proofs: &[Granted<perm::CredentialUse>],
     credentials: &[CredentialId],
-) -> Result<HashMap<CredentialId, Vec<Field>>, ReadError> {
+) -> Result<HashMap<(WorkspaceId, CredentialId), Vec<Field>>, ReadError> {
+    let Some(proof) = proofs.first() else { return Ok(HashMap::new()) };
+    let workspaces: Vec<_> = proofs.iter().map(|proof| proof.access().workspace()).collect();
+    let held = items("items.holder_id AS holder_id, c.id AS credential_id", &workspaces, db.now())
+        .push(" AND c.id IN ")
+        .bind_list(credentials.iter().map(|id| id.uuid()));
     let sql = Sql::new(
-        "SELECT f.credential_id, f.code, f.is_secret, f.value, f.fingerprint, f.updated_at FROM credential_fields f \
-         JOIN credentials c ON c.id = f.credential_id WHERE f.credential_id IN ",
+        "SELECT held.holder_id, f.credential_id, f.code, f.is_secret, f.value, f.fingerprint, f.updated_at FROM (",
     )
-    .bind_list(credentials.iter().map(|id| id.uuid()))
-    .push(" AND (c.workspace_id = ")
-    .bind(proof.access().workspace().uuid())
-    .push(" OR EXISTS (SELECT 1 FROM credential_shares s WHERE s.credential_id = c.id AND s.status = 'ACTIVE' AND s.target_id = ")
-    .bind(proof.access().workspace().uuid())
-    .push(" AND (s.expires_at IS NULL OR s.expires_at > ")
-    .bind(db.now())
-    .push("))) ORDER BY f.credential_id, f.place");
-    let mut found: HashMap<CredentialId, Vec<Field>> = HashMap::new();
+    .append(held)
+    .push(
+        ") AS held JOIN credential_fields f ON f.credential_id = held.credential_id \
+         ORDER BY held.holder_id, f.credential_id, f.place",
+    );
+    let mut found: HashMap<_, Vec<Field>> = HashMap::new();
     for row in db.read(proof).all::<FieldRow>(sql).await? {
-        found.entry(row.credential_id.into()).or_default().push(Field {
+        found.entry((row.holder_id.into(), row.credential_id.into())).or_default().push(Field {
             code: row.code,
             is_secret: row.is_secret,
             value: row.value.filter(|_| !row.is_secret),
@@ -487,7 +489,10 @@ pub(crate) async fn find(
     credential: CredentialRef,
 ) -> Result<Option<Credential>, Fault> {
     let sql = items(CREDENTIAL_COLUMNS, &[workspace], ask.now());
-    ask.one(sql.push(" AND items.item_id = ").bind(credential.uuid())).await
+    let found: Option<Credential> =
+        ask.one(sql.push(" AND items.item_id = ").bind(credential.uuid())).await?;
+    // A loan's number with the prefix of a credential names nothing, and the other way round.
+    Ok(found.filter(|found| found.at == credential))
 }
 
 async fn read(tx: &Tx<'_>, workspace: WorkspaceId, at: CredentialRef) -> Result<Credential, Fault> {
@@ -672,7 +677,11 @@ pub(crate) async fn values(
     let mut values = Vec::with_capacity(rows.len());
     for row in rows {
         let value = match row.sealed {
-            None => row.value.unwrap_or_default().into(),
+            None => match row.value {
+                Some(value) => value.into(),
+                // A secret of an imported credential, not given yet.
+                None => continue,
+            },
             Some(sealed) => {
                 let key = match &mut key {
                     Some(key) => key,
@@ -708,10 +717,8 @@ pub async fn reveal(
             tx,
             &Use {
                 credential: credential.id,
-                owner: workspace,
                 workspace,
                 user: proof.access().actor().user(),
-                slug: &credential.slug,
                 purpose: "",
                 outcome: UseOutcome::Revealed,
             },

@@ -95,6 +95,18 @@ impl Sql {
         if several { all.push(" SELECT 1") } else { all }
     }
 
+    /// The rows of several statements in one, each with the place of its statement as `place`.
+    pub(crate) fn each(statements: impl IntoIterator<Item = Self>) -> Self {
+        let mut all = Self::new("");
+        for (place, statement) in statements.into_iter().enumerate() {
+            let union = if place > 0 { " UNION ALL " } else { "" };
+            all =
+                all.push(&format!("{union}SELECT {place} AS place, part{place}.* FROM (")).append(statement);
+            all = all.push(&format!(") AS part{place}"));
+        }
+        all
+    }
+
     /// The statement for that database.
     pub(crate) fn statement(self, backend: DbBackend) -> Statement {
         Statement::from_sql_and_values(backend, self.text, self.values)
@@ -149,6 +161,38 @@ pub(crate) fn read_row<T: FromQueryResult>(row: &QueryResult) -> Result<T, DbErr
 /// Runs a statement and tells how many rows it touched.
 pub(crate) async fn run(conn: &impl ConnectionTrait, sql: Sql) -> Result<u64, DbErr> {
     Ok(conn.execute_raw(sql.statement(conn.get_database_backend())).await?.rows_affected())
+}
+
+/// How many statements [`Sql::each`] takes at once: SQLite reads no more than 500, and a plan has its price.
+pub(crate) const AT_ONCE: usize = 100;
+
+/// A row of [`Sql::each`].
+#[derive(Debug)]
+pub(crate) struct Placed<T> {
+    /// Of which statement it is.
+    pub(crate) place: usize,
+    /// The row itself.
+    pub(crate) row: T,
+}
+
+impl<T: FromQueryResult> FromQueryResult for Placed<T> {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        let place: i32 = row.try_get(prefix, "place")?;
+        let place = usize::try_from(place).map_err(|_| DbErr::Type("a row without its place".to_owned()))?;
+        Ok(Self { place, row: T::from_query_result(row, prefix)? })
+    }
+}
+
+/// The answer to a `count(*) AS number`.
+#[derive(Debug, FromQueryResult)]
+pub(crate) struct Number {
+    number: i64,
+}
+
+impl From<Number> for u64 {
+    fn from(count: Number) -> Self {
+        Self::try_from(count.number).unwrap_or(0)
+    }
 }
 
 /// A single column of a single row.

@@ -29,12 +29,14 @@ use tower_http::{
 use url::Url;
 
 use crate::{
-    config::{self, Config, CorsOrigins, MailTransport, SmtpTls, SqliteSynchronous},
+    config::{self, Config, CorsOrigins, Credentials, MailTransport, SmtpTls, SqliteSynchronous},
+    credential_tests::Tester,
     gateway::Gateway,
     http,
     identify::Identify,
     limits::{DocumentLimits, Limits, SocketLimits},
     mail::{FileMailer, Letterhead, Mailer, SmtpConfig, SmtpMailer, Templates, TlsMode},
+    outbound::{CertificatesFault, Outbound},
     pages::Pages,
     playground, request_id,
     secrets::{self, MasterKey, SecretsFault},
@@ -64,6 +66,9 @@ pub enum StartError {
     /// Mail cannot be sent as it is configured.
     #[error("mail: {0}")]
     Mail(String),
+    /// Credentials cannot be tested as it is configured.
+    #[error("credentials.test_ca_file: {0}")]
+    Certificates(#[from] CertificatesFault),
     /// A page's template is faulty: a defect of this build.
     #[error("pages: {0}")]
     Pages(minijinja::Error),
@@ -229,6 +234,9 @@ impl App {
         let mailer = mailer(&config.mail, &config.app.url)?;
         let templates = Templates::load(PRODUCT, config.mail.templates_dir.as_deref())
             .map_err(|error| StartError::Mail(error.to_string()))?;
+        let Credentials { test_destinations, test_ca_file } = std::mem::take(&mut config.credentials);
+        let outbound = Outbound::new(test_destinations, test_ca_file.as_deref())?;
+        let tester = Arc::new(Tester::new(outbound, Arc::clone(&seams.clock)));
         let db = open_database(&mut config, seams).await?;
         let mut limits = limits(&config.limits);
         limits.document.introspection = config.server.introspection;
@@ -241,7 +249,7 @@ impl App {
             directives: limits.directives,
             introspection: config.server.introspection,
         };
-        let schema = guildhall_graphql::build(db.clone(), schema_limits, Arc::clone(&throttle));
+        let schema = guildhall_graphql::build(db.clone(), schema_limits, Arc::clone(&throttle), tester);
         let mut gateway = Gateway::new(schema, Identify::new(db.clone()), limits, shutdown.clone());
         gateway.trust_proxy = config.server.trust_proxy;
         if let CorsOrigins::These(origins) = &config.server.cors_origins {

@@ -20,7 +20,10 @@ pub use self::{
     layers::{ConfigFaults, Fault, Origin, SourceFile, Sources},
     values::DatabaseUrl,
 };
-use crate::secrets::{GivenSecrets, Secret};
+use crate::{
+    outbound::Destination,
+    secrets::{GivenSecrets, Secret},
+};
 
 /// Every setting in force, checked. Debug shows no secret.
 #[derive(Debug)]
@@ -32,6 +35,7 @@ pub struct Config {
     pub organizations: Organizations,
     pub workspaces: Workspaces,
     pub invitations: Invitations,
+    pub credentials: Credentials,
     pub mail: Mail,
     pub limits: Limits,
     pub log: Log,
@@ -110,6 +114,14 @@ pub struct Workspaces {
 #[derive(Debug)]
 pub struct Invitations {
     pub lifetime: Duration,
+}
+
+#[derive(Debug, Default)]
+pub struct Credentials {
+    /// Where a test may go beside the public internet.
+    pub test_destinations: Vec<Destination>,
+    /// PEM certificates that a test trusts beside the public ones.
+    pub test_ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -201,6 +213,7 @@ impl Config {
         let organizations = sections::organizations(&mut layers);
         let workspaces = sections::workspaces(&mut layers);
         let invitations = sections::invitations(&mut layers);
+        let credentials = sections::credentials(&mut layers);
         let mail = sections::mail(&mut layers, server.as_ref(), app.as_ref());
         let limits = sections::limits(&mut layers);
         let log = sections::log(&mut layers);
@@ -223,6 +236,7 @@ impl Config {
                     organizations,
                     workspaces,
                     invitations,
+                    credentials,
                     mail,
                     limits,
                     log,

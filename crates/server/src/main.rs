@@ -146,7 +146,8 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     // Before anything else, so that a second process on the same address changes nothing.
     let listener = TcpListener::bind(address).await.map_err(|error| StartError::Listen(address, error))?;
     let app = App::start(config, app::system_seams()).await?;
-    println!("{}", app.welcome().await?.trim_end());
+    // Whole lines, so in one piece: whoever reads the first finds the others.
+    print!("{}", app.welcome().await?);
     Ok(app.serve(listener, stop_signal()?).await?)
 }
 

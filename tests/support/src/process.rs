@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::OnceLock,
     sync::atomic::{AtomicU32, Ordering},
@@ -92,6 +92,11 @@ impl Process {
         let output = self.output();
         let token = output.split("/setup?token=").nth(1).and_then(|rest| rest.split_whitespace().next());
         token.unwrap_or_else(|| panic!("no set-up link in:\n{output}")).to_owned()
+    }
+
+    /// Where it keeps files; what it printed is there as well.
+    pub fn data_dir(&self) -> &Path {
+        self.data.path()
     }
 
     /// Whether it still runs.

@@ -3,7 +3,7 @@
 
 mod kinds;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use secrecy::{ExposeSecret, SecretString};
 
 pub use kinds::{CredentialKind, FieldForm, FieldSpec};
@@ -11,6 +11,7 @@ pub use kinds::{CredentialKind, FieldForm, FieldSpec};
 use crate::{
     access::policy::words,
     codes,
+    members::LAST_YEAR,
     refusal::{FieldFault, Refusal, RefusalCode},
 };
 
@@ -32,7 +33,7 @@ codes! {
 }
 codes! {
     /// Why a credential was not tried.
-    TestCredentialCode { NotFound, NotTestable, RateLimited, WorkspaceArchived }
+    TestCredentialCode { NotFound, NotTestable, ShareSuspended, RateLimited, WorkspaceArchived }
 }
 codes! {
     /// Why a credential was not lent.
@@ -66,7 +67,7 @@ words! {
         Declined = "DECLINED",
         /// The lender took it back.
         Revoked = "REVOKED",
-        /// Its time is over. Derived from its end; nothing is stored.
+        /// Its time is over. Derived from its end, and stored only when the credential is lent there anew.
         Expired = "EXPIRED",
     }
 }
@@ -285,6 +286,9 @@ fn parse_value(value: &str, form: FieldForm, kind: CredentialKind) -> Result<(),
 
 /// Reads when a loan ends.
 pub fn end_of_share(end: DateTime<Utc>, now: DateTime<Utc>) -> Result<DateTime<Utc>, FieldFault> {
+    if end.year() > LAST_YEAR {
+        return Err(FieldFault(format!("lies beyond the year {LAST_YEAR}: give null to lend for good")));
+    }
     if end <= now {
         return Err(FieldFault("has passed already: give a later time, or null to lend for good".to_owned()));
     }
@@ -439,6 +443,21 @@ mod tests {
             assert!(!faults.join(" ").contains(secret), "{faults:?}");
         }
         assert!(plan(CredentialKind::Custom, vec![given("pem", Some("-----BEGIN\nAAAA"))], &[]).is_ok());
+    }
+
+    #[test]
+    fn a_loan_ends_later_than_now_and_in_a_year_of_four_digits() {
+        let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let now = at("2026-01-01T00:00:00Z");
+        for (end, is_good) in [
+            ("2026-01-01T00:00:00Z", false),
+            ("2026-01-01T00:00:01Z", true),
+            ("9999-12-31T23:59:59Z", true),
+            ("+10000-01-01T00:00:00Z", false),
+            ("-0001-01-01T00:00:00Z", false),
+        ] {
+            assert_eq!(end_of_share(at(end), now).is_ok(), is_good, "{end}");
+        }
     }
 
     #[test]

@@ -7,11 +7,14 @@ use guildhall_domain::text::ImageRef;
 use lettre::message::Mailbox;
 
 use super::{
-    App, Auth, CorsOrigins, Database, DatabaseUrl, Invitations, Limits, Log, LogFormat, Mail, MailTransport,
-    Organizations, Origin, Server, Smtp, SmtpCredentials, SmtpTls, SqliteSynchronous, Workspaces,
-    layers::Layers, values,
+    App, Auth, CorsOrigins, Credentials, Database, DatabaseUrl, Invitations, Limits, Log, LogFormat, Mail,
+    MailTransport, Organizations, Origin, Server, Smtp, SmtpCredentials, SmtpTls, SqliteSynchronous,
+    Workspaces, layers::Layers, values,
 };
-use crate::secrets::{self, GivenSecrets, MasterKey, Secret};
+use crate::{
+    outbound::Destination,
+    secrets::{self, GivenSecrets, MasterKey, Secret},
+};
 
 const SECOND: u64 = 1;
 const MINUTE: u64 = 60;
@@ -154,6 +157,19 @@ pub(super) fn workspaces(layers: &mut Layers) -> Option<Workspaces> {
 
 pub(super) fn invitations(layers: &mut Layers) -> Invitations {
     Invitations { lifetime: layers.duration("invitations.invite_token_expiry_in_hours", HOUR) }
+}
+
+pub(super) fn credentials(layers: &mut Layers) -> Credentials {
+    const KEY: &str = "credentials.test_destinations";
+    let mut test_destinations = Vec::new();
+    for text in layers.list(KEY) {
+        match Destination::parse(&text) {
+            Ok(destination) => test_destinations.push(destination),
+            Err(problem) => layers.fault(KEY, problem),
+        }
+    }
+    let test_ca_file = layers.parsed("credentials.test_ca_file", |text| Ok(PathBuf::from(text)));
+    Credentials { test_destinations, test_ca_file }
 }
 
 pub(super) fn mail(layers: &mut Layers, server: Option<&Server>, app: Option<&App>) -> Option<Mail> {

@@ -39,7 +39,7 @@ fn defaults_alone_are_a_configuration() {
 fn the_default_image_is_checked_before_the_start() {
     let config = load("[workspaces]\ndefault_image = \"ghcr.io/acme/tools:2\"\n", &[]).unwrap();
     assert_eq!(config.workspaces.default_image.as_str(), "ghcr.io/acme/tools:2");
-    for bad in ["UPPER/case", "https://ghcr.io/acme", "  "] {
+    for bad in ["Upper", "https://ghcr.io/acme", "  "] {
         let faults = faults(&format!("[workspaces]\ndefault_image = \"{bad}\"\n"), &[]);
         assert!(faults.len() == 1 && faults[0].contains("workspaces.default_image"), "{bad:?}: {faults:?}");
     }
@@ -300,6 +300,21 @@ fn cors_origins_are_normalised_and_each_fault_is_told() {
     assert_eq!(config.server.cors_origins, CorsOrigins::These(origins));
     assert_eq!(load("", &[("GUILDHALL_CORS_ORIGINS", "*")]).unwrap().server.cors_origins, CorsOrigins::Any);
     assert_eq!(faults("[server]\ncors_origins = [\"x\", \"https://a/b\"]", &[]).len(), 2);
+}
+
+#[test]
+fn destinations_of_tests_are_read_and_each_fault_is_told() {
+    let variable = "GUILDHALL_CREDENTIALS_TEST_DESTINATIONS";
+    let listed = load("", &[(variable, "10.1.0.0/16, db.internal")]).unwrap().credentials.test_destinations;
+    assert_eq!(listed, ["10.1.0.0/16", "db.internal"].map(|text| Destination::parse(text).unwrap()));
+    assert!(Config::load(&Sources::default()).unwrap().credentials.test_destinations.is_empty());
+    assert_eq!(
+        faults("[credentials]\ntest_destinations = [\"10.1.2.3/8\", \"db:5432\"]", &[]),
+        [
+            "credentials.test_destinations: \"10.1.2.3/8\" is an address within a network; the network is 10.0.0.0/8 (guildhall.toml line 2)",
+            "credentials.test_destinations: \"db:5432\" is no network, address or host name, such as 10.1.0.0/16, 10.1.2.3 or db.internal (guildhall.toml line 2)",
+        ]
+    );
 }
 
 #[test]
