@@ -71,8 +71,8 @@ impl Keeping<'_> {
         let (row, of) = (self.app.literal(&id), self.app.literal(&workspace.id));
         for statement in [
             format!(
-                "INSERT INTO credentials (id, workspace_id, kind, slug, name, description, version, created_at, updated_at)
-                 SELECT {row}, id, 'CUSTOM', 'credential-{number}', 'Credential', '', 1, created_at, updated_at
+                "INSERT INTO credentials (id, workspace_id, kind, slug, name, description, created_at, updated_at)
+                 SELECT {row}, id, 'CUSTOM', 'credential-{number}', 'Credential', '', created_at, updated_at
                  FROM workspaces WHERE id = {of}"
             ),
             format!(
