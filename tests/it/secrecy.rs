@@ -551,7 +551,7 @@ async fn a_secret_value_is_told_to_nobody_else(database: TestDatabase) {
     let values = owner.mutate("useCredential", used.clone(), "values { code value }").await.ok();
     assert!(values.to_string().contains(&rotated), "{values}");
     let input = json!({ "workspaceId": lab.id, "credentialId": vault });
-    let values = owner.mutate("revealCredential", input.clone(), "values { code value }").await.ok();
+    let values = owner.mutate("revealCredential", input, "values { code value }").await.ok();
     assert!(values.to_string().contains(&rotated), "{values}");
     assert!(!planted.within(values.to_string().as_bytes()).is_empty());
     // Tried at somebody who tells all that is said to him.
@@ -569,6 +569,7 @@ async fn a_secret_value_is_told_to_nobody_else(database: TestDatabase) {
     }
     // Without the values, the same answers tell none; and a workspace that borrows is not shown any.
     ada.mutate("useCredential", used.clone(), CREDENTIAL).await.ok();
+    let input = json!({ "workspaceId": lab.id, "credentialId": vault });
     ada.mutate("revealCredential", input, CREDENTIAL).await.ok();
     // On a socket, too.
     let document =
