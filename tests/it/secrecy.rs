@@ -444,9 +444,6 @@ async fn be_refused(ada: &mut Asker<'_>, lab: &Workspace, vault: &str, planted: 
     let secret = planted.secret("argument");
     let unknown = format!(r#"{{ credentialTypes(password: "{secret}") {{ name }} }}"#);
     ada.query("an unknown argument", &unknown, json!({})).await.denied("GRAPHQL_VALIDATION_FAILED");
-    let name = planted.secret("operation name");
-    let body = json!({ "query": "query A { __typename } query B { __typename }", "operationName": name });
-    ada.post("an operation that is not there", body.to_string()).await;
 
     // Bodies that are no request.
     let whole =
