@@ -185,11 +185,7 @@ pub struct CredentialField {
     environment_variable: String,
     /// Whether the value is write-only.
     is_secret: bool,
-<<<<<<< HEAD
     /// Whether there is a value. There is none of a secret field that was imported, until somebody gives it.
-=======
-    /// Whether there is a value: an imported credential lacks its secrets until they are given.
->>>>>>> life
     is_set: bool,
     /// The value; null when it is secret.
     value: Option<String>,
@@ -333,12 +329,7 @@ impl Credential {
                 environment_variable: environment_variable(&self.row.slug, &field.code),
                 code: field.code,
                 is_secret: field.is_secret,
-<<<<<<< HEAD
                 is_set: field.is_set,
-=======
-                // An imported one has none until it is given.
-                is_set: field.value.is_some() || field.fingerprint.is_some(),
->>>>>>> life
                 value: field.value,
                 fingerprint: field.fingerprint,
                 updated_at: field.updated_at,

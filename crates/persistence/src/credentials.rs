@@ -681,21 +681,11 @@ pub(crate) async fn values(
     let mut key: Option<DataKey> = None;
     let mut values = Vec::with_capacity(rows.len());
     for row in rows {
-<<<<<<< HEAD
         let value = match (row.sealed, row.value) {
             // Imported, and not given yet.
             (None, None) => continue,
             (None, Some(value)) => value.into(),
             (Some(sealed), _) => {
-=======
-        let value = match row.sealed {
-            None => match row.value {
-                Some(value) => value.into(),
-                // A secret of an imported credential, not given yet.
-                None => continue,
-            },
-            Some(sealed) => {
->>>>>>> life
                 let key = match &mut key {
                     Some(key) => key,
                     none => {

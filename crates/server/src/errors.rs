@@ -72,6 +72,7 @@ pub fn never_executed(response: &Response) -> bool {
 /// Completes the errors of a request that never reached execution: code, request id, at most `limits.errors`.
 pub fn finish_refusal(errors: &mut Vec<ServerError>, limits: &Limits, request_id: &RequestId) {
     for error in errors.iter_mut().filter(|error| !has_code(error)) {
+        unquote(error);
         classify(error, limits);
     }
     complete(errors, limits, request_id);
@@ -84,6 +85,7 @@ pub fn finish_execution(errors: &mut Vec<ServerError>, limits: &Limits, request_
         // source that start so: values that passed validation and did not parse.
         let unparsed = ["Failed to parse \"", "Expected input type \""];
         if error.source.is_none() && unparsed.iter().any(|start| error.message.starts_with(start)) {
+            unquote(error);
             set(error, "code", Code::BadUserInput.as_str());
             continue;
         }
@@ -96,7 +98,24 @@ pub fn finish_execution(errors: &mut Vec<ServerError>, limits: &Limits, request_
     complete(errors, limits, request_id);
 }
 
-/// Bounds the errors in number and length, as async-graphql's messages quote values of any size, and adds the id.
+/// Takes the client's values out of async-graphql's messages: clients log messages, and a value that stands in the wrong
+/// place may be a secret.
+fn unquote(error: &mut ServerError) {
+    const UNKNOWN: &str = " does not contain the value \"";
+    const UNEXPECTED: &str = "\", found ";
+    let message = &mut error.message;
+    if let Some(at) = message.find(UNKNOWN) {
+        message.truncate(at);
+        message.push_str(" does not contain the given value");
+    } else if message.starts_with("Expected input type \"")
+        && let Some(at) = message.find(UNEXPECTED)
+    {
+        message.truncate(at);
+        message.push_str("\", found something else.");
+    }
+}
+
+/// Bounds the errors in number and length, as async-graphql's messages quote names of any size, and adds the id.
 fn complete(errors: &mut Vec<ServerError>, limits: &Limits, request_id: &RequestId) {
     errors.truncate(limits.errors);
     for error in errors {
@@ -141,4 +160,32 @@ fn path(error: &ServerError) -> String {
         PathSegment::Index(index) => index.to_string(),
     };
     error.path.iter().map(segment).collect::<Vec<_>>().join(".")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_tells_what_was_expected_and_not_what_was_given() {
+        for (message, told) in [
+            (
+                r#"Expected input type "CredentialFieldInput", found "hunter2". (occurred while parsing "[A!]")"#,
+                r#"Expected input type "CredentialFieldInput", found something else."#,
+            ),
+            (
+                r#"Expected input type "String", found {a: ["", found hunter2"]}."#,
+                r#"Expected input type "String", found something else."#,
+            ),
+            (
+                r#"Invalid value for argument "input.type", enumeration type "Kind" does not contain the value "hunter2""#,
+                r#"Invalid value for argument "input.type", enumeration type "Kind" does not contain the given value"#,
+            ),
+            (r#"Unknown argument "first" on field "b"."#, r#"Unknown argument "first" on field "b"."#),
+        ] {
+            let mut errors = vec![ServerError::new(message, None)];
+            finish_refusal(&mut errors, &Limits::default(), &RequestId::fresh());
+            assert_eq!(errors[0].message, told);
+        }
+    }
 }

@@ -1,5 +1,5 @@
 //! Logs. Knows their form and what each request leaves in them: never a path with a secret in it, a header or
-//! a body.
+//! a body, however much is asked for.
 
 use std::time::Instant;
 
@@ -8,7 +8,10 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use tracing_subscriber::EnvFilter;
+use tracing::{Level, Metadata};
+use tracing_subscriber::{
+    EnvFilter, filter::filter_fn, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 use crate::{
     config::{Log, LogFormat},
@@ -18,15 +21,22 @@ use crate::{
 /// Sends logs to standard error, in the form and with the filter of the configuration.
 pub fn start(log: &Log) {
     let filter = EnvFilter::try_new(&log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let form = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    let registry = tracing_subscriber::registry().with(filter).with(filter_fn(tells_no_content));
     match log.format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => registry.with(form).init(),
+        LogFormat::Json => registry.with(form.json()).init(),
     }
+}
+
+/// Whether it says what happens, rather than what is sent: the sockets' library logs each frame with its payload, where
+/// tokens and the values of credentials stand.
+fn tells_no_content(about: &Metadata<'_>) -> bool {
+    let is_of_sockets = about.target().split("::").next() == Some("tungstenite");
+    !is_of_sockets || *about.level() <= Level::INFO
 }
 
 /// Middleware that logs each request under its id: at `info` when it failed here, else at `debug`.
