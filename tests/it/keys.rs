@@ -30,6 +30,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
+use crate::credentials;
+
 both_databases!(
     fresh_database,
     rotation_goes_on_beside_a_server_and_then_the_new_key_is_enough,
@@ -609,6 +611,8 @@ async fn data_directory_gets_a_new_key_and_forgets_the_old_one(database: TestDat
     let before = kept(&file);
     let old = Master::of(&before[0]);
     let number = give_keys(&database, &old).await;
+    let lab = ada.workspace("Vault").await;
+    credentials::made(&ada, &lab, "Store", "hunter2-before").await;
     let told = keys(&["new"]).await.exit(0);
     let after = kept(&file);
     assert_eq!(after[1..], before);
@@ -624,9 +628,20 @@ async fn data_directory_gets_a_new_key_and_forgets_the_old_one(database: TestDat
     let ada = ada.at(&process.url).again().await;
     keys(&["forget-previous"]).await.refused(&["still needed", "keys rotate"]);
     assert_eq!(kept(&file), after);
-    let told = keys(&["rotate"]).await.exit(0);
+    let read = async |by: &Actor| {
+        let used = credentials::used(by, &lab, "store").await.ok();
+        assert_eq!(credentials::value(&used, "password"), "hunter2-before");
+    };
+    read(&ada).await;
+    // Values are handed out all the while.
+    let (told, ()) = tokio::join!(keys(&["rotate"]), async {
+        for _ in 0..20 {
+            read(&ada).await;
+        }
+    });
+    let told = told.exit(0);
     assert!(told.contains("guildhall keys forget-previous"), "{told}");
-    assert_eq!(wrapped_with(&database, &new).await, number);
+    assert_eq!(wrapped_with(&database, &new).await, number + 1);
     let status = keys(&["status"]).await.exit(0);
     assert!(status.contains("guildhall keys forget-previous"), "{status}");
 
@@ -654,7 +669,7 @@ async fn data_directory_gets_a_new_key_and_forgets_the_old_one(database: TestDat
     ada.query("{ viewer { user { id } } }", json!({})).await.ok();
     drop(process);
     let process = serve_from(&database, &mail, &operator.data()).await;
-    ada.at(&process.url).query("{ viewer { user { id } } }", json!({})).await.ok();
+    read(&ada.at(&process.url)).await;
 }
 
 #[test]

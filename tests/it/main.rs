@@ -15,6 +15,7 @@ mod databases;
 mod deletion;
 mod documents;
 mod explain;
+mod export;
 mod guards_declared;
 mod guards_enforced;
 mod harness;

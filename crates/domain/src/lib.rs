@@ -6,6 +6,7 @@ pub mod accounts;
 pub mod config;
 pub mod credentials;
 pub mod events;
+pub mod export;
 pub mod home_page;
 pub mod ids;
 pub mod invitations;

@@ -185,7 +185,7 @@ pub struct CredentialField {
     environment_variable: String,
     /// Whether the value is write-only.
     is_secret: bool,
-    /// Whether there is a value.
+    /// Whether there is a value. There is none of a secret field that was imported, until somebody gives it.
     is_set: bool,
     /// The value; null when it is secret.
     value: Option<String>,
@@ -329,7 +329,7 @@ impl Credential {
                 environment_variable: environment_variable(&self.row.slug, &field.code),
                 code: field.code,
                 is_secret: field.is_secret,
-                is_set: true,
+                is_set: field.is_set,
                 value: field.value,
                 fingerprint: field.fingerprint,
                 updated_at: field.updated_at,

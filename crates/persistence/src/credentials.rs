@@ -299,6 +299,8 @@ pub struct Field {
     pub code: String,
     /// Whether the value is write-only.
     pub is_secret: bool,
+    /// Whether there is a value: none of a secret field that was imported.
+    pub is_set: bool,
     /// The value, unless it is secret.
     pub value: Option<String>,
     /// Tells two values of the field apart; of secret ones only.
@@ -313,6 +315,7 @@ struct FieldRow {
     credential_id: Uuid,
     code: String,
     is_secret: bool,
+    is_set: bool,
     value: Option<String>,
     fingerprint: Option<String>,
     updated_at: DateTime<Utc>,
@@ -330,7 +333,8 @@ pub async fn fields(
         .push(" AND c.id IN ")
         .bind_list(credentials.iter().map(|id| id.uuid()));
     let sql = Sql::new(
-        "SELECT held.holder_id, f.credential_id, f.code, f.is_secret, f.value, f.fingerprint, f.updated_at FROM (",
+        "SELECT held.holder_id, f.credential_id, f.code, f.is_secret, (f.value IS NOT NULL OR f.sealed IS NOT NULL) AS is_set, \
+         f.value, f.fingerprint, f.updated_at FROM (",
     )
     .append(held)
     .push(
@@ -342,6 +346,7 @@ pub async fn fields(
         found.entry((row.holder_id.into(), row.credential_id.into())).or_default().push(Field {
             code: row.code,
             is_secret: row.is_secret,
+            is_set: row.is_set,
             value: row.value.filter(|_| !row.is_secret),
             fingerprint: row.fingerprint,
             updated_at: row.updated_at,
@@ -548,7 +553,7 @@ pub async fn update(
         let (workspace, user) = (proof.access().workspace(), proof.access().actor().user());
         let credential = own(tx, workspace, at, Code::NotFound, Code::SharedReadOnly).await?;
         if let Some(given) = change.fields {
-            let sql = Sql::new("SELECT code, is_secret FROM credential_fields WHERE credential_id = ");
+            let sql = Sql::new("SELECT code, is_secret FROM credential_fields WHERE (value IS NOT NULL OR sealed IS NOT NULL) AND credential_id = ");
             let stored: Vec<StoredRow> = tx.all(sql.bind(credential.id.uuid())).await?;
             let stored: Vec<_> = stored
                 .into_iter()
@@ -676,9 +681,11 @@ pub(crate) async fn values(
     let mut key: Option<DataKey> = None;
     let mut values = Vec::with_capacity(rows.len());
     for row in rows {
-        let value = match row.sealed {
-            None => row.value.unwrap_or_default().into(),
-            Some(sealed) => {
+        let value = match (row.sealed, row.value) {
+            // Imported, and not given yet.
+            (None, None) => continue,
+            (None, Some(value)) => value.into(),
+            (Some(sealed), _) => {
                 let key = match &mut key {
                     Some(key) => key,
                     none => {

@@ -162,13 +162,20 @@ pub async fn invite_many(
     .await
 }
 
+/// Who invites, and to what, as a letter says it.
+#[derive(Debug, FromQueryResult)]
+pub(crate) struct Letterhead {
+    pub(crate) workspace_name: String,
+    pub(crate) organization_name: String,
+    pub(crate) inviter_name: String,
+    pub(crate) inviter_email: String,
+}
+
 /// What the letter and the rules ask, in one statement.
 #[derive(Debug, FromQueryResult)]
 struct InviteFacts {
-    workspace_name: String,
-    organization_name: String,
-    inviter_name: String,
-    inviter_email: String,
+    #[sea_orm(nested)]
+    letterhead: Letterhead,
     is_member: bool,
     pending_id: Option<Uuid>,
     pending_until: Option<DateTime<Utc>>,
@@ -235,16 +242,74 @@ async fn plan_and_write(
     let settings = tx.db().settings();
     let expires_at = expiry(now, access.policy().invitation_lifetime_hours, settings.invitation_hours);
     let expires_at = invitee.membership_expires_at.map_or(expires_at, |end| end.min(expires_at));
+    let message = invitee.message.as_ref().map(|message| message.as_str().to_owned());
+    let draft = Draft {
+        organization: access.organization(),
+        workspace,
+        inviter: access.actor().user(),
+        email: &email,
+        role: &role,
+        membership_expires_at: invitee.membership_expires_at,
+        expires_at,
+        message: message.clone(),
+        letterhead: facts.letterhead,
+    };
+    let id = write(tx, draft)?;
+    Ok(Ok(Invitation {
+        id,
+        workspace,
+        email: email.into_string(),
+        role,
+        inviter: access.actor().user(),
+        organization_role: None,
+        status: InvitationStatus::Pending,
+        message,
+        expires_at,
+        membership_expires_at: invitee.membership_expires_at,
+        delivery: DeliveryState::Queued,
+        delivery_error: None,
+        sent_at: None,
+        responded_at: None,
+        created_at: now,
+    }))
+}
+
+/// An invitation to one workspace, as it is to be written.
+pub(crate) struct Draft<'a> {
+    pub(crate) organization: OrganizationId,
+    pub(crate) workspace: WorkspaceId,
+    pub(crate) inviter: UserId,
+    pub(crate) email: &'a Email,
+    pub(crate) role: &'a Role,
+    pub(crate) membership_expires_at: Option<DateTime<Utc>>,
+    pub(crate) expires_at: DateTime<Utc>,
+    pub(crate) message: Option<String>,
+    pub(crate) letterhead: Letterhead,
+}
+
+/// Writes an invitation with its mail and its event.
+pub(crate) fn write(tx: &mut Tx<'_>, draft: Draft<'_>) -> Result<InvitationId, Fault> {
+    let Draft {
+        organization,
+        workspace,
+        inviter,
+        email,
+        role,
+        membership_expires_at,
+        expires_at,
+        message,
+        letterhead,
+    } = draft;
     let token = fresh_token()?;
     let id: InvitationId = tx.fresh_id();
-    let message = invitee.message.as_ref().map(|message| message.as_str().to_owned());
+    let now = tx.now();
     tx.defer(Sql::insert(
         "invitations",
         [
             ("id", id.uuid().into()),
-            ("organization_id", access.organization().uuid().into()),
+            ("organization_id", organization.uuid().into()),
             ("email", email.as_str().into()),
-            ("inviter_id", access.actor().user().uuid().into()),
+            ("inviter_id", inviter.uuid().into()),
             ("status", InvitationStatus::Pending.word().into()),
             ("message", message.clone().into()),
             ("token_hash", tx.db().keys().hash_token(&token).into()),
@@ -262,43 +327,31 @@ async fn plan_and_write(
             ("role_id", role.id.uuid().into()),
             ("email", email.as_str().into()),
             ("pending", true.into()),
-            ("membership_expires_at", invitee.membership_expires_at.into()),
+            ("membership_expires_at", membership_expires_at.into()),
         ],
     ));
     let letter = Letter::Invitation(InvitationLetter {
         recipient_email: email.as_str().to_owned(),
-        inviter_name: facts.inviter_name,
-        inviter_email: facts.inviter_email,
-        organization_name: facts.organization_name,
+        inviter_name: letterhead.inviter_name,
+        inviter_email: letterhead.inviter_email,
+        organization_name: letterhead.organization_name,
         organization_role: None,
         workspaces: vec![InvitedWorkspace {
-            display_name: facts.workspace_name,
+            display_name: letterhead.workspace_name,
             role_name: role.name.clone(),
         }],
-        link: link(&settings.app_url, &token),
+        link: link(&tx.db().settings().app_url, &token),
         expires_at,
-        message: message.clone(),
+        message,
     });
     mails::enqueue(tx, Some(id), &letter)?;
-    let status = InvitationStatus::Pending;
-    tx.append(Event::Invitation { invitation: id, workspace, email: email.clone(), status });
-    Ok(Ok(Invitation {
-        id,
+    tx.append(Event::Invitation {
+        invitation: id,
         workspace,
-        email: email.into_string(),
-        role,
-        inviter: access.actor().user(),
-        organization_role: None,
-        status,
-        message,
-        expires_at,
-        membership_expires_at: invitee.membership_expires_at,
-        delivery: DeliveryState::Queued,
-        delivery_error: None,
-        sent_at: None,
-        responded_at: None,
-        created_at: now,
-    }))
+        email: email.clone(),
+        status: InvitationStatus::Pending,
+    });
+    Ok(id)
 }
 
 /// The link of an invitation.
@@ -516,12 +569,12 @@ pub async fn resend(
         mails::cancel(tx, &[id]).await?;
         let letter = Letter::Invitation(InvitationLetter {
             recipient_email: invitation.email.clone(),
-            inviter_name: facts.inviter_name,
-            inviter_email: facts.inviter_email,
-            organization_name: facts.organization_name,
+            inviter_name: facts.letterhead.inviter_name,
+            inviter_email: facts.letterhead.inviter_email,
+            organization_name: facts.letterhead.organization_name,
             organization_role: None,
             workspaces: vec![InvitedWorkspace {
-                display_name: facts.workspace_name,
+                display_name: facts.letterhead.workspace_name,
                 role_name: invitation.role.name.clone(),
             }],
             link: link(&settings.app_url, &token),

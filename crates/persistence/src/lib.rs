@@ -15,6 +15,7 @@ mod entities;
 mod error;
 pub mod events;
 pub mod explain;
+pub mod export;
 mod hasher;
 pub mod home_page;
 pub mod housekeeping;

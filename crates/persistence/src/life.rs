@@ -342,18 +342,20 @@ async fn send_home(tx: &Tx<'_>, workspace: WorkspaceId) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Tells the workspaces at the other end of each open share that it is over.
+/// Tells the workspaces at the other end of each open share that it is over: a borrower by its loan, a lender by its
+/// credential.
 async fn tell_neighbours(tx: &mut Tx<'_>, workspace: WorkspaceId) -> Result<(), Fault> {
     let sql = Sql::new(format!(
         "INSERT INTO events (kind, workspace_id, subject_id, state, created_at) \
-         SELECT $3, CASE WHEN s.workspace_id = $1 THEN s.target_id ELSE s.workspace_id END, s.credential_id, $4, $2 \
-         FROM {OPEN_SHARES} AND (s.workspace_id = $1 OR s.target_id = $1)"
+         SELECT $3, s.target_id, s.id, $4, $2 FROM {OPEN_SHARES} AND s.workspace_id = $1 \
+         UNION ALL SELECT $3, s.workspace_id, s.credential_id, $5, $2 FROM {OPEN_SHARES} AND s.target_id = $1"
     ))
     .values([
         workspace.uuid().into(),
         tx.now().into(),
         EventKind::Credential.word().into(),
-        CredentialChange::Unshared.word().into(),
+        CredentialChange::Returned.word().into(),
+        CredentialChange::ShareDeclined.word().into(),
     ]);
     tx.append_each(sql).await
 }

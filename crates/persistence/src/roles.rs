@@ -155,23 +155,28 @@ pub async fn create(
             description: new.description.map_or_else(String::new, Message::into_string),
             permissions: new.permissions,
         };
-        tx.run(Sql::insert(
-            "roles",
-            [
-                ("id", role.id.uuid().into()),
-                ("organization_id", organization.uuid().into()),
-                ("key", role.key.as_str().into()),
-                ("name", role.name.as_str().into()),
-                ("description", role.description.as_str().into()),
-                ("permissions", stored(role.permissions)?.into()),
-                ("created_at", tx.now().into()),
-                ("updated_at", tx.now().into()),
-            ],
-        ))
-        .await?;
-        Ok(role)
+        Ok(insert(tx, organization, role).await?)
     })
     .await
+}
+
+/// Writes a role whose key is free.
+pub(crate) async fn insert(tx: &Tx<'_>, organization: OrganizationId, role: Role) -> Result<Role, Fault> {
+    tx.run(Sql::insert(
+        "roles",
+        [
+            ("id", role.id.uuid().into()),
+            ("organization_id", organization.uuid().into()),
+            ("key", role.key.as_str().into()),
+            ("name", role.name.as_str().into()),
+            ("description", role.description.as_str().into()),
+            ("permissions", stored(role.permissions)?.into()),
+            ("created_at", tx.now().into()),
+            ("updated_at", tx.now().into()),
+        ],
+    ))
+    .await?;
+    Ok(role)
 }
 
 fn stored(permissions: PermissionSet) -> Result<String, Fault> {

@@ -49,6 +49,17 @@ pub enum Command {
     /// Fill the database with made-up data for measurements, the same for the same numbers
     #[command(after_help = "Example:\n  guildhall seed --users 10000 --workspaces 1000 --members 20")]
     Seed(Seed),
+    /// Write a workspace into a file, to be imported by another instance; secrets stay behind
+    #[command(after_help = "Example:\n  guildhall export malaria-atlas malaria-atlas.json")]
+    Export(Export),
+    /// Make a workspace of an exported file: all of it, or nothing
+    ///
+    /// An owner of the organization becomes its Admin; everybody else in the file gets an invitation by mail, and no place
+    /// before they accept. Secrets of credentials are to be given afterwards.
+    #[command(
+        after_help = "Example:\n  guildhall import malaria-atlas.json --name malaria-atlas-2 --dry-run"
+    )]
+    Import(Import),
     /// What an operator with access to the machine can put right
     #[command(
         subcommand,
@@ -95,6 +106,31 @@ pub struct Seed {
     /// Members of each workspace; not more than users
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub members: u32,
+}
+
+/// What to write down, and where.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// The workspace's name in addresses
+    pub workspace: String,
+    /// The file, which is replaced if it exists [default: standard output]
+    pub file: Option<PathBuf>,
+}
+
+/// What to make a workspace of, and where.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// The file that `export` wrote
+    pub file: PathBuf,
+    /// Slug of the organization [default: the only one]
+    #[arg(long, value_name = "SLUG")]
+    pub organization: Option<String>,
+    /// Another name for the workspace than the one in the file
+    #[arg(long, value_name = "NEW")]
+    pub name: Option<String>,
+    /// Tell what would be made, and make nothing
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, PartialEq, Eq, Subcommand)]

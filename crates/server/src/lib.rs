@@ -8,6 +8,7 @@ pub mod config;
 pub mod credential_tests;
 mod document;
 mod errors;
+pub mod export;
 mod gateway;
 mod http;
 mod identify;

@@ -12,7 +12,7 @@ use guildhall_server::{
     app::{self, App, StartError},
     cli::{Admin, Cli, Command},
     config::{Config, Sources},
-    master_key, telemetry,
+    export, master_key, telemetry,
 };
 use tokio::net::TcpListener;
 
@@ -86,6 +86,19 @@ async fn run(command: &Command, mut config: Config) -> Result<(), Box<dyn std::e
                 seeded.password
             );
             db.close().await;
+            Ok(())
+        }
+        Command::Export(wanted) => {
+            let db = app::open_database(&mut config, app::system_seams()).await?;
+            let written = export::export(&db, wanted).await;
+            db.close().await;
+            written
+        }
+        Command::Import(wanted) => {
+            let db = app::open_database(&mut config, app::system_seams()).await?;
+            let told = export::import(&db, wanted).await;
+            db.close().await;
+            print!("{}", told?);
             Ok(())
         }
         Command::Admin(Admin::ResetPassword { email }) => {

@@ -45,6 +45,7 @@ pub struct App {
     stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<std::io::Result<()>>,
     data: TempDir,
+    environment: Environment,
     // Last, so that it is dropped after what uses it.
     database: Arc<TestDatabase>,
 }
@@ -106,6 +107,7 @@ impl App {
             stop: Some(stop),
             server,
             data,
+            environment,
             database,
         }
     }
@@ -134,6 +136,11 @@ impl App {
     /// The server's own handle, for what the API does not show.
     pub fn db(&self) -> &Db {
         &self.db
+    }
+
+    /// The variables it was started with: for a command that works beside it.
+    pub fn environment(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.environment.variables()
     }
 
     /// Where it keeps files.
