@@ -11,7 +11,7 @@ use chrono::TimeDelta;
 use guildhall_domain::{access::SystemRole, seams};
 use guildhall_persistence::{KeyMaterial, Keys};
 use guildhall_tests::{
-    Actor, Answer, App,
+    Actor, Answer, App, Workspace,
     actor::{PASSWORD, token_of},
     both_databases,
     databases::Engine,
@@ -536,12 +536,14 @@ async fn setting_up_refuses_it_and_still_works_after(app: App) {
 }
 
 /// Where objects with arguments are found.
-fn route(object: &str, workspace: &str, field: &str) -> Option<String> {
+fn route(object: &str, workspace: &Workspace, field: &str) -> Option<String> {
+    let Workspace { id, name: workspace, .. } = workspace;
     match object {
         "Query" => Some(field.to_owned()),
         "Viewer" => Some(format!("viewer {{ {field} }}")),
         "Organization" => Some(format!("organization(slug: \"example\") {{ {field} }}")),
         "Workspace" => Some(format!("workspace(name: \"{workspace}\") {{ {field} }}")),
+        "DeletionImpact" => Some(format!("deletionImpact(workspaceId: \"{id}\") {{ {field} }}")),
         "Credential" => {
             Some(format!("workspace(name: \"{workspace}\") {{ credentials {{ nodes {{ {field} }} }} }}"))
         }
@@ -586,7 +588,7 @@ async fn queries_refuse_it_or_find_nothing(app: App) {
                     .is_some_and(|ty| !matches!(ty.kind, TypeKind::Enum(_) | TypeKind::Scalar));
                 let below = if composite { "{ __typename }" } else { "" };
                 let call = format!("{field}({}) {below}", passed.join(", "));
-                let Some(selection) = route(object, &lab.name, &call) else { continue };
+                let Some(selection) = route(object, &lab, &call) else { continue };
                 let document = format!("query({}) {{ {selection} }}", variables.join(", "));
                 let name = argument.name.node.as_str();
                 for bad in all_bad(name, &argument.ty.node) {
