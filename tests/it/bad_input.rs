@@ -542,10 +542,10 @@ fn route(object: &str, Workspace { id, name: workspace, .. }: &Workspace, field:
         "Viewer" => Some(format!("viewer {{ {field} }}")),
         "Organization" => Some(format!("organization(slug: \"example\") {{ {field} }}")),
         "Workspace" => Some(format!("workspace(name: \"{workspace}\") {{ {field} }}")),
+        "DeletionImpact" => Some(format!("deletionImpact(workspaceId: \"{id}\") {{ {field} }}")),
         "Credential" => {
             Some(format!("workspace(name: \"{workspace}\") {{ credentials {{ nodes {{ {field} }} }} }}"))
         }
-        "DeletionImpact" => Some(format!("deletionImpact(workspaceId: \"{id}\") {{ {field} }}")),
         "OrganizationMember" => {
             Some(format!("organization(slug: \"example\") {{ members {{ nodes {{ {field} }} }} }}"))
         }

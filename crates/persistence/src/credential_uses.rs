@@ -236,6 +236,8 @@ pub async fn note_denied(
     let Some(address) = Address::read(address) else { return Ok(()) };
     db.write(proof, async |tx| {
         let workspace = view.access().workspace();
+        // The session's proof locks nothing, and a workspace that is being deleted has forgotten its uses already.
+        tx.lock_workspace(workspace).await?;
         let found = candidates(tx, workspace, &address).await?;
         // Written down of nothing, too, which writes nothing: so that it takes as long, and whoever may not know of the
         // workspace's credentials does not learn their slugs by the time it takes.

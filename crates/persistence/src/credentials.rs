@@ -730,3 +730,15 @@ pub async fn reveal(
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_value() {
+        let value = Value { code: "token".to_owned(), is_secret: true, value: "hunter2-planted".into() };
+        let shown = format!("{value:?}");
+        assert!(shown.contains("token") && !shown.contains("hunter2"), "{shown}");
+    }
+}

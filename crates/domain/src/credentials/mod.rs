@@ -461,6 +461,20 @@ mod tests {
     }
 
     #[test]
+    fn debug_shows_no_value() {
+        let secret = "hunter2-planted";
+        let shown = format!("{:?}", given(KEY, Some(secret)));
+        assert!(shown.contains(KEY) && !shown.contains(secret), "{shown}");
+        let planned = plan_fields::<UpdateCredentialCode>(
+            CredentialKind::S3,
+            bucket(vec![given(KEY, Some(secret))]),
+            &[],
+        );
+        let shown = format!("{:?}", planned.unwrap());
+        assert!(shown.contains(KEY) && !shown.contains(secret), "{shown}");
+    }
+
+    #[test]
     fn what_is_lent_can_be_used_while_it_is_active_and_its_lender_in_use() {
         let lent = |status, is_suspended| judge_use(&Found::Lent { status, is_suspended });
         assert!(judge_use(&Found::Own).is_ok());
