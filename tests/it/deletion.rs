@@ -54,9 +54,10 @@ async fn impact(by: &Actor, workspace: &Workspace, remove_members: bool) -> Answ
     by.query(&document, json!({ "id": workspace.id, "remove": remove_members })).await
 }
 
-/// An id that this test makes up: the kind and a number.
+/// An id that this test makes up: of no two kinds the same number.
 fn made_up(prefix: &str, number: u32) -> String {
-    format!("{prefix}_0193a1b2c3d47e8f90127777{number:08x}")
+    let kind = prefix.bytes().fold(0_u16, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+    format!("{prefix}_0193a1b2c3d47e8f9012{kind:04x}{number:08x}")
 }
 
 /// Credentials, a key, properties, shares and uses between workspaces, behind the server's back.
