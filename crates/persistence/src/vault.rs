@@ -286,6 +286,7 @@ mod tests {
             invitation_hours: 168,
             refresh_grace: TimeDelta::seconds(30),
             open_organizations: false,
+            default_image: guildhall_domain::text::ImageRef::from_stored("python:3".to_owned()),
         };
         Db::connect(options, seams, keys, Hasher::new(1, 1).unwrap(), settings).await.unwrap()
     }
