@@ -315,9 +315,10 @@ async fn a_list_of_members_takes_as_many_statements_for_twenty_as_for_two(app: A
         assert_eq!(answer.len(&format!("{node}/memberships/nodes")), 1);
         assert_eq!(answer.data(&format!("{node}/activeWorkspace/displayName")), "Example");
     }
-    // Not equal: beside the first measurement the mailer may have been at work.
+    // Not equal: beside either measurement the mailer and the event log may have been at work, and on a busy machine a
+    // batch is cut in two. One statement for each member would be eighteen more.
     let many = cost().await;
-    assert!(many <= few, "{many} statements for twenty members, {few} for two");
+    assert!(many <= few + 2, "{many} statements for twenty members, {few} for two");
 }
 
 async fn an_admin_of_the_organization_is_made_and_unmade(app: App) {

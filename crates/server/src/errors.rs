@@ -104,7 +104,12 @@ fn unquote(error: &mut ServerError) {
     const UNKNOWN: &str = " does not contain the value \"";
     const UNEXPECTED: &str = "\", found ";
     let message = &mut error.message;
+    // The name of a permission is no secret, and whoever edits a role has to find the wrong one among many.
+    const NAMED: &str = "enumeration type \"Permission\"";
     if let Some(at) = message.find(UNKNOWN) {
+        if message[..at].ends_with(NAMED) {
+            return;
+        }
         message.truncate(at);
         message.push_str(" does not contain the given value");
     } else if message.starts_with("Expected input type \"")
@@ -180,6 +185,10 @@ mod tests {
             (
                 r#"Invalid value for argument "input.type", enumeration type "Kind" does not contain the value "hunter2""#,
                 r#"Invalid value for argument "input.type", enumeration type "Kind" does not contain the given value"#,
+            ),
+            (
+                r#"Invalid value for argument "input.permissions.1", enumeration type "Permission" does not contain the value "ALL""#,
+                r#"Invalid value for argument "input.permissions.1", enumeration type "Permission" does not contain the value "ALL""#,
             ),
             (r#"Unknown argument "first" on field "b"."#, r#"Unknown argument "first" on field "b"."#),
         ] {
