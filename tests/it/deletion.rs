@@ -539,13 +539,12 @@ async fn sixty_members_take_as_many_statements_as_two(app: App) {
     let mut costs = Vec::new();
     let mut next = 0;
     for members in [2, 60] {
-        // The mailer and the event log work beside the requests.
+        // On a busy machine a batch may be cut in two.
         let mut fewest = u64::MAX;
         for _ in 0..3 {
             let lab = ada.workspace("Lab").await;
             crowd(&app, &lab, next..next + members).await;
             next += members;
-            tokio::time::sleep(Duration::from_millis(150)).await;
             let before = app.statements();
             let deleted = delete(&ada, &lab, true).await.ok();
             fewest = fewest.min(app.statements() - before);
@@ -553,7 +552,7 @@ async fn sixty_members_take_as_many_statements_as_two(app: App) {
         }
         costs.push(fewest);
     }
-    assert!(costs[1] <= costs[0] + 5, "{} statements for 2 members, {} for 60", costs[0], costs[1]);
+    assert_eq!(costs[0], costs[1], "for 2 members and for 60");
     assert!(costs[0] <= 25, "{} statements", costs[0]);
 }
 

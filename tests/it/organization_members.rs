@@ -271,16 +271,23 @@ async fn what_somebody_does_in_another_organization_is_not_told(app: App) {
 
 async fn a_list_of_members_takes_as_many_statements_for_twenty_as_for_two(app: App) {
     let ada = app.set_up().await;
-    let document = "{ organization(slug: \"example\") { members(first: 20) { totalCount nodes {
-        role user { email } activeWorkspace { displayName }
-        memberships(first: 2) { totalCount nodes { role { key } workspace { displayName } } }
-    } } } }";
+    // One by one: whether workspaces at two depths of one document share a batch is chance.
+    let parts = [
+        "role user { email } activeWorkspace { displayName }",
+        "memberships(first: 2) { totalCount nodes { role { key } workspace { displayName } } }",
+    ];
+    let members = |part: &str| {
+        format!(
+            r#"{{ organization(slug: "example") {{ members(first: 20) {{ totalCount nodes {{ {part} }} }} }} }}"#
+        )
+    };
     let cost = async || {
-        let mut fewest = u64::MAX;
-        for _ in 0..4 {
-            fewest = fewest.min(app.count(async || drop(ada.query(document, json!({})).await.ok())).await);
+        let mut costs = Vec::new();
+        for part in parts {
+            let ask = async || drop(ada.query(&members(part), json!({})).await.ok());
+            costs.push(app.count(ask).await);
         }
-        fewest
+        costs
     };
     app.person("eve@example.org", "Eve").await;
     let few = cost().await;
@@ -308,17 +315,14 @@ async fn a_list_of_members_takes_as_many_statements_for_twenty_as_for_two(app: A
             app.sql(&statement).await;
         }
     }
-    let answer = ada.query(document, json!({})).await.ok();
+    let answer = ada.query(&members(&parts.concat()), json!({})).await.ok();
     assert_eq!(answer.len("/organization/members/nodes"), 20);
     for place in 0..20 {
         let node = format!("/organization/members/nodes/{place}");
         assert_eq!(answer.len(&format!("{node}/memberships/nodes")), 1);
         assert_eq!(answer.data(&format!("{node}/activeWorkspace/displayName")), "Example");
     }
-    // Not equal: beside either measurement the mailer and the event log may have been at work, and on a busy machine a
-    // batch is cut in two. One statement for each member would be eighteen more.
-    let many = cost().await;
-    assert!(many <= few + 2, "{many} statements for twenty members, {few} for two");
+    assert_eq!(cost().await, few, "for twenty members and for two");
 }
 
 async fn an_admin_of_the_organization_is_made_and_unmade(app: App) {
@@ -971,7 +975,7 @@ impl Crowd {
 async fn two_hundred_changes_at_once_keep_an_owner_and_the_admins(app: App) {
     let crowd = Crowd::gather(&app).await;
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for round in 0..2 {
+    for round in 0..3 {
         crowd.restore(&app).await;
         // In another order each time: who comes first decides much.
         let mut work: Vec<Pin<Box<dyn Future<Output = Answer>>>> = Vec::new();
@@ -1008,8 +1012,8 @@ async fn two_hundred_changes_at_once_keep_an_owner_and_the_admins(app: App) {
         "ALREADY_INVITED",
     ];
     assert!(seen.keys().all(|code| known.contains(&code.as_str())), "{seen:?}");
-    assert_eq!(seen.values().sum::<usize>(), 400);
-    assert!(seen["OK"] >= 4, "so that there was something to race for: {seen:?}");
+    assert_eq!(seen.values().sum::<usize>(), 600);
+    assert!(seen["OK"] >= 12, "so that there was something to race for: {seen:?}");
 }
 
 async fn who_is_disabled_everywhere_signs_in_to_answer_an_invitation_of_elsewhere(app: App) {

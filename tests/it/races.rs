@@ -478,7 +478,15 @@ async fn two_hundred_calls_of_every_kind_leave_a_workspace_an_admin(app: App) {
         "INVITER_LOST_PERMISSION",
         "USER_DISABLED",
     ];
+    assert!(seen.contains_key("OK"), "{seen:?}");
+    // Whoever was left, the last of them stays: an admin of the organization takes the role from one after the other.
+    let mut last = Vec::new();
+    for (id, _) in members(&ada, &lab).await.into_values() {
+        last.push(set_role(&ada, &lab, &id, "VIEWER").await);
+    }
+    for (code, number) in tally(&last) {
+        *seen.entry(code).or_default() += number;
+    }
     assert!(seen.keys().all(|code| known.contains(&code.as_str())), "{seen:?}");
-    let is_kept = ["LAST_ADMIN", "OWNER_PROTECTED"].iter().any(|code| seen.contains_key(*code));
-    assert!(seen.contains_key("OK") && is_kept, "{seen:?}");
+    assert!(seen.contains_key("LAST_ADMIN"), "{seen:?}");
 }

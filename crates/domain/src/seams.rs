@@ -1,7 +1,7 @@
 //! The two things that differ from run to run, time and fresh ids, behind traits, so that rules and tests
 //! choose them.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use uuid::Uuid;
@@ -36,20 +36,35 @@ impl IdGen for System {
     }
 }
 
-/// A clock that runs with the computer's and can be pushed ahead: for tests of what expires.
+/// A clock that runs with the computer's and can be pushed ahead or stopped: for tests of what expires.
 #[derive(Debug, Default)]
-pub struct ShiftedClock(Mutex<TimeDelta>);
+pub struct ShiftedClock(Mutex<Shift>);
+
+#[derive(Debug, Default)]
+struct Shift {
+    span: TimeDelta,
+    stopped_at: Option<DateTime<Utc>>,
+}
 
 impl ShiftedClock {
     /// Moves the clock ahead by `span`.
     pub fn advance(&self, span: TimeDelta) {
-        let mut shift = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *shift += span;
+        self.shift().span += span;
+    }
+
+    /// From now on it moves by [`advance`](Self::advance) only.
+    pub fn stop(&self) {
+        self.shift().stopped_at.get_or_insert_with(|| System.now());
+    }
+
+    fn shift(&self) -> MutexGuard<'_, Shift> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Clock for ShiftedClock {
     fn now(&self) -> DateTime<Utc> {
-        System.now() + *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        let shift = self.shift();
+        shift.stopped_at.unwrap_or_else(|| System.now()) + shift.span
     }
 }

@@ -125,16 +125,33 @@ impl managed::Manager for Opener {
     }
 }
 
+/// How many ran.
+#[derive(Default)]
+pub(crate) struct Statements {
+    pub(crate) requests: AtomicU64,
+    pub(crate) background: AtomicU64,
+}
+
+tokio::task_local! {
+    static BACKGROUND: ();
+}
+
+/// Work that no request waits for, such as sending mail. Its statements are counted apart, so that what a request costs can
+/// be told exactly while it goes on.
+pub async fn in_background<F: Future>(work: F) -> F::Output {
+    BACKGROUND.scope((), work).await
+}
+
 /// Lends connections to one database.
 pub(crate) struct Pool {
     connections: managed::Pool<Opener>,
     backend: DbBackend,
-    statements: Arc<AtomicU64>,
+    statements: Arc<Statements>,
 }
 
 impl Pool {
     /// A pool of at most `size` connections, each opened when it is needed. Each statement is counted.
-    pub(crate) fn new(opener: Opener, size: u32, patience: Duration, statements: &Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(opener: Opener, size: u32, patience: Duration, statements: &Arc<Statements>) -> Self {
         let backend = match &opener {
             Opener::Postgres(_) => DbBackend::Postgres,
             Opener::Sqlite(_) => DbBackend::Sqlite,
@@ -221,7 +238,7 @@ fn failed(what: fn(RuntimeErr) -> DbErr, error: Error) -> DbErr {
 pub(crate) struct Connection {
     opened: Mutex<Object<Opener>>,
     backend: DbBackend,
-    statements: Arc<AtomicU64>,
+    statements: Arc<Statements>,
 }
 
 impl Connection {
@@ -233,7 +250,10 @@ impl Connection {
     }
 
     fn count(&self) {
-        self.statements.fetch_add(1, Ordering::Relaxed);
+        let statements = &self.statements;
+        let counter =
+            if BACKGROUND.try_with(|()| ()).is_ok() { &statements.background } else { &statements.requests };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 }
 

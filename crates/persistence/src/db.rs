@@ -4,10 +4,7 @@
 use std::{
     collections::HashSet,
     str::FromStr as _,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -35,7 +32,7 @@ use uuid::Uuid;
 
 use crate::{
     access,
-    connection::{Opener, Pool, Transaction},
+    connection::{Opener, Pool, Statements, Transaction},
     error::{Fault, OpError, ReadError, lost_connection},
     events::{self, Bus},
     hasher::Hasher,
@@ -127,7 +124,7 @@ struct Inner {
     hasher: Hasher,
     settings: Settings,
     bus: Bus,
-    statements: Arc<AtomicU64>,
+    statements: Arc<Statements>,
 }
 
 impl std::fmt::Debug for Db {
@@ -146,7 +143,7 @@ impl Db {
         settings: Settings,
     ) -> Result<Self, Fault> {
         let engine = options.engine();
-        let statements = Arc::new(AtomicU64::new(0));
+        let statements = Arc::<Statements>::default();
         let pool = |opener, size| Pool::new(opener, size, options.acquire_timeout, &statements);
         let (write, read) = match engine {
             Engine::Postgres => {
@@ -187,9 +184,14 @@ impl Db {
         self.0.seams.clock.now()
     }
 
-    /// How many SQL statements ran since the start, `BEGIN` and `COMMIT` apart.
+    /// How many SQL statements requests ran since the start, `BEGIN` and `COMMIT` apart.
     pub fn statements(&self) -> u64 {
-        self.0.statements.load(Ordering::Relaxed)
+        self.0.statements.requests.load(Ordering::Relaxed)
+    }
+
+    /// The same of what went on [`in_background`](crate::in_background).
+    pub fn background_statements(&self) -> u64 {
+        self.0.statements.background.load(Ordering::Relaxed)
     }
 
     /// The instance's keys.

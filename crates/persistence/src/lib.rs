@@ -39,6 +39,7 @@ mod vault;
 pub mod workspaces;
 
 pub use access::{Organization, OrganizationStanding, Standing, Which};
+pub use connection::in_background;
 pub use db::{Db, Engine, Options, Read, Seams, Settings, Tx, migrate};
 pub use error::{Fault, OpError, ReadError};
 pub use hasher::Hasher;

@@ -153,6 +153,11 @@ impl App {
         self.clock.advance(span);
     }
 
+    /// From now on the server's clock moves by [`App::advance`] only.
+    pub fn stop_the_clock(&self) {
+        self.clock.stop();
+    }
+
     /// Sets the instance up: Ada owns the organization, and administers its default workspace.
     pub async fn set_up(&self) -> Actor {
         let founded = Actor::set_up(&self.url, &self.setup_token, "ada@example.org", "Ada").await;
@@ -228,7 +233,7 @@ impl App {
         self.mail.next_for(email).await
     }
 
-    /// How many SQL statements the work takes: the fewest of three runs, since background work counts as well.
+    /// How many SQL statements the work takes: the fewest of three runs, since on a busy machine a batch may be cut in two.
     pub async fn count(&self, mut work: impl AsyncFnMut()) -> u64 {
         let mut fewest = u64::MAX;
         for _ in 0..3 {
@@ -239,9 +244,14 @@ impl App {
         fewest
     }
 
-    /// How many SQL statements the server has run.
+    /// How many SQL statements the server has run for requests.
     pub fn statements(&self) -> u64 {
         self.db.statements()
+    }
+
+    /// How many SQL statements the server has run beside its requests.
+    pub fn background_statements(&self) -> u64 {
+        self.db.background_statements()
     }
 
     /// Runs a statement behind the server's back; the number of rows it changed.

@@ -6,7 +6,7 @@ mod mailer;
 
 use std::{sync::Arc, time::Duration};
 
-use guildhall_persistence::{Db, events};
+use guildhall_persistence::{Db, events, in_background};
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -59,7 +59,7 @@ impl Workers {
             while !stop.is_cancelled() {
                 // A set of one, so that the worker ends with this task.
                 let mut worker = JoinSet::new();
-                worker.spawn(work());
+                worker.spawn(in_background(work()));
                 if let Some(Err(error)) = worker.join_next().await {
                     tracing::error!(%error, worker = name, "a worker broke down and is started again");
                     sleep(REST).await;
