@@ -11,6 +11,7 @@ pub mod home_page;
 pub mod ids;
 pub mod invitations;
 pub mod life;
+pub mod machines;
 pub mod mail;
 pub mod members;
 pub mod organization_invitations;

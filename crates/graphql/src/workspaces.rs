@@ -6,7 +6,9 @@ use std::sync::Arc;
 use async_graphql::{Context, Description, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
-    access::{Actor, Granted, OrganizationRole, SystemRole, WorkspaceAccess, catalog::PermissionType, perm},
+    access::{
+        Granted, OrganizationRole, OwnSession, SystemRole, WorkspaceAccess, catalog::PermissionType, perm,
+    },
     ids::WorkspaceId,
     page::{Page, PageArgs},
     refusal::{FieldFault, InputReader, NameUnavailable, RefusalCode},
@@ -412,7 +414,7 @@ impl Workspace {
 }
 
 pub(crate) struct Workspaces {
-    pub(crate) actor: Actor,
+    pub(crate) proof: OwnSession,
     /// Only workspaces in one of these; those in use where there is none.
     pub(crate) statuses: Vec<DomainStatus>,
     pub(crate) args: PageArgs<Uuid>,
@@ -421,7 +423,7 @@ pub(crate) struct Workspaces {
 impl Workspaces {
     async fn page(&self, ctx: &Context<'_>) -> Result<Page<Workspace>> {
         let page = db(ctx)
-            .standings(self.actor, self.statuses(), &self.args)
+            .standings(&self.proof, self.statuses(), &self.args)
             .await
             .map_err(|fault| error::read(ctx, fault))?;
         let (has_previous, has_next) = (page.has_previous, page.has_next);
@@ -434,7 +436,7 @@ impl Workspaces {
     }
 
     async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
-        db(ctx).count_standings(self.actor, self.statuses()).await.map_err(|fault| error::read(ctx, fault))
+        db(ctx).count_standings(&self.proof, self.statuses()).await.map_err(|fault| error::read(ctx, fault))
     }
 }
 

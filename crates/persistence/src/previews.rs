@@ -48,7 +48,7 @@ pub async fn role_change(
     let Some(role) = grantable_role(&read, workspace, role).await? else {
         return Err(no_such_role().into());
     };
-    let by = access.actor().user();
+    let by = access.actor().person();
     let judged = judge_role_change(
         &facts,
         &role,
@@ -105,7 +105,7 @@ pub async fn removal(
     let Some(Found { member, facts }) = find(&read, access.workspace(), "m.id", member.uuid()).await? else {
         return Err(no_such_member(RemoveMemberCode::NotFound).into());
     };
-    let judged = judge_removal(&facts, access.actor().user(), access.organization_role());
+    let judged = judge_removal(&facts, access.actor().person(), access.organization_role());
     let impact = removal_impact(&read, &member).await?;
     Ok(Removal { member, impact, refusals: judged.err().map(Into::into) })
 }

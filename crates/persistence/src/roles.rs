@@ -16,7 +16,7 @@ use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use uuid::Uuid;
 
 use crate::{
-    access::{count, effective_admins, page_by, role, role_columns},
+    access::{count, effective_admins, names_of, page_by, role, role_columns},
     db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
     events,
@@ -65,7 +65,7 @@ pub async fn by_id(db: &Db, proof: &OwnSession, id: RoleId) -> Result<Option<Rol
         " FROM roles r JOIN organization_members om ON om.organization_id = r.organization_id AND om.status = 'ACTIVE' \
          WHERE r.deleted_at IS NULL AND om.user_id = "
     ))
-    .bind(proof.actor().user().uuid())
+    .bind(proof.user().uuid())
     .push(" AND r.id = ")
     .bind(id.uuid());
     Ok(db.read(proof).one::<RoleRow>(sql).await?.map(|RoleRow(role)| role))
@@ -170,18 +170,13 @@ pub(crate) async fn insert(tx: &Tx<'_>, organization: OrganizationId, role: Role
             ("key", role.key.as_str().into()),
             ("name", role.name.as_str().into()),
             ("description", role.description.as_str().into()),
-            ("permissions", stored(role.permissions)?.into()),
+            ("permissions", names_of(role.permissions)?.into()),
             ("created_at", tx.now().into()),
             ("updated_at", tx.now().into()),
         ],
     ))
     .await?;
     Ok(role)
-}
-
-fn stored(permissions: PermissionSet) -> Result<String, Fault> {
-    let names: Vec<&str> = permissions.iter().map(|permission| permission.name()).collect();
-    serde_json::to_string(&names).map_err(|error| Fault::Stored(error.to_string()))
 }
 
 /// What changes of a role; `None` leaves it as it is.
@@ -221,7 +216,7 @@ pub async fn update(
             .push(", description = ")
             .bind(role.description.as_str())
             .push(", permissions = ")
-            .bind(stored(role.permissions)?)
+            .bind(names_of(role.permissions)?)
             .push(", updated_at = ")
             .bind(tx.now())
             .push(" WHERE id = ")
