@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod accounts;
+pub mod api_keys;
 pub mod config;
 pub mod credentials;
 pub mod events;
@@ -23,6 +24,7 @@ pub mod passwords;
 pub mod refusal;
 pub mod roles;
 pub mod seams;
+pub mod service_accounts;
 pub mod sessions;
 pub mod text;
 pub mod workspaces;

@@ -327,8 +327,9 @@ impl Keys {
     /// a mark of this instance in it lets a made-up one be refused without a look into the database.
     pub(crate) fn machine_secret(&self, kind: MachineKind, id: Uuid) -> Result<(String, [u8; 32]), Fault> {
         let mut bytes = [0; 56];
-        bytes[..16].copy_from_slice(id.as_bytes());
-        bytes[16..48].copy_from_slice(&random::<32>()?);
+        // What differs from key to key comes first: people tell them by how they begin.
+        bytes[..32].copy_from_slice(&random::<32>()?);
+        bytes[32..48].copy_from_slice(id.as_bytes());
         let mark = self.machine_mark(kind, &bytes[..48]);
         bytes[48..].copy_from_slice(&mark);
         let text = secret_text::write(kind, &bytes);
@@ -340,7 +341,7 @@ impl Keys {
     pub fn read_machine_secret(&self, kind: MachineKind, text: &str) -> Option<(Uuid, [u8; 32])> {
         let bytes = secret_text::read(kind, text)?;
         let genuine: bool = self.machine_mark(kind, &bytes[..48]).ct_eq(&bytes[48..]).into();
-        genuine.then(|| (Uuid::from_bytes(first16(&bytes)), self.hash_machine_secret(text)))
+        genuine.then(|| (id_in(&bytes), self.hash_machine_secret(text)))
     }
 
     /// The actor that an API key stands for, if it is one of this instance's.
@@ -435,10 +436,11 @@ fn wrapped_for(workspace: WorkspaceId, master_key_id: &str) -> Vec<u8> {
     [[1].as_slice(), workspace.uuid().as_bytes(), master_key_id.as_bytes()].concat()
 }
 
-fn first16(bytes: &[u8; 56]) -> [u8; 16] {
-    let mut first = [0; 16];
-    first.copy_from_slice(&bytes[..16]);
-    first
+/// The number in a machine's secret.
+fn id_in(bytes: &[u8; 56]) -> Uuid {
+    let mut id = [0; 16];
+    id.copy_from_slice(&bytes[32..48]);
+    Uuid::from_bytes(id)
 }
 
 /// The first 32 bits of a tag, as text.

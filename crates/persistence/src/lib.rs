@@ -3,6 +3,7 @@
 
 mod access;
 pub mod accounts;
+pub mod api_keys;
 pub mod authors;
 pub mod config;
 mod connection;
@@ -35,6 +36,7 @@ pub mod previews;
 pub mod roles;
 mod secret_text;
 pub mod seed;
+pub mod service_accounts;
 pub mod sessions;
 mod sql;
 mod vault;

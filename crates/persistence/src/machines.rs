@@ -9,14 +9,20 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
-    access::{Actor, System},
-    ids::{ApiKeyId, ServiceAccountId},
+    access::{Actor, OwnSession, System},
+    ids::{ApiKeyId, ServiceAccountId, WorkspaceId},
     machines::MachineKind,
 };
 use sea_orm::{DbErr, QueryResult};
 use uuid::Uuid;
 
-use crate::{access::word, db::Db, error::OpError, sql::Sql};
+use crate::{
+    access::{in_sight, word},
+    db::Db,
+    error::{Fault, ReadError},
+    mails::fault,
+    sql::{Single, Sql},
+};
 
 /// A machine as it was called when it did something. It may be gone since.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,9 +74,31 @@ impl MachinesSeen {
     }
 }
 
+/// The workspace that a service account or key is of, if the actor knows of it: where to ask whether it may be seen.
+pub async fn place_of(
+    db: &Db,
+    proof: &OwnSession,
+    kind: MachineKind,
+    id: Uuid,
+) -> Result<Option<WorkspaceId>, ReadError> {
+    let sql = Sql::new(format!(
+        "SELECT x.workspace_id FROM {} x JOIN workspaces w ON w.id = x.workspace_id WHERE x.id = ",
+        table(kind)
+    ));
+    let sql = in_sight(sql.bind(id), proof.actor());
+    Ok(db.read(proof).one::<Single<Uuid>>(sql).await?.map(|Single(id)| id.into()))
+}
+
+fn table(kind: MachineKind) -> &'static str {
+    match kind {
+        MachineKind::ApiKey => "api_keys",
+        MachineKind::ServiceAccount => "service_accounts",
+    }
+}
+
 /// Writes down when machines were here last. What a process had not written when it died is forgotten: the time is for people
 /// who look for keys that nobody uses, and may be some seconds behind.
-pub async fn write_seen(db: &Db, proof: &System) -> Result<(), OpError<()>> {
+pub async fn write_seen(db: &Db, proof: &System) -> Result<(), Fault> {
     // In one order, so that two processes do not wait for each other.
     let mut seen: Vec<_> = db.machines_seen().take().into_iter().collect();
     seen.sort_unstable_by_key(|(machine, _)| *machine);
@@ -79,11 +107,7 @@ pub async fn write_seen(db: &Db, proof: &System) -> Result<(), OpError<()>> {
     }
     db.write(proof, async |tx| {
         for ((kind, id), at) in &seen {
-            let table = match kind {
-                MachineKind::ApiKey => "api_keys",
-                MachineKind::ServiceAccount => "service_accounts",
-            };
-            let sql = Sql::new(format!("UPDATE {table} SET last_used_at = ")).bind(*at);
+            let sql = Sql::new(format!("UPDATE {} SET last_used_at = ", table(*kind))).bind(*at);
             let sql =
                 sql.push(" WHERE id = ").bind(*id).push(" AND (last_used_at IS NULL OR last_used_at < ");
             tx.run(sql.bind(*at).push(")")).await?;
@@ -91,4 +115,5 @@ pub async fn write_seen(db: &Db, proof: &System) -> Result<(), OpError<()>> {
         Ok(())
     })
     .await
+    .map_err(fault)
 }

@@ -50,6 +50,11 @@ pub(crate) fn read(kind: MachineKind, text: &str) -> Option<[u8; 56]> {
     Some(number)
 }
 
+/// How a secret begins: what may be shown of it, so that people can tell which it is.
+pub(crate) fn hint(secret: &str) -> String {
+    secret.chars().take(12).collect()
+}
+
 /// Divides by 62; the remainder.
 fn divide(number: &mut [u8; 56]) -> u8 {
     let mut rest = 0_u16;
