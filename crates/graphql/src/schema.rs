@@ -6,8 +6,8 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    access, accounts, config, credential_shares, credential_tests::CredentialTester, credentials, explain,
-    home_page, invitations, life, live::Rechecks, loaders, members, node, organization_invitations,
+    access, accounts, audit, config, credential_shares, credential_tests::CredentialTester, credentials,
+    explain, home_page, invitations, life, live::Rechecks, loaders, members, node, organization_invitations,
     organization_members, organizations, ownership, previews, roles, sessions, throttle::Throttle,
     workspace_changes, workspaces,
 };
@@ -80,6 +80,7 @@ pub struct Subscription(
     invitations::InvitationSubscription,
     credentials::CredentialSubscription,
     workspace_changes::WorkspaceSubscription,
+    audit::AuditSubscription,
 );
 
 /// The schema.

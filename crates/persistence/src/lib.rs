@@ -3,6 +3,7 @@
 
 mod access;
 pub mod accounts;
+pub mod audit;
 pub mod authors;
 pub mod config;
 mod connection;
@@ -34,6 +35,7 @@ pub mod previews;
 pub mod roles;
 pub mod seed;
 pub mod sessions;
+pub mod signing;
 mod sql;
 mod vault;
 pub mod workspaces;
