@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::{
-    access::policy::words,
+    access::{Actor, policy::words},
     ids::{InvitationId, OrganizationId, SessionId, UserId, WorkspaceId},
     invitations::InvitationStatus,
     text::Email,
@@ -114,6 +114,11 @@ pub enum Event {
         /// The person.
         user: UserId,
     },
+    /// The rights of the workspace's machines are to be read anew.
+    Machines {
+        /// The workspace.
+        workspace: WorkspaceId,
+    },
     /// The person's rights are to be read anew wherever they have any: their place in an organization changed.
     Rights {
         /// The person.
@@ -157,6 +162,7 @@ impl Event {
                 Some(email.as_str())
             }
             Self::Access { .. }
+            | Self::Machines { .. }
             | Self::Rights { .. }
             | Self::Session { .. }
             | Self::Workspace { .. }
@@ -191,6 +197,14 @@ impl Recorded {
     /// The organization whose audit log has grown, if that is what it says.
     pub fn audited(&self) -> Option<OrganizationId> {
         self.subject.filter(|_| self.kind == EventKind::Audit).map(Into::into)
+    }
+
+    /// Whether it can change what that actor may do: who they are, or what the workspace's machines may.
+    pub fn concerns(&self, actor: Actor) -> bool {
+        match actor.person() {
+            Some(person) => self.user == Some(person),
+            None => matches!(self.kind, EventKind::Access | EventKind::Workspace),
+        }
     }
 
     /// Whether it says that a workspace is no more.

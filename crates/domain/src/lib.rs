@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod accounts;
+pub mod api_keys;
 pub mod audit;
 pub mod config;
 pub mod credentials;
@@ -12,6 +13,7 @@ pub mod home_page;
 pub mod ids;
 pub mod invitations;
 pub mod life;
+pub mod machines;
 pub mod mail;
 pub mod members;
 pub mod organization_invitations;
@@ -23,6 +25,7 @@ pub mod passwords;
 pub mod refusal;
 pub mod roles;
 pub mod seams;
+pub mod service_accounts;
 pub mod sessions;
 pub mod text;
 pub mod workspaces;

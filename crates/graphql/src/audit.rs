@@ -74,6 +74,10 @@ mirror! {
         Credential,
         /// The loan of a credential.
         CredentialShare,
+        /// A service account.
+        ServiceAccount,
+        /// An API key.
+        ApiKey,
         /// A person's account.
         User,
     }
@@ -343,7 +347,8 @@ async fn follow(
 ) -> Result<impl Stream<Item = Result<AuditLogChange>> + Send + 'static> {
     let db = Db::clone(db(ctx));
     let request = ctx.data_opt::<crate::RequestId>().cloned();
-    let mut topics = vec![Topic::Audit(organization), Topic::User(actor.user())];
+    let mut topics = vec![Topic::Audit(organization)];
+    topics.extend(actor.person().map(Topic::User));
     if let Watched::Workspace(workspace) = watched {
         topics.push(Topic::Workspace(workspace));
     }
@@ -391,7 +396,7 @@ async fn follow(
                 match feed.next().await {
                     Ok(event)
                         if event.audited().is_some()
-                            || event.user == Some(actor.user())
+                            || event.concerns(actor)
                             || event.ends_a_workspace() =>
                     {
                         break;

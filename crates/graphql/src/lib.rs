@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod accounts;
+pub mod api_keys;
 pub mod audit;
 mod authors;
 mod authz;
@@ -21,6 +22,7 @@ pub mod invitations;
 pub mod life;
 mod live;
 mod loaders;
+pub mod machines;
 pub mod members;
 pub mod node;
 pub mod organization_invitations;
@@ -31,6 +33,7 @@ pub mod payload;
 pub mod previews;
 pub mod roles;
 mod schema;
+pub mod service_accounts;
 pub mod sessions;
 mod throttle;
 pub mod workspace_changes;

@@ -22,6 +22,7 @@ use guildhall_domain::{
     ids::{AuditEventId, OrganizationId, UserId},
 };
 use sea_orm::Value;
+use uuid::Uuid;
 
 use crate::{db::Tx, error::Fault, sql::Sql};
 
@@ -52,8 +53,14 @@ struct Author {
 
 impl Author {
     fn person(user: UserId) -> Self {
-        let name = Sql::new("COALESCE((SELECT display_name FROM users WHERE id = ").bind(user.uuid());
-        Self { kind: ActorKind::Person, id: Some(user.to_string()), name: name.push("), '')") }
+        let name = "SELECT display_name FROM users WHERE id = ";
+        Self::found(ActorKind::Person, user.to_string(), name, user.uuid())
+    }
+
+    /// Whose name that statement finds.
+    fn found(kind: ActorKind, id: String, name: &str, value: Uuid) -> Self {
+        let name = Sql::new(format!("COALESCE(({name}")).bind(value).push("), '')");
+        Self { kind, id: Some(id), name }
     }
 
     fn named(kind: ActorKind, name: &str) -> Self {
@@ -65,6 +72,16 @@ impl Author {
             (Some(By::Person(user)), _) => Self::person(*user),
             (Some(By::Address(address)), _) => Self::named(ActorKind::Person, address),
             (None, Some(Actor::User { user, .. })) => Self::person(user),
+            (None, Some(Actor::Key { key, .. })) => Self::found(
+                ActorKind::ApiKey,
+                key.to_string(),
+                "SELECT name FROM api_keys WHERE id = ",
+                key.uuid(),
+            ),
+            (None, Some(Actor::ServiceAccount { account, .. })) => {
+                let name = "SELECT name FROM service_accounts WHERE id = ";
+                Self::found(ActorKind::ServiceAccount, account.to_string(), name, account.uuid())
+            }
             (None, None) if tx.db().origin().is_some_and(|origin| origin.operator) => {
                 Self::named(ActorKind::Operator, "operator")
             }

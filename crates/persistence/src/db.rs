@@ -44,6 +44,7 @@ use crate::{
     events::{self, Bus},
     hasher::Hasher,
     keys::Keys,
+    machines::MachinesSeen,
     sql::{self, Sql},
 };
 
@@ -132,6 +133,7 @@ struct Inner {
     settings: Settings,
     bus: Bus,
     statements: Arc<Statements>,
+    machines_seen: MachinesSeen,
 }
 
 impl std::fmt::Debug for Db {
@@ -178,6 +180,7 @@ impl Db {
             settings,
             bus: Bus::default(),
             statements,
+            machines_seen: MachinesSeen::default(),
         };
         Ok(Self(Arc::new(inner), None))
     }
@@ -230,6 +233,11 @@ impl Db {
     /// Where events arrive.
     pub fn bus(&self) -> &Bus {
         &self.0.bus
+    }
+
+    /// Which machines were here of late.
+    pub(crate) fn machines_seen(&self) -> &MachinesSeen {
+        &self.0.machines_seen
     }
 
     pub(crate) fn options(&self) -> &Options {
@@ -746,14 +754,14 @@ impl Tx<'_> {
     async fn recheck(&mut self, recheck: Recheck) -> Result<(), ReadError> {
         self.actor = match recheck {
             Recheck::Nothing => None,
-            Recheck::Session(actor) | Recheck::Workspace(actor, ..) | Recheck::Organization(actor, ..) => {
+            Recheck::LetIn(actor) | Recheck::Workspace(actor, ..) | Recheck::Organization(actor, ..) => {
                 Some(actor)
             }
         };
         match recheck {
             Recheck::Nothing => {}
-            Recheck::Session(actor) => {
-                access::session(&self.conn, actor, self.now).await?;
+            Recheck::LetIn(actor) => {
+                access::let_in(&self.conn, actor, self.now).await?;
             }
             Recheck::Workspace(actor, workspace, permission) => {
                 // Lock first, read second: what is read then cannot change before the commit.

@@ -73,7 +73,7 @@ pub async fn edit(
     started_from: Option<i32>,
 ) -> Result<Edit, OpError<DescribeWorkspaceCode>> {
     db.write(proof, async |tx| {
-        let (workspace, by) = (proof.access().workspace(), proof.access().actor().user());
+        let (workspace, by) = (proof.access().workspace(), proof.access().actor().person());
         let sql = Sql::new(format!("{COLUMNS} WHERE workspace_id = ")).bind(workspace.uuid());
         let current = tx.one::<Row>(sql).await?.map(HomePage::from).unwrap_or_default();
         if let Err(refusal) = judge_edit(current.version, started_from) {
@@ -83,7 +83,7 @@ pub async fn edit(
         if text.as_ref().map(Markdown::as_str) == current.text.as_deref() {
             return Ok(Edit::Written(Box::new(row), current));
         }
-        let page = write(tx, workspace, Some(by), text.as_ref(), current.version + 1).await?;
+        let page = write(tx, workspace, by, text.as_ref(), current.version + 1).await?;
         let shown = |page: &HomePage| json!({ "text": page.text, "version": page.version });
         tx.audit(
             &Entry::of(Action::DescribeWorkspace, ObjectKind::HomePage, workspace, row.display_name.as_str())

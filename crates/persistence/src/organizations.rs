@@ -111,7 +111,7 @@ pub async fn create(
         .into());
     }
     db.write(proof, async |tx| {
-        let made = insert(tx, name, proof.actor().user(), MembershipSource::Creator).await?;
+        let made = insert(tx, name, proof.user(), MembershipSource::Creator).await?;
         let made = made.map_err(|name| {
             name_unavailable(CreateOrganizationCode::NameUnavailable, "name", &name, NameUnavailable::Taken)
         })?;

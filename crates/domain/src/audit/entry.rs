@@ -122,6 +122,22 @@ words! {
         AcceptCredentialShare = "acceptCredentialShare",
         /// The loan of a credential was declined, or given back.
         DeclineCredentialShare = "declineCredentialShare",
+        /// A service account was made.
+        CreateServiceAccount = "createServiceAccount",
+        /// A service account changed.
+        UpdateServiceAccount = "updateServiceAccount",
+        /// A service account got another secret.
+        RotateServiceAccountSecret = "rotateServiceAccountSecret",
+        /// A service account was deleted, with its keys.
+        DeleteServiceAccount = "deleteServiceAccount",
+        /// An API key was made.
+        CreateApiKey = "createApiKey",
+        /// An API key got another secret.
+        RotateApiKey = "rotateApiKey",
+        /// A workspace's default API key was made, or got another secret.
+        RotateDefaultApiKey = "rotateDefaultApiKey",
+        /// An API key was revoked.
+        RevokeApiKey = "revokeApiKey",
         /// An operator made an organization.
         AdminCreateOrganization = "admin create-organization",
         /// An operator gave somebody a fresh password.
@@ -158,6 +174,10 @@ words! {
         Credential = "CREDENTIAL",
         /// The loan of a credential.
         CredentialShare = "CREDENTIAL_SHARE",
+        /// A service account.
+        ServiceAccount = "SERVICE_ACCOUNT",
+        /// An API key.
+        ApiKey = "API_KEY",
         /// A person's account.
         User = "USER",
     }

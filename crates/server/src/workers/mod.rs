@@ -3,6 +3,7 @@
 
 mod auditor;
 mod housekeeping;
+mod machines;
 mod mailer;
 
 use std::{sync::Arc, time::Duration};
@@ -39,6 +40,10 @@ impl Workers {
         workers.tend("audit log", {
             let (db, stop) = (db.clone(), stop.clone());
             move || auditor::run(db.clone(), stop.clone())
+        });
+        workers.tend("machines", {
+            let (db, stop) = (db.clone(), stop.clone());
+            move || machines::run(db.clone(), stop.clone())
         });
         workers.tend("housekeeping", {
             let db = db.clone();
