@@ -113,8 +113,8 @@ pub(crate) fn held(
             let workspace = WorkspaceId::fixed(Uuid::nil());
             let membership = role.map(|role| (Uuid::nil().into(), role.into()));
             let status = WorkspaceStatus::Active;
-            let facts =
-                WorkspaceFacts { workspace, organization, status, policy, organization_role, membership };
+            let place = guildhall_domain::access::proof::Place::Person { organization_role, membership };
+            let facts = WorkspaceFacts { workspace, organization, status, policy, place };
             WorkspaceAccess::assess(ACTOR, facts).ok().map(|access| access.permissions())
         }
         Scope::Organization => {
