@@ -487,6 +487,8 @@ impl Cast {
             ),
             ("credentialChanged", format!("({of_workspace}) {{ cursor }}")),
             ("invitationStatusChanged", format!("({of_workspace}) {{ cursor }}")),
+            ("auditLogChanged", format!("({of_workspace}) {{ cursor }}")),
+            ("organizationAuditLogChanged", format!(r#"(organizationId: "{organization}") {{ cursor }}"#)),
             ("workspaceChanged", format!("({of_workspace}) {{ cursor }}")),
             ("viewerInvitationChanged", " { cursor }".to_owned()),
         ]
@@ -617,6 +619,7 @@ async fn nested_lists_ask_for_a_permission_of_their_own(app: App) {
                 ("credentialUsages", Permission::CredentialManage),
                 ("apiKeys", Permission::ApiKeysManage),
                 ("serviceAccounts", Permission::ServiceAccountsManage),
+                ("auditLog", Permission::AuditView),
             ] {
                 let document =
                     format!(r#"{{ workspace(name: "{}") {{ {list} {{ totalCount }} }} }}"#, cast.workspace.1);

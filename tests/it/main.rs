@@ -4,6 +4,7 @@
 mod accounts;
 mod architecture;
 mod archived;
+mod audit;
 mod bad_input;
 mod config_properties;
 mod configuration;

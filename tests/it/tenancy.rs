@@ -550,6 +550,8 @@ const OPERATIONS: &[(&str, &str)] = &[
         r#"(input: { workspaceId: "%workspace%" }) { apiKey { id } userErrors { code field message } }"#,
     ),
     ("credentialChanged", r#"(workspaceId: "%workspace%") { cursor credential { name } }"#),
+    ("auditLogChanged", r#"(workspaceId: "%workspace%") { cursor event { action } }"#),
+    ("organizationAuditLogChanged", r#"(organizationId: "%organization%") { cursor event { action } }"#),
     ("workspaceChanged", r#"(workspaceId: "%workspace%") { cursor change workspace { id } }"#),
     ("invitationStatusChanged", r#"(workspaceId: "%workspace%") { cursor invitation { email } }"#),
 ];
@@ -931,6 +933,7 @@ async fn a_cursor_of_another_list_is_refused(app: App) {
     let lists = [
         (of_lab.as_str(), "workspace", "credentials"),
         (of_lab.as_str(), "workspace", "credentialUsages"),
+        (of_lab.as_str(), "workspace", "auditLog"),
         (of_store.as_str(), "credential", "shares"),
         (of_lab.as_str(), "workspace", "members"),
         (of_lab.as_str(), "workspace", "invitations"),

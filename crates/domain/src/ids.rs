@@ -130,6 +130,8 @@ ids! {
     SessionId = "ses";
     /// A mail in the queue.
     MailId = "mai";
+    /// An entry of the audit log.
+    AuditEventId = "aud";
 }
 
 #[cfg(test)]

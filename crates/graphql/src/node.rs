@@ -187,7 +187,13 @@ async fn find(ctx: &Context<'_>, own: OwnSession, id: &ID) -> Result<Option<Node
             let found = api_keys::by_id(db(ctx), &proof, id).await.map_err(read)?;
             found.map(|row| Node::ApiKey(ApiKey::new(proof, row)))
         }
-        Ok(AnyId::CredentialShareId(_) | AnyId::CredentialUseId(_) | AnyId::MailId(_)) | Err(_) => None,
+        Ok(
+            AnyId::CredentialShareId(_)
+            | AnyId::CredentialUseId(_)
+            | AnyId::MailId(_)
+            | AnyId::AuditEventId(_),
+        )
+        | Err(_) => None,
     })
 }
 

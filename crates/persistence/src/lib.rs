@@ -4,6 +4,7 @@
 mod access;
 pub mod accounts;
 pub mod api_keys;
+pub mod audit;
 pub mod authors;
 pub mod config;
 mod connection;
@@ -38,6 +39,7 @@ mod secret_text;
 pub mod seed;
 pub mod service_accounts;
 pub mod sessions;
+pub mod signing;
 mod sql;
 mod vault;
 pub mod workspaces;

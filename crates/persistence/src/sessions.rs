@@ -196,6 +196,7 @@ pub(crate) async fn end_others(tx: &mut Tx<'_>, user: UserId, keep: Option<Sessi
 /// Signs the actor's own device out.
 pub async fn sign_out(db: &Db, proof: &OwnSession) -> Result<(), OpError<SignOutCode>> {
     db.write(proof, async |tx| {
+        tx.unaudited("a person's sessions are their own");
         end(tx, proof.user(), proof.session()).await?;
         Ok(())
     })
@@ -209,6 +210,7 @@ pub async fn revoke(
     session: SessionId,
 ) -> Result<(), OpError<RevokeSessionCode>> {
     db.write(proof, async |tx| {
+        tx.unaudited("a person's sessions are their own");
         if end(tx, proof.user(), session).await? {
             return Ok(());
         }

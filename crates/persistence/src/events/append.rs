@@ -115,6 +115,15 @@ pub(crate) fn insert(engine: Engine, now: DateTime<Utc>, event: &Event, is_news:
             change.word().into(),
             at,
         ],
+        Event::Audit { organization } => [
+            EventKind::Audit.word().into(),
+            none.clone(),
+            none,
+            Value::String(None),
+            organization.uuid().into(),
+            Value::String(None),
+            at,
+        ],
         Event::Session { user, session } => [
             EventKind::Session.word().into(),
             none,
