@@ -468,6 +468,8 @@ impl Cast {
             ("updateMemberRole", change(format!(r#"{of_workspace}, memberId: "{member}", role: "VIEWER""#))),
             ("updateOrganization", change(format!(r#"organizationId: "{organization}""#))),
             ("updateOrganizationPolicy", change(format!(r#"organizationId: "{organization}""#))),
+            ("checkAccess", r#"(token: "guessed", permissions: [FILE_READ]) { isActive }"#.to_owned()),
+            ("issueWorkspaceToken", change(of_workspace.clone())),
             ("deleteServiceAccount", change(format!(r#"{of_workspace}, serviceAccountId: "sva_{nobody}""#))),
             ("revokeApiKey", change(format!(r#"{of_workspace}, apiKeyId: "key_{nobody}""#))),
             ("rotateApiKey", change(format!(r#"{of_workspace}, apiKeyId: "key_{nobody}""#))),

@@ -56,4 +56,5 @@ mod tenancy;
 mod two_processes;
 mod walk;
 mod workspace_access;
+mod workspace_tokens;
 mod workspaces;

@@ -549,6 +549,10 @@ const OPERATIONS: &[(&str, &str)] = &[
         "rotateDefaultApiKey",
         r#"(input: { workspaceId: "%workspace%" }) { apiKey { id } userErrors { code field message } }"#,
     ),
+    (
+        "issueWorkspaceToken",
+        r#"(input: { workspaceId: "%workspace%" }) { expiresAt userErrors { code field message } }"#,
+    ),
     ("credentialChanged", r#"(workspaceId: "%workspace%") { cursor credential { name } }"#),
     ("auditLogChanged", r#"(workspaceId: "%workspace%") { cursor event { action } }"#),
     ("organizationAuditLogChanged", r#"(organizationId: "%organization%") { cursor event { action } }"#),

@@ -28,4 +28,5 @@ pub mod seams;
 pub mod service_accounts;
 pub mod sessions;
 pub mod text;
+pub mod workspace_tokens;
 pub mod workspaces;

@@ -37,6 +37,7 @@ pub mod service_accounts;
 pub mod sessions;
 mod throttle;
 pub mod workspace_changes;
+pub mod workspace_tokens;
 pub mod workspaces;
 
 pub use authz::Caller;

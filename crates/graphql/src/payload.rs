@@ -129,10 +129,12 @@ macro_rules! user_errors {
 use guildhall_domain::{
     accounts as a, api_keys as k, config as cf, credentials as c, home_page as h, invitations as i,
     life as l, members as m, organization_invitations as oi, organization_members as om, organizations as o,
-    ownership as ow, roles as r, service_accounts as sa, sessions as s, workspaces as w,
+    ownership as ow, roles as r, service_accounts as sa, sessions as s, workspace_tokens as wt,
+    workspaces as w,
 };
 
 user_errors! {
+    IssueWorkspaceTokenError, IssueWorkspaceTokenErrorCode = wt::IssueWorkspaceTokenCode { WorkspaceArchived };
     CreateServiceAccountError, CreateServiceAccountErrorCode = sa::CreateServiceAccountCode {
         AlreadyExists, PrivilegeEscalation, LimitReached, WorkspaceArchived
     };

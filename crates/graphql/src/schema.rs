@@ -9,7 +9,7 @@ use crate::{
     access, accounts, api_keys, audit, config, credential_shares, credential_tests::CredentialTester,
     credentials, explain, home_page, invitations, life, live::Rechecks, loaders, members, node,
     organization_invitations, organization_members, organizations, ownership, previews, roles,
-    service_accounts, sessions, throttle::Throttle, workspace_changes, workspaces,
+    service_accounts, sessions, throttle::Throttle, workspace_changes, workspace_tokens, workspaces,
 };
 
 /// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value
@@ -50,6 +50,7 @@ pub struct Query(
     life::LifeQuery,
     invitations::InvitationQuery,
     credentials::CredentialQuery,
+    workspace_tokens::WorkspaceTokenQuery,
     credential_shares::CredentialShareQuery,
 );
 
@@ -68,6 +69,7 @@ pub struct Mutation(
     roles::RoleMutation,
     service_accounts::ServiceAccountMutation,
     api_keys::ApiKeyMutation,
+    workspace_tokens::WorkspaceTokenMutation,
     members::MemberMutation,
     organization_members::OrganizationMemberMutation,
     ownership::OwnershipMutation,

@@ -353,6 +353,21 @@ impl Keys {
         Some(Actor::Key { key: ApiKeyId::from(id), hash })
     }
 
+    /// Tells which of its secrets a key was used with, without telling anything of the secret or its hash.
+    pub(crate) fn version_of(&self, hash: &[u8; 32]) -> String {
+        hex::encode(&tag(&self.token_hash, &[b"version\0", hash])[..8])
+    }
+
+    /// `iss` of tokens.
+    pub(crate) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// `aud` of tokens.
+    pub(crate) fn audience(&self) -> &str {
+        &self.audience
+    }
+
     fn machine_mark(&self, kind: MachineKind, bytes: &[u8]) -> [u8; 8] {
         let tag = tag(&self.token_hash, &[b"mark\0", kind.word().as_bytes(), b"\0", bytes]);
         let mut mark = [0; 8];

@@ -42,6 +42,7 @@ pub mod sessions;
 pub mod signing;
 mod sql;
 mod vault;
+pub mod workspace_tokens;
 pub mod workspaces;
 
 pub use access::{Organization, OrganizationStanding, Standing, Which};

@@ -21,12 +21,15 @@ use crate::{
 pub enum Purpose {
     /// The checkpoints of the audit log.
     Audit,
+    /// Tokens that workspaces' people and machines show other services.
+    WorkspaceTokens,
 }
 
 impl Purpose {
     fn word(self) -> &'static str {
         match self {
             Self::Audit => "AUDIT",
+            Self::WorkspaceTokens => "WORKSPACE_TOKENS",
         }
     }
 }

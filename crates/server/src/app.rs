@@ -34,6 +34,7 @@ use crate::{
     gateway::Gateway,
     http,
     identify::Identify,
+    jwks,
     limits::{DocumentLimits, Limits, SocketLimits},
     mail::{FileMailer, Letterhead, Mailer, SmtpConfig, SmtpMailer, Templates, TlsMode},
     oauth::{self, OAuth},
@@ -274,6 +275,7 @@ impl App {
             .merge(http::router(Arc::clone(&gateway)))
             .merge(web::router(pages))
             .merge(oauth::router(oauth))
+            .merge(jwks::router(db.clone()))
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(ready).with_state(probes));
         if config.server.playground {

@@ -139,6 +139,11 @@ pub enum Keys {
     /// Backups from before the rotation still do: keep a copy for as long as you keep those.
     #[command(after_help = "Example:\n  guildhall keys forget-previous")]
     ForgetPrevious,
+    /// Make a new key that signs workspace tokens
+    ///
+    /// Servers sign with it at once, and go on publishing the one before until its tokens have ended.
+    #[command(after_help = "Example:\n  guildhall keys rotate-signing")]
+    RotateSigning,
 }
 
 /// How much to make.

@@ -13,6 +13,7 @@ pub mod export;
 mod gateway;
 mod http;
 mod identify;
+mod jwks;
 mod limits;
 pub mod mail;
 pub mod master_key;

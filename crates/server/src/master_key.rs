@@ -23,7 +23,17 @@ pub async fn run(command: Keys, config: Config) -> Result<String, Box<dyn Error>
         Keys::New => new(&config),
         Keys::Rotate => rotate(config).await,
         Keys::ForgetPrevious => forget_previous(config).await,
+        Keys::RotateSigning => rotate_signing(config).await,
     }
+}
+
+async fn rotate_signing(mut config: Config) -> Result<String, Box<dyn Error>> {
+    let db = app::open_database(&mut config, app::system_seams()).await?;
+    let id = guildhall_persistence::workspace_tokens::rotate_key(&db).await?;
+    db.close().await;
+    Ok(format!(
+        "Workspace tokens are signed with {id} from now on. The key before it stays published until its tokens end.\n"
+    ))
 }
 
 /// Whether the keys are the operator's to keep, and not the data directory's.
