@@ -356,6 +356,7 @@ async fn credentials_of_many_workspaces_take_as_many_statements_as_those_of_two(
         "credentials(first: 3) { nodes { usages(first: 1) { totalCount nodes { owner { workspace { name } } } } } }",
         "credentialOffers(first: 1) { totalCount nodes { owner { workspace { name } } } }",
         "credentialUsages(first: 3) { totalCount nodes { user { email } workspace { workspace { name } } } }",
+        "auditLog(first: 3) { totalCount nodes { action actor { name } object { name } } }",
     ]
     .map(|part| format!("{{ viewer {{ workspaces(first: 20) {{ nodes {{ {part} }} }} }} }}"));
     let costs = async |number: usize| {
