@@ -442,7 +442,11 @@ async fn mutations_refuse_it_and_write_nothing(app: App) {
     let store = custom(&ada, &lab, "Store").await;
     let offer = custom(&ada, app.default_workspace(), "Offer").await;
     let offer = lend(&ada, app.default_workspace(), &offer, &lab.id).await;
+    let (account, _) = crate::machines::account(&ada, &lab, "Nightly", "VIEWER").await;
+    let (key, _) = crate::machines::key(&ada, &lab, &["FILE_READ"]).await;
     let samples: Samples = [
+        ("serviceAccountId", json!(account)),
+        ("apiKeyId", json!(key)),
         ("workspaceId", json!(lab.id)),
         ("organizationId", organization),
         ("roleId", json!(role)),
@@ -552,6 +556,9 @@ fn route(object: &str, Workspace { id, name: workspace, .. }: &Workspace, field:
         "Credential" => {
             Some(format!("workspace(name: \"{workspace}\") {{ credentials {{ nodes {{ {field} }} }} }}"))
         }
+        "ServiceAccount" => {
+            Some(format!("workspace(name: \"{workspace}\") {{ serviceAccounts {{ nodes {{ {field} }} }} }}"))
+        }
         "OrganizationMember" => {
             Some(format!("organization(slug: \"example\") {{ members {{ nodes {{ {field} }} }} }}"))
         }
@@ -564,6 +571,7 @@ async fn queries_refuse_it_or_find_nothing(app: App) {
     let ada = app.set_up().await;
     let lab = ada.workspace("Lab").await;
     let store = custom(&ada, &lab, "Store").await;
+    crate::machines::account(&ada, &lab, "Nightly", "VIEWER").await;
     let samples: Samples = [
         ("workspaceId", json!(lab.id)),
         ("id", json!(lab.id)),

@@ -26,6 +26,7 @@ mod invitations;
 mod invitations_live;
 mod keys;
 mod life;
+mod machines;
 mod mail_delivery;
 mod mail_queue;
 mod members;

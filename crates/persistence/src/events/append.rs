@@ -22,7 +22,7 @@ pub(crate) fn access_of_holders(now: DateTime<Utc>, role: RoleId) -> Sql {
         .bind(now)
         .push(" FROM (SELECT workspace_id, user_id FROM memberships WHERE role_id = ")
         .bind(role.uuid())
-        .push(" UNION ALL SELECT DISTINCT workspace_id, NULL FROM service_accounts WHERE role_id = ")
+        .push(" UNION ALL SELECT DISTINCT workspace_id, CAST(NULL AS uuid) FROM service_accounts WHERE role_id = ")
         .bind(role.uuid())
         .push(") m")
 }
