@@ -604,7 +604,7 @@ async fn a_secret_value_is_told_to_nobody_else(database: TestDatabase) {
     ada.answers.push(("a wrong type on a socket".to_owned(), format!("{told:?}")));
 
     let all = format!(
-        r#"{{ a: workspace(name: "{}") {{ credentials {{ nodes {{ {CREDENTIAL_PARTS} }} }} credentialUsages {{ nodes {{ slug purpose outcome }} }} }}
+        r#"{{ a: workspace(name: "{}") {{ credentials {{ nodes {{ {CREDENTIAL_PARTS} }} }} credentialUsages {{ nodes {{ slug purpose outcome }} }} auditLog(first: 100) {{ nodes {{ action object {{ name }} before after }} }} }}
               b: workspace(name: "{}") {{ credentials {{ nodes {{ {CREDENTIAL_PARTS} }} }} credentialUsages {{ nodes {{ slug purpose outcome }} }} }} }}"#,
         lab.name, attic.name
     );

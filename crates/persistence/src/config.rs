@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, perm},
     audit::{Action, Entry, ObjectKind},
-    config::{ConfigKind, ConfigValue, DeleteConfigPropertyCode, judge_room},
+    config::{ConfigKind, ConfigValue, DeleteConfigPropertyCode, judge_room, suspicions},
     events::{Event, WorkspaceChange},
     ids::{UserId, WorkspaceId},
     page::{Page, PageArgs},
@@ -15,7 +15,7 @@ use guildhall_domain::{
     text::{ConfigKey, ConfigPrefix},
 };
 use sea_orm::{DbErr, FromQueryResult, QueryResult};
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
@@ -144,10 +144,12 @@ fn entry(
 fn shown<'a>(properties: impl Iterator<Item = &'a ConfigProperty>) -> Value {
     let shown = properties.map(|property| {
         let json = property.value.as_json();
-        (
-            property.key.as_str().to_owned(),
-            serde_json::from_str(&json).unwrap_or(Value::String(json.to_string())),
-        )
+        // What should not have been put there is at least not kept for good.
+        let value = match suspicions(&property.key, &property.value).is_empty() {
+            true => serde_json::from_str(json).unwrap_or_default(),
+            false => json!({ "withheld": "reads like a secret", "setAt": property.updated_at }),
+        };
+        (property.key.as_str().to_owned(), value)
     });
     Value::Object(shown.collect())
 }
