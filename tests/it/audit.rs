@@ -288,6 +288,7 @@ fn every_mutation_stands_in_the_log_or_is_said_not_to() {
     // What is a person's own, and what has a record of its own.
     let apart = [
         "changePassword",
+        "issueWorkspaceToken",
         "refreshSession",
         "revokeSession",
         "setDefaultWorkspace",

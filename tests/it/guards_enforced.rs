@@ -619,15 +619,9 @@ async fn nested_lists_ask_for_a_permission_of_their_own(app: App) {
                 ("credentials", Permission::CredentialList),
                 ("credentialOffers", Permission::CredentialList),
                 ("credentialUsages", Permission::CredentialManage),
-<<<<<<< HEAD
                 ("apiKeys", Permission::ApiKeysManage),
                 ("serviceAccounts", Permission::ServiceAccountsManage),
                 ("auditLog", Permission::AuditView),
-=======
-                ("auditLog", Permission::AuditView),
-                ("apiKeys", Permission::ApiKeysManage),
-                ("serviceAccounts", Permission::ServiceAccountsManage),
->>>>>>> audit
             ] {
                 let document =
                     format!(r#"{{ workspace(name: "{}") {{ {list} {{ totalCount }} }} }}"#, cast.workspace.1);
