@@ -40,6 +40,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
             "declineOwnershipTransfer",
             "deleteRole",
             "disableUser",
+            "endMemberSessions",
             "enableUser",
             "inviteOrganizationMember",
             "leaveOrganization",

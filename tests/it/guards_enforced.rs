@@ -360,6 +360,7 @@ impl Cast {
             ("declineOwnershipTransfer", change(format!(r#"transferId: "otr_{nobody}""#))),
             ("describeWorkspace", change(format!(r##"{of_workspace}, description: "# Lab""##))),
             ("disableUser", change(of_nobody.clone())),
+            ("endMemberSessions", change(of_nobody.clone())),
             ("enableUser", change(of_nobody.clone())),
             ("inviteMember", change(format!(r#"{of_workspace}, role: "VIEWER", email: "{turn}@example.org""#))),
             (

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod accounts;
+mod activity;
 mod architecture;
 mod archived;
 mod bad_input;
@@ -25,8 +26,10 @@ mod invitations;
 mod invitations_live;
 mod keys;
 mod life;
+mod lockout;
 mod mail_delivery;
 mod mail_queue;
+mod member_sessions;
 mod members;
 mod members_leaving;
 mod memberships_in_time;

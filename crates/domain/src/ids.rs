@@ -124,6 +124,8 @@ ids! {
     CredentialUseId = "use";
     /// A signed-in device: one family of refresh tokens.
     SessionId = "ses";
+    /// Something that happened at the door, as one organization sees it.
+    LoginActivityId = "lga";
     /// A mail in the queue.
     MailId = "mai";
 }

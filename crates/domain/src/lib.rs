@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod accounts;
+pub mod activity;
 pub mod config;
 pub mod credentials;
 pub mod events;
@@ -11,6 +12,7 @@ pub mod home_page;
 pub mod ids;
 pub mod invitations;
 pub mod life;
+pub mod lockout;
 pub mod mail;
 pub mod members;
 pub mod organization_invitations;

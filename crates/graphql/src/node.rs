@@ -164,7 +164,13 @@ async fn find(ctx: &Context<'_>, own: OwnSession, id: &ID) -> Result<Option<Node
         Ok(AnyId::BorrowedCredentialId(id)) => {
             credential(ctx, &own, CredentialRef::Borrowed(id)).await?.map(Node::Credential)
         }
-        Ok(AnyId::CredentialShareId(_) | AnyId::CredentialUseId(_) | AnyId::MailId(_)) | Err(_) => None,
+        Ok(
+            AnyId::CredentialShareId(_)
+            | AnyId::CredentialUseId(_)
+            | AnyId::LoginActivityId(_)
+            | AnyId::MailId(_),
+        )
+        | Err(_) => None,
     })
 }
 

@@ -92,16 +92,19 @@ macro_rules! user_errors {
                 reason: Option<NameUnavailableReason>,
                 #[doc = "The password rules that are not met; only with `WEAK_PASSWORD`."]
                 unmet: Option<Vec<UnmetPasswordRule>>,
+                #[doc = "When it can be tried again; only with `SIGN_IN_LOCKED`."]
+                retry_at: Option<chrono::DateTime<chrono::Utc>>,
             }
 
             impl From<refusal::Refusal<$remote>> for $error {
                 fn from(refusal: refusal::Refusal<$remote>) -> Self {
-                    let (mut reason, mut unmet) = (None, None);
+                    let (mut reason, mut unmet, mut retry_at) = (None, None, None);
                     match refusal.detail {
                         Some(refusal::Detail::NameUnavailable(why)) => reason = Some(why.into()),
                         Some(refusal::Detail::WeakPassword(rules)) => {
                             unmet = Some(rules.into_iter().map(Into::into).collect());
                         }
+                        Some(refusal::Detail::RetryAt(at)) => retry_at = Some(at),
                         None => {}
                     }
                     let field = refusal.field.into_iter().map(Into::into).collect::<Vec<String>>();
@@ -111,6 +114,7 @@ macro_rules! user_errors {
                         message: refusal.message,
                         reason,
                         unmet,
+                        retry_at,
                     }
                 }
             }
@@ -156,7 +160,7 @@ user_errors! {
         NotFound, AmbiguousSlug, ShareNotAccepted, ShareExpired, ShareSuspended, WorkspaceArchived
     };
     SetUpError, SetUpErrorCode = a::SetUpCode { SetupDone, LinkInvalid, WeakPassword, NameUnavailable };
-    SignInError, SignInErrorCode = a::SignInCode { InvalidCredentials, UserDisabled, RateLimited };
+    SignInError, SignInErrorCode = a::SignInCode { InvalidCredentials, UserDisabled, SignInLocked, RateLimited };
     RegisterError, RegisterErrorCode = a::RegisterCode {
         LinkInvalid, InvitationNotPending, InvitationExpired, InviterLostPermission, WorkspaceArchived, AccountExists,
         WeakPassword
@@ -165,6 +169,7 @@ user_errors! {
     ChangePasswordError, ChangePasswordErrorCode = a::ChangePasswordCode { InvalidCredentials, WeakPassword, RateLimited };
     RefreshSessionError, RefreshSessionErrorCode = s::RefreshSessionCode { SessionInvalid };
     RevokeSessionError, RevokeSessionErrorCode = s::RevokeSessionCode { NotFound };
+    EndMemberSessionsError, EndMemberSessionsErrorCode = s::EndMemberSessionsCode { NotFound, OwnerProtected };
     SignOutError, SignOutErrorCode = s::SignOutCode {};
     CreateWorkspaceError, CreateWorkspaceErrorCode = w::CreateWorkspaceCode { NameUnavailable };
     UpdateWorkspaceError, UpdateWorkspaceErrorCode = w::UpdateWorkspaceCode { WorkspaceArchived };

@@ -10,7 +10,7 @@ use guildhall_domain::{
     ids::{OrganizationId, UserId, WorkspaceId},
     members::MembershipSource,
     organization_members::is_shut_out,
-    refusal::{NameUnavailable, Refusal},
+    refusal::{NameUnavailable, Refusal, Refusals},
     text::{DisplayName, Email},
     workspaces::name_unavailable,
 };
@@ -22,7 +22,9 @@ use crate::{
     db::{Db, Tx},
     entities::{self, users},
     error::{Fault, OpError, ReadError, is_duplicate},
-    instance, invitations, organization_members,
+    instance, invitations,
+    lockout::Door,
+    organization_members,
     organizations::{self, NewOrganization},
     sessions::{self, Device, SignedIn},
     sql::Sql,
@@ -271,6 +273,25 @@ pub async fn sign_in(
     password: &str,
     device: &Device,
 ) -> Result<(User, SignedIn), OpError<SignInCode>> {
+    let mut door = Door::of(db, email, device);
+    door.check(db, proof, device).await?;
+    let outcome = try_to_sign_in(db, proof, email, password, device, &door).await;
+    if let Err(OpError::Refused(Refusals(refusals))) = &outcome {
+        for refusal in refusals {
+            door.note_refused(db, proof, refusal.code, device).await?;
+        }
+    }
+    outcome
+}
+
+async fn try_to_sign_in(
+    db: &Db,
+    proof: &Open,
+    email: Option<&Email>,
+    password: &str,
+    device: &Device,
+    door: &Door,
+) -> Result<(User, SignedIn), OpError<SignInCode>> {
     // An address that cannot be one is looked up all the same, so that it takes the same time.
     let found = secret(db, proof, "u.email", email.map_or("", Email::as_str)).await?;
     let stored = found.as_ref().map(|secret| secret.password_hash.as_str());
@@ -299,6 +320,7 @@ pub async fn sign_in(
         {
             return Err(disabled().into());
         }
+        door.passed(tx).await?;
         let signed_in = sessions::open(tx, user.id, device).await?;
         // The condition closes the gap since the check: a password that was changed, or an account that
         // was disabled in between, signs nobody in.

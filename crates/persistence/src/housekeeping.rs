@@ -2,9 +2,10 @@
 //! the sweeper comes. Several may sweep at once.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use guildhall_domain::access::System;
+use guildhall_domain::{access::System, activity::NOBODYS_LAST};
 
 use crate::{
+    activity,
     db::{Db, Tx},
     error::Fault,
     events::PRUNED_TO,
@@ -36,6 +37,10 @@ pub struct Swept {
     pub sessions: usize,
     /// Uses of credentials.
     pub uses: usize,
+    /// Login activity.
+    pub activity: usize,
+    /// Counters of sign-ins that failed.
+    pub tries: usize,
 }
 
 /// Deletes everything that was kept long enough, in small transactions.
@@ -54,6 +59,24 @@ pub async fn sweep(db: &Db) -> Result<Swept, Fault> {
     let session_is_old = "(ended_at < $1 OR expires_at < $1)";
     swept.sessions = sweep_table(db, "sessions", session_is_old, db.now() - SESSIONS_LAST).await?;
     swept.uses = sweep_table(db, "credential_uses", "created_at < $1", db.now() - USES_LAST).await?;
+    swept.activity = sweep_activity(db).await?;
+    swept.tries = sweep_table(db, "sign_in_tries", "expires_at < $1", db.now()).await?;
+    Ok(swept)
+}
+
+/// Deletes login activity as each organization wants it, those of one wish together.
+#[expect(clippy::disallowed_methods, reason = "deletes what nobody asked to keep")]
+async fn sweep_activity(db: &Db) -> Result<usize, Fault> {
+    let proof = System::named("housekeeping");
+    let days = db.write(&proof, async |tx| Ok(activity::kept_days(tx).await?)).await.map_err(fault)?;
+    let nobodys = "organization_id IS NULL AND created_at < $1";
+    let mut swept = sweep_table(db, "login_activity", nobodys, db.now() - NOBODYS_LAST).await?;
+    for days in days {
+        let theirs = format!(
+            "organization_id IN (SELECT id FROM organizations WHERE login_activity_days = {days}) AND created_at < $1"
+        );
+        swept += sweep_table(db, "login_activity", &theirs, db.now() - TimeDelta::days(days.into())).await?;
+    }
     Ok(swept)
 }
 

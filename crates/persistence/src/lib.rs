@@ -3,6 +3,7 @@
 
 mod access;
 pub mod accounts;
+pub mod activity;
 pub mod authors;
 pub mod config;
 mod connection;
@@ -23,6 +24,7 @@ pub mod instance;
 pub mod invitations;
 mod keys;
 pub mod life;
+mod lockout;
 pub mod mails;
 pub mod master_keys;
 pub mod members;

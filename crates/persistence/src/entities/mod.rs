@@ -41,6 +41,29 @@ table!(organizations = "organizations" {
     api_key_max_lifetime_days: Option<i32>,
     created_at: DateTimeUtc,
     updated_at: DateTimeUtc,
+    login_activity_days: i32,
+});
+
+table!(sign_in_tries = "sign_in_tries" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    failures: i32,
+    failed_at: Option<DateTimeUtc>,
+    succeeded_at: Option<DateTimeUtc>,
+    noted: bool,
+    expires_at: DateTimeUtc,
+});
+
+table!(login_activity = "login_activity" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    organization_id: Option<Uuid>,
+    user_id: Option<Uuid>,
+    code: String,
+    ip: Option<String>,
+    user_agent: Option<String>,
+    address: Option<String>,
+    created_at: DateTimeUtc,
 });
 
 table!(users = "users" {
@@ -294,6 +317,8 @@ pub(crate) async fn select_each(conn: &impl sea_orm::ConnectionTrait) -> Result<
         users,
         organization_members,
         sessions,
+        login_activity,
+        sign_in_tries,
         workspaces,
         workspace_descriptions,
         workspace_keys,

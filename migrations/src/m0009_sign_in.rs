@@ -1,0 +1,61 @@
+//! Signing in and getting back in: what happened at the door, and how often it failed.
+
+use sea_orm_migration::prelude::*;
+
+use crate::columns::*;
+
+#[derive(DeriveMigrationName)]
+pub struct Step;
+
+#[async_trait::async_trait]
+impl MigrationTrait for Step {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        // One row per organization that sees it; a row without one is seen by nobody but whoever runs the instance.
+        // `address` is a fingerprint, of an address that nobody has.
+        let mut activity = table(
+            "login_activity",
+            [
+                id("id"),
+                id_null("organization_id"),
+                id_null("user_id"),
+                text("code"),
+                text_null("ip"),
+                text_null("user_agent"),
+                text_null("address"),
+                at("created_at"),
+            ],
+        );
+        activity.primary_key(Index::create().col("id"));
+        belongs_to(&mut activity, "organization_id", "organizations");
+        belongs_to(&mut activity, "user_id", "users");
+        manager.create_table(activity).await?;
+
+        // How often something failed, under a number made of what it is; and that an account signed in from a network.
+        let mut tries = table(
+            "sign_in_tries",
+            [
+                id("id"),
+                number("failures", 0),
+                at_null("failed_at"),
+                at_null("succeeded_at"),
+                flag("noted", false),
+                at("expires_at"),
+            ],
+        );
+        tries.primary_key(Index::create().col("id"));
+        manager.create_table(tries).await?;
+
+        run(
+            manager,
+            &[
+                "CREATE INDEX login_activity_page ON login_activity (organization_id, id)",
+                "CREATE INDEX login_activity_of_user ON login_activity (organization_id, user_id, id)",
+                "CREATE INDEX login_activity_user ON login_activity (user_id, code, created_at)",
+                "CREATE INDEX login_activity_age ON login_activity (organization_id, created_at)",
+                "CREATE INDEX sign_in_tries_age ON sign_in_tries (expires_at)",
+                "ALTER TABLE organizations ADD COLUMN login_activity_days integer NOT NULL DEFAULT 90",
+            ],
+        )
+        .await
+    }
+}
