@@ -45,6 +45,30 @@ impl MigrationTrait for Step {
         tries.primary_key(Index::create().col("id"));
         manager.create_table(tries).await?;
 
+        // The link of an address that somebody asked for, whether or not anybody has it.
+        let mut resets =
+            table("password_resets", [id("id"), id_null("user_id"), bytes("token_hash"), at("expires_at")]);
+        resets.primary_key(Index::create().col("id"));
+        belongs_to(&mut resets, "user_id", "users");
+        manager.create_table(resets).await?;
+
+        // Of each person the newest wish for another address, and where it was confirmed.
+        let mut changes = table(
+            "email_changes",
+            [
+                id("user_id"),
+                text("new_email"),
+                bytes("old_token_hash"),
+                bytes("new_token_hash"),
+                flag("old_confirmed", false),
+                flag("new_confirmed", false),
+                at("expires_at"),
+            ],
+        );
+        changes.primary_key(Index::create().col("user_id"));
+        belongs_to(&mut changes, "user_id", "users");
+        manager.create_table(changes).await?;
+
         run(
             manager,
             &[
@@ -53,6 +77,10 @@ impl MigrationTrait for Step {
                 "CREATE INDEX login_activity_user ON login_activity (user_id, code, created_at)",
                 "CREATE INDEX login_activity_age ON login_activity (organization_id, created_at)",
                 "CREATE INDEX sign_in_tries_age ON sign_in_tries (expires_at)",
+                "CREATE UNIQUE INDEX password_resets_token ON password_resets (token_hash)",
+                "CREATE INDEX password_resets_user ON password_resets (user_id)",
+                "CREATE UNIQUE INDEX email_changes_old ON email_changes (old_token_hash)",
+                "CREATE UNIQUE INDEX email_changes_new ON email_changes (new_token_hash)",
                 "ALTER TABLE organizations ADD COLUMN login_activity_days integer NOT NULL DEFAULT 90",
             ],
         )

@@ -375,6 +375,11 @@ impl Rows {
         }
         .unwrap();
         assert!(tables.iter().any(|table| table == "invitations"), "{tables:?}");
+        // What was tried at the door is written down, however it was tried.
+        let tables: Vec<String> = tables
+            .into_iter()
+            .filter(|table| table != "login_activity" && table != "sign_in_tries")
+            .collect();
         let counts = tables.iter().map(|table| format!("CAST((SELECT count(*) FROM \"{table}\") AS TEXT)"));
         let select = format!("SELECT {}", counts.collect::<Vec<_>>().join(" || ' ' || "));
         Self { connection, select, tables }
@@ -452,6 +457,7 @@ async fn mutations_refuse_it_and_write_nothing(app: App) {
         ("fields", json!([{ "code": "token", "value": "new" }])),
         ("role", json!("EDITOR")),
         ("email", json!("new@example.org")),
+        ("newEmail", json!("new@example.org")),
         ("displayName", json!("Bob")),
         ("organizationName", json!("Example")),
         ("currentPassword", json!(PASSWORD)),

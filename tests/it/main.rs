@@ -44,6 +44,7 @@ mod policy_matrix;
 mod previews;
 mod races;
 mod readme;
+mod recovery;
 mod roles;
 mod running;
 mod schema_file;

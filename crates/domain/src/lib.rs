@@ -21,6 +21,7 @@ pub mod organizations;
 pub mod ownership;
 pub mod page;
 pub mod passwords;
+pub mod recovery;
 pub mod refusal;
 pub mod roles;
 pub mod seams;

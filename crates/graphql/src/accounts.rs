@@ -359,7 +359,7 @@ fn also_password<C: TakesPassword + RefusalCode>(
 pub struct AccountMutation;
 
 /// A password that is far too long is not even hashed.
-const MAX_PASSWORD_BYTES: usize = 4096;
+pub(crate) const MAX_PASSWORD_BYTES: usize = 4096;
 
 #[Object]
 impl AccountMutation {

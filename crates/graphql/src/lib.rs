@@ -29,6 +29,7 @@ pub mod organizations;
 pub mod ownership;
 pub mod payload;
 pub mod previews;
+pub mod recovery;
 pub mod roles;
 mod schema;
 pub mod sessions;

@@ -133,7 +133,7 @@ macro_rules! user_errors {
 use guildhall_domain::{
     accounts as a, config as cf, credentials as c, home_page as h, invitations as i, life as l, members as m,
     organization_invitations as oi, organization_members as om, organizations as o, ownership as ow,
-    roles as r, sessions as s, workspaces as w,
+    recovery as re, roles as r, sessions as s, workspaces as w,
 };
 
 user_errors! {
@@ -167,6 +167,11 @@ user_errors! {
     };
     UpdateProfileError, UpdateProfileErrorCode = a::UpdateProfileCode {};
     ChangePasswordError, ChangePasswordErrorCode = a::ChangePasswordCode { InvalidCredentials, WeakPassword, RateLimited };
+    RequestPasswordResetError, RequestPasswordResetErrorCode = re::RequestPasswordResetCode { RateLimited };
+    ResetPasswordError, ResetPasswordErrorCode = re::ResetPasswordCode { LinkInvalid, WeakPassword };
+    RequestEmailChangeError, RequestEmailChangeErrorCode = re::RequestEmailChangeCode { InvalidCredentials, RateLimited };
+    ConfirmEmailChangeError, ConfirmEmailChangeErrorCode = re::ConfirmEmailChangeCode { LinkInvalid };
+    CancelEmailChangeError, CancelEmailChangeErrorCode = re::CancelEmailChangeCode { LinkInvalid };
     RefreshSessionError, RefreshSessionErrorCode = s::RefreshSessionCode { SessionInvalid };
     RevokeSessionError, RevokeSessionErrorCode = s::RevokeSessionCode { NotFound };
     EndMemberSessionsError, EndMemberSessionsErrorCode = s::EndMemberSessionsCode { NotFound, OwnerProtected };

@@ -8,7 +8,7 @@ use guildhall_persistence::Db;
 use crate::{
     access, accounts, config, credential_shares, credential_tests::CredentialTester, credentials, explain,
     home_page, invitations, life, live::Rechecks, loaders, members, node, organization_invitations,
-    organization_members, organizations, ownership, previews, roles, sessions, throttle::Throttle,
+    organization_members, organizations, ownership, previews, recovery, roles, sessions, throttle::Throttle,
     workspace_changes, workspaces,
 };
 
@@ -59,6 +59,7 @@ pub struct Query(
 pub struct Mutation(
     accounts::AccountMutation,
     sessions::SessionMutation,
+    recovery::RecoveryMutation,
     workspaces::WorkspaceMutation,
     home_page::HomePageMutation,
     config::ConfigMutation,

@@ -26,6 +26,7 @@ use crate::{
     lockout::Door,
     organization_members,
     organizations::{self, NewOrganization},
+    password_resets,
     sessions::{self, Device, SignedIn},
     sql::Sql,
     workspaces::Workspace,
@@ -239,9 +240,9 @@ pub(crate) async fn join_organization(
 }
 
 #[derive(Debug)]
-struct Secret {
-    user: User,
-    password_hash: String,
+pub(crate) struct Secret {
+    pub(crate) user: User,
+    pub(crate) password_hash: String,
 }
 
 impl FromQueryResult for Secret {
@@ -253,7 +254,7 @@ impl FromQueryResult for Secret {
     }
 }
 
-async fn secret(
+pub(crate) async fn secret(
     db: &Db,
     proof: &impl guildhall_domain::access::Proof,
     key: &str,
@@ -454,7 +455,15 @@ pub async fn change_password(
     .await
 }
 
-async fn set_password(tx: &Tx<'_>, user: UserId, hash: &str, expected: Option<&str>) -> Result<bool, Fault> {
+/// Stores another password, and ends the links by which one could be set. With `expected`, only where the password is
+/// still that one.
+pub(crate) async fn set_password(
+    tx: &Tx<'_>,
+    user: UserId,
+    hash: &str,
+    expected: Option<&str>,
+) -> Result<bool, Fault> {
+    password_resets::forget(tx, user).await?;
     let mut sql = Sql::new("UPDATE users SET password_hash = ")
         .bind(hash)
         .push(", updated_at = ")

@@ -95,6 +95,8 @@ pub struct Settings {
     pub invitation_hours: u16,
     /// How long the previous refresh token still answers, so that tabs which refresh at once all go on.
     pub refresh_grace: chrono::TimeDelta,
+    /// How long a password can be reset by a link that was mailed.
+    pub password_reset: chrono::TimeDelta,
     /// How long sign-ins wait after too many that failed.
     pub lockout: Lockout,
     /// Whether every signed-in person may make organizations.

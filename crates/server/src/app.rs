@@ -144,6 +144,7 @@ pub(crate) async fn connect(config: &mut Config, seams: Seams) -> Result<Db, Sta
         app_url: config.app.url.clone(),
         invitation_hours: u16::try_from(config.invitations.lifetime.as_secs() / 3600).unwrap_or(u16::MAX),
         refresh_grace: delta(config.auth.refresh_grace),
+        password_reset: delta(config.auth.password_reset_lifetime),
         lockout: Lockout {
             free: config.auth.sign_in_free_failures,
             longest: delta(config.auth.sign_in_longest_wait),

@@ -44,6 +44,25 @@ table!(organizations = "organizations" {
     login_activity_days: i32,
 });
 
+table!(password_resets = "password_resets" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    user_id: Option<Uuid>,
+    token_hash: Vec<u8>,
+    expires_at: DateTimeUtc,
+});
+
+table!(email_changes = "email_changes" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    user_id: Uuid,
+    new_email: String,
+    old_token_hash: Vec<u8>,
+    new_token_hash: Vec<u8>,
+    old_confirmed: bool,
+    new_confirmed: bool,
+    expires_at: DateTimeUtc,
+});
+
 table!(sign_in_tries = "sign_in_tries" {
     #[sea_orm(primary_key, auto_increment = false)]
     id: Uuid,
@@ -319,6 +338,8 @@ pub(crate) async fn select_each(conn: &impl sea_orm::ConnectionTrait) -> Result<
         sessions,
         login_activity,
         sign_in_tries,
+        password_resets,
+        email_changes,
         workspaces,
         workspace_descriptions,
         workspace_keys,
