@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::{
-    access::policy::words,
+    access::{Actor, policy::words},
     ids::{InvitationId, SessionId, UserId, WorkspaceId},
     invitations::InvitationStatus,
     text::Email,
@@ -112,6 +112,11 @@ pub enum Event {
         /// The person.
         user: UserId,
     },
+    /// The rights of the workspace's machines are to be read anew.
+    Machines {
+        /// The workspace.
+        workspace: WorkspaceId,
+    },
     /// The person's rights are to be read anew wherever they have any: their place in an organization changed.
     Rights {
         /// The person.
@@ -150,6 +155,7 @@ impl Event {
                 Some(email.as_str())
             }
             Self::Access { .. }
+            | Self::Machines { .. }
             | Self::Rights { .. }
             | Self::Session { .. }
             | Self::Workspace { .. }
@@ -180,6 +186,14 @@ pub struct Recorded {
 }
 
 impl Recorded {
+    /// Whether it can change what that actor may do: who they are, or what the workspace's machines may.
+    pub fn concerns(&self, actor: Actor) -> bool {
+        match actor.person() {
+            Some(person) => self.user == Some(person),
+            None => matches!(self.kind, EventKind::Access | EventKind::Workspace),
+        }
+    }
+
     /// Whether it says that a workspace is no more.
     pub fn ends_a_workspace(&self) -> bool {
         self.kind == EventKind::Workspace && self.state.as_deref() == Some(WorkspaceChange::Deleted.word())

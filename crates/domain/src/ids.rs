@@ -122,6 +122,10 @@ ids! {
     BorrowedCredentialId = "bor";
     /// One use of a credential, or a try.
     CredentialUseId = "use";
+    /// A service account: a machine with a role in one workspace.
+    ServiceAccountId = "sva";
+    /// An API key.
+    ApiKeyId = "key";
     /// A signed-in device: one family of refresh tokens.
     SessionId = "ses";
     /// Something that happened at the door, as one organization sees it.

@@ -102,10 +102,10 @@ fn keep_an_admin<C: KeepsAnAdmin>(member: &MemberFacts) -> Result<(), Refusal<C>
 }
 
 /// An owner keeps the workspaces they made, unless another owner or they themselves decide otherwise.
-fn owner_protected(member: &MemberFacts, by: UserId, by_role: Option<OrganizationRole>) -> bool {
+fn owner_protected(member: &MemberFacts, by: Option<UserId>, by_role: Option<OrganizationRole>) -> bool {
     member.is_creator
         && member.organization_role == Some(OrganizationRole::Owner)
-        && member.user != by
+        && Some(member.user) != by
         && by_role != Some(OrganizationRole::Owner)
 }
 
@@ -134,7 +134,7 @@ pub fn judge_role_change(
     member: &MemberFacts,
     role: &Role,
     expires_at: Option<DateTime<Utc>>,
-    by: UserId,
+    by: Option<UserId>,
     by_role: Option<OrganizationRole>,
     held: PermissionSet,
 ) -> Result<(), Refusal<UpdateMemberRoleCode>> {
@@ -145,7 +145,7 @@ pub fn judge_role_change(
         )
         .at("role"));
     }
-    let is_own = member.user == by && by_role.is_none_or(|role| role == OrganizationRole::Member);
+    let is_own = Some(member.user) == by && by_role.is_none_or(|role| role == OrganizationRole::Member);
     let is_longer = member.ends_at.is_some_and(|end| expires_at.is_none_or(|at| at > end));
     if is_own && is_longer {
         return Err(Refusal::new(
@@ -168,7 +168,7 @@ pub fn judge_role_change(
 /// Judges a removal by `by`.
 pub fn judge_removal(
     member: &MemberFacts,
-    by: UserId,
+    by: Option<UserId>,
     by_role: Option<OrganizationRole>,
 ) -> Result<(), Refusal<RemoveMemberCode>> {
     if owner_protected(member, by, by_role) {
@@ -202,8 +202,8 @@ mod tests {
             other_admins,
         }
     }
-    fn by() -> UserId {
-        Uuid::from_u128(2).into()
+    fn by() -> Option<UserId> {
+        Some(Uuid::from_u128(2).into())
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
     #[test]
     fn nobody_prolongs_their_own_membership() {
         let end = DateTime::UNIX_EPOCH;
-        let limited = MemberFacts { ends_at: Some(end), user: by(), ..member(SystemRole::Admin, 1) };
+        let limited = MemberFacts { ends_at: Some(end), user: by().unwrap(), ..member(SystemRole::Admin, 1) };
         let (admin, held) = (SystemRole::Admin.into(), SystemRole::Admin.permissions());
         let by_role = Some(OrganizationRole::Member);
         for longer in [None, Some(end + chrono::TimeDelta::seconds(1))] {
@@ -264,6 +264,6 @@ mod tests {
         let admin = Some(OrganizationRole::Admin);
         assert_eq!(judge_removal(&creator, by(), admin).unwrap_err().code, RemoveMemberCode::OwnerProtected);
         assert!(judge_removal(&creator, by(), Some(OrganizationRole::Owner)).is_ok());
-        assert!(judge_removal(&creator, creator.user, Some(OrganizationRole::Owner)).is_ok());
+        assert!(judge_removal(&creator, Some(creator.user), Some(OrganizationRole::Owner)).is_ok());
     }
 }

@@ -348,6 +348,9 @@ macro_rules! refusal_doc {
     (Stale) => {
         "Somebody changed it since the version that the edit started from. The payload has what is there now."
     };
+    (KeyEnded) => {
+        "The key was revoked or has expired. Make a new one."
+    };
     (LimitReached) => {
         "There are as many as there can be. Delete some first."
     };

@@ -104,7 +104,7 @@ impl Viewer {
             Ok(_) | Err(ReadError::Denied(_)) => {}
             Err(fault) => return Err(error::read(ctx, fault)),
         }
-        let landing = db(ctx).landing(actor).await.map_err(|fault| error::read(ctx, fault))?;
+        let landing = db(ctx).landing(&self.proof).await.map_err(|fault| error::read(ctx, fault))?;
         landing.map(Workspace::new).transpose()
     }
 }
@@ -183,7 +183,7 @@ impl Viewer {
     ) -> Result<WorkspaceConnection> {
         let args = Window { first, after, last, before }.read(WorkspaceConnection::LIST)?;
         let statuses = status.unwrap_or_default().into_iter().map(Into::into).collect();
-        Ok(WorkspaceConnection::new(Workspaces { actor: self.proof.actor(), statuses, args }))
+        Ok(WorkspaceConnection::new(Workspaces { proof: self.proof, statuses, args }))
     }
 
     /// The invitations to the person's verified e-mail address; the oldest first.
@@ -228,13 +228,13 @@ pub struct AccountQuery;
 
 #[Object]
 impl AccountQuery {
-    /// The signed-in person's own view; null when nobody is signed in.
+    /// The signed-in person's own view; null when nobody is signed in, and for a key or service account.
     #[graphql(directive = anonymous::apply("answers null to whoever is not signed in".to_owned()))]
     async fn viewer(&self, ctx: &Context<'_>) -> Option<Result<Viewer>> {
         let actor = caller(ctx).actor?;
         match db(ctx).own_session(actor).await {
             Ok(proof) => Some(Ok(Viewer::new(proof))),
-            Err(ReadError::Denied(Denied::SignedOut)) => None,
+            Err(ReadError::Denied(Denied::SignedOut | Denied::NoPerson)) => None,
             Err(fault) => Some(Err(error::read(ctx, fault))),
         }
     }
@@ -473,7 +473,7 @@ impl AccountMutation {
         let proof = signed_in(ctx).await?;
         let outcome = async {
             throttle(ctx)
-                .sign_in(caller(ctx).device.ip.as_deref(), &proof.actor().user().to_string())
+                .sign_in(caller(ctx).device.ip.as_deref(), &proof.user().to_string())
                 .map_err(|wait| Refusal::new(ChangePasswordCode::RateLimited, wait))?;
             let current = input.current_password.get(..MAX_PASSWORD_BYTES).unwrap_or(&input.current_password);
             accounts::change_password(db(ctx), &proof, current, &input.new_password).await

@@ -31,7 +31,7 @@ pub(crate) async fn author(
 ) -> Option<Result<User>> {
     let user = user?;
     let held = access.permissions();
-    let only_if_member = if user == access.actor().user() || held.holds(Permission::MembersManage) {
+    let only_if_member = if Some(user) == access.actor().person() || held.holds(Permission::MembersManage) {
         false
     } else if held.holds(Permission::MembersView) {
         true

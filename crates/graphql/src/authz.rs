@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_graphql::{Context, ID, Result, TypeDirective};
 use guildhall_domain::{
     access::{
-        Actor, Granted, Open, OrganizationAccess, OwnSession, WorkspaceAccess, catalog::PermissionType,
+        Actor, Granted, LetIn, Open, OrganizationAccess, OwnSession, WorkspaceAccess, catalog::PermissionType,
     },
     ids::{OrganizationId, WorkspaceId},
     text::{Slug, TextFault},
@@ -54,6 +54,11 @@ pub(crate) async fn signed_in(ctx: &Context<'_>) -> Result<OwnSession> {
     db(ctx).own_session(actor(ctx)?).await.map_err(|error| error::read(ctx, error))
 }
 
+/// The proof that the caller is let in: a person who is signed in, or a machine with a good key.
+pub(crate) async fn let_in(ctx: &Context<'_>) -> Result<LetIn> {
+    db(ctx).let_in(actor(ctx)?).await.map_err(|error| error::read(ctx, error))
+}
+
 /// The caller's standing in the workspace of that id.
 pub(crate) async fn standing(ctx: &Context<'_>, workspace: WorkspaceId) -> Result<Standing> {
     db(ctx).standing(actor(ctx)?, workspace).await.map_err(|error| error::read(ctx, error))
@@ -64,7 +69,7 @@ pub(crate) async fn standing_by_name(ctx: &Context<'_>, name: &str) -> Result<St
     let actor = actor(ctx)?;
     // PostgreSQL takes no NUL, not even to compare. A word reserved since may still be a workspace's name.
     if !matches!(Slug::parse(name), Ok(_) | Err(TextFault::Reserved(_))) {
-        signed_in(ctx).await?;
+        let_in(ctx).await?;
         return Err(error::not_found());
     }
     db(ctx).standing_by_name(actor, name).await.map_err(|error| error::read(ctx, error))
@@ -79,7 +84,7 @@ pub(crate) async fn authorize_in<P: PermissionType<Access = WorkspaceAccess>>(
     let actor = actor(ctx)?;
     let Ok(workspace) = workspace.parse() else {
         // The session is asked for all the same, so that a stranger's answer does not depend on the text.
-        signed_in(ctx).await?;
+        let_in(ctx).await?;
         return Err(error::not_found());
     };
     let standing = db(ctx).standing(actor, workspace).await.map_err(|error| error::read(ctx, error))?;
@@ -103,7 +108,7 @@ pub(crate) async fn authorize_in_organization<P: PermissionType<Access = Organiz
         None => Which::Earliest,
         Some(Ok(id)) => Which::Id(id),
         Some(Err(_)) => {
-            signed_in(ctx).await?;
+            let_in(ctx).await?;
             return Err(error::not_found());
         }
     };
@@ -116,7 +121,7 @@ pub(crate) async fn authorize_in_organization<P: PermissionType<Access = Organiz
 pub(crate) async fn organization_by_slug(ctx: &Context<'_>, slug: &str) -> Result<OrganizationStanding> {
     let actor = actor(ctx)?;
     if !matches!(Slug::parse(slug), Ok(_) | Err(TextFault::Reserved(_))) {
-        signed_in(ctx).await?;
+        let_in(ctx).await?;
         return Err(error::not_found());
     }
     let standing = db(ctx).organization_standing(actor, Which::Slug(slug)).await;

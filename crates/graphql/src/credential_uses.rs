@@ -14,6 +14,7 @@ use crate::{
     connection::{Window, connection},
     credentials::SharingWorkspace,
     loaders,
+    machines::Machine,
     schema::mirror,
 };
 
@@ -52,9 +53,13 @@ impl CredentialUse {
     async fn slug(&self) -> &str {
         &self.0.slug
     }
-    /// Who asked; null when the account is gone.
+    /// The person who asked; null when a machine did, or when the account is gone.
     async fn user(&self) -> Option<User> {
         self.0.user.clone().map(User)
+    }
+    /// The service account or API key that asked; null when a person did.
+    async fn machine(&self) -> Option<Machine> {
+        self.0.machine.clone().map(Machine)
     }
     /// The workspace it was asked from; null when that was deleted.
     async fn workspace(&self) -> Option<SharingWorkspace> {

@@ -32,7 +32,7 @@ use uuid::Uuid;
 
 use crate::{
     accounts::throttle,
-    authz::{anonymous, authorize, authorize_in, caller, db, grant, signed_in},
+    authz::{anonymous, authorize, authorize_in, caller, db, grant, let_in},
     connection::{Window, connection},
     credential_shares::{CredentialShareConnection, SharesList},
     credential_tests::{CredentialTestReport, CredentialTester},
@@ -735,7 +735,7 @@ impl CredentialMutation {
             let at = reader.field("credentialId", reference(&input.credential_id));
             let at = reader.all(at)?;
             throttle(ctx)
-                .credential_test(&proof.access().actor().user().to_string())
+                .credential_test(&proof.access().actor().uuid().to_string())
                 .map_err(|message| Refusal::new(TestCredentialCode::RateLimited, message))?;
             credential_uses::to_test(db(ctx), &proof, at).await
         }
@@ -762,7 +762,7 @@ impl CredentialMutation {
         let purpose = Message::parse(&input.purpose);
         let note_denied = async |outcome| {
             let Ok(purpose) = &purpose else { return Ok(()) };
-            let own = signed_in(ctx).await?;
+            let own = let_in(ctx).await?;
             let noted =
                 credential_uses::note_denied(db(ctx), &own, &view, &input.slug, purpose, outcome).await;
             noted.map_err(|failed| match failed {

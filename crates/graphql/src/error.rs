@@ -57,12 +57,20 @@ pub(crate) fn internal(ctx: &Context<'_>, fault: &Fault) -> Error {
     )
 }
 
+/// What a machine is told whose key or token does not work any more.
+const KEY_ENDED: &str =
+    "This key or token does not work: it was revoked or rotated, has expired, or its workspace is archived.";
+
 /// Why nothing changes in an archived workspace.
 pub(crate) const ARCHIVED: &str = "The workspace is archived and so read-only. Restore it first.";
 
 pub(crate) fn denied(denied: Denied) -> Error {
     match denied {
         Denied::SignedOut => unauthenticated(),
+        Denied::KeyEnded => coded("UNAUTHENTICATED", KEY_ENDED),
+        Denied::NoPerson => {
+            coded("FORBIDDEN", "This is for people: sign in as one. A key or service account cannot do it.")
+        }
         Denied::NotFound => not_found(),
         Denied::Archived => coded("FORBIDDEN", ARCHIVED),
         Denied::Forbidden(permission) => {

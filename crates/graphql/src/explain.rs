@@ -278,14 +278,14 @@ impl ExplainQuery {
         #[graphql(desc = "What they would like to do.")] permission: Permission,
     ) -> Result<AccessExplanation> {
         let view = authorize_in::<perm::WorkspaceView>(ctx, &workspace_id).await?;
-        let own = view.access().actor().user();
+        let own = view.access().actor().person();
         // A text that is no id names nobody.
-        let user = user_id.map_or(Some(own), |id| id.parse::<UserId>().ok());
-        let explained = if user == Some(own) {
+        let user = user_id.as_ref().map(|id| id.parse::<UserId>().ok());
+        let explained = if user.is_none_or(|user| user.is_some() && user == own) {
             explain::own(db(ctx), &view, permission.0).await
         } else {
             let members = grant::<perm::MembersView>(view.access())?;
-            match user {
+            match user.flatten() {
                 Some(user) => explain::of(db(ctx), &members, user, permission.0).await,
                 None => Ok(None),
             }

@@ -468,7 +468,7 @@ fn count(
     let access = proof.access();
     throttle(ctx)
         .invitation(
-            &access.actor().user().to_string(),
+            &access.actor().uuid().to_string(),
             &access.workspace().to_string(),
             caller(ctx).device.ip.as_deref(),
             recipient,
@@ -829,8 +829,8 @@ impl InvitationSubscription {
                 "Verify your e-mail address first: invitations are told to verified addresses.",
             )
         })?;
-        let actor = caller(ctx).actor.ok_or_else(error::unauthenticated)?;
-        let topics = (Topic::Email(address.into_string()), Topic::User(actor.user()));
+        let (actor, user) = (proof.actor(), proof.user());
+        let topics = (Topic::Email(address.into_string()), Some(Topic::User(user)));
         let db = db(ctx);
         let followed = live::follow(db.clone(), proof, topics.0, topics.1, EventKind::Invitation, after);
         Ok(stream! {

@@ -21,7 +21,7 @@ use async_stream::stream;
 use futures_util::{Stream, StreamExt, stream::BoxStream};
 use guildhall_domain::{
     access::{
-        Actor, Denied, Granted, OwnSession, Permission, PermissionSet, WorkspaceAccess,
+        Actor, Denied, Granted, LetIn, Permission, PermissionSet, Proof, WorkspaceAccess,
         catalog::PermissionType,
     },
     events::{EventKind, Recorded},
@@ -34,7 +34,7 @@ use guildhall_persistence::{
 };
 
 use crate::{
-    authz::{Caller, authorize_in, db, signed_in},
+    authz::{Caller, authorize_in, db, let_in},
     error,
 };
 
@@ -69,15 +69,15 @@ pub(crate) fn read_cursor(text: &str) -> Result<i64> {
 /// which tell that the subscriber's rights are to be asked again.
 pub(crate) fn follow(
     db: Db,
-    proof: OwnSession,
+    proof: impl Proof + Copy + 'static,
     topic: Topic,
-    aside: Topic,
+    aside: Option<Topic>,
     kind: EventKind,
     after: Option<i64>,
 ) -> impl Stream<Item = Result<Occurrence, Fault>> + Send + 'static {
     stream! {
         // Listening begins before reading, so that nothing falls between the two.
-        let mut feed = db.bus().subscribe(&[topic.clone(), aside]);
+        let mut feed = db.bus().subscribe(&[Some(topic.clone()), aside].into_iter().flatten().collect::<Vec<_>>());
         let mut last = match after {
             Some(after) => after,
             None => match events::newest(&db, &proof, &topic).await {
@@ -197,7 +197,7 @@ impl From<Denied> for Ended {
 
 /// A subscriber to the events of a workspace, checked.
 pub struct Watch {
-    pub(crate) session: OwnSession,
+    pub(crate) subscriber: LetIn,
     pub(crate) workspace: WorkspaceId,
     /// The kind of events that the subscriber is told.
     pub(crate) kind: EventKind,
@@ -212,10 +212,10 @@ impl Watch {
     /// What the subscriber is told, until they may not be told any more.
     pub fn turns(self) -> impl Stream<Item = Result<Turn, Ended>> + Send + 'static {
         stream! {
-            let Self { session, workspace, kind, after, needs, db, rechecks } = self;
-            let actor = session.actor();
-            let (topic, aside) = (Topic::Workspace(workspace), Topic::User(actor.user()));
-            let followed = follow(db, session, topic, aside, kind, after);
+            let Self { subscriber, workspace, kind, after, needs, db, rechecks } = self;
+            let actor = subscriber.actor();
+            let (topic, aside) = (Topic::Workspace(workspace), actor.person().map(Topic::User));
+            let followed = follow(db, subscriber, topic, aside, kind, after);
             futures_util::pin_mut!(followed);
             while let Some(occurrence) = followed.next().await {
                 let (event, missed) = match occurrence {
@@ -231,7 +231,7 @@ impl Watch {
                     }
                 };
                 // Another kind of news, or somebody else's rights changed: none of this subscriber's business.
-                if event.kind != kind && event.user != Some(actor.user()) && !event.ends_a_workspace() {
+                if event.kind != kind && !event.concerns(actor) && !event.ends_a_workspace() {
                     continue;
                 }
                 match rechecks.access(actor, workspace).await {
@@ -277,7 +277,7 @@ impl Watching {
         }
         let proof: Granted<P> = authorize_in(ctx, workspace).await?;
         let watch = Watch {
-            session: signed_in(ctx).await?,
+            subscriber: let_in(ctx).await?,
             workspace: proof.access().workspace(),
             kind,
             after: after.map(read_cursor).transpose()?,

@@ -4,16 +4,18 @@ use async_graphql::{Context, Error, ID, Interface, Object, Result};
 use guildhall_domain::{
     access::{Granted, OwnSession},
     ids::AnyId,
+    machines::MachineKind,
 };
 use guildhall_persistence::{
-    Which,
+    Which, api_keys,
     credentials::{self, CredentialRef},
-    invitations, members, ownership, roles,
+    invitations, machines, members, ownership, roles, service_accounts,
 };
 
 use crate::{
     access::Role,
     accounts::User,
+    api_keys::ApiKey,
     authz::{caller, db, grant, signed_in, signed_in_directive},
     credentials::Credential,
     error,
@@ -22,6 +24,7 @@ use crate::{
     members::Member,
     organizations::Organization,
     ownership::OwnershipTransfer,
+    service_accounts::ServiceAccount,
     sessions::Session,
     workspaces::Workspace,
 };
@@ -46,6 +49,10 @@ pub enum Node {
     OwnershipTransfer(OwnershipTransfer),
     /// A credential of a workspace, its own or a borrowed one.
     Credential(Credential),
+    /// A service account of a workspace.
+    ServiceAccount(ServiceAccount),
+    /// An API key of a workspace.
+    ApiKey(ApiKey),
     /// A signed-in device of your own.
     Session(Session),
 }
@@ -163,6 +170,22 @@ async fn find(ctx: &Context<'_>, own: OwnSession, id: &ID) -> Result<Option<Node
         }
         Ok(AnyId::BorrowedCredentialId(id)) => {
             credential(ctx, &own, CredentialRef::Borrowed(id)).await?.map(Node::Credential)
+        }
+        Ok(AnyId::ServiceAccountId(id)) => {
+            let place = machines::place_of(db(ctx), &own, MachineKind::ServiceAccount, id.into()).await;
+            let Some(workspace) = place.map_err(read)? else { return Ok(None) };
+            let Some(standing) = standing(workspace).await? else { return Ok(None) };
+            let Some(proof) = if_seen(grant(&standing.access))? else { return Ok(None) };
+            let found = service_accounts::by_id(db(ctx), &proof, id).await.map_err(read)?;
+            found.map(|row| Node::ServiceAccount(ServiceAccount::new(proof, row)))
+        }
+        Ok(AnyId::ApiKeyId(id)) => {
+            let place = machines::place_of(db(ctx), &own, MachineKind::ApiKey, id.into()).await;
+            let Some(workspace) = place.map_err(read)? else { return Ok(None) };
+            let Some(standing) = standing(workspace).await? else { return Ok(None) };
+            let Some(proof) = if_seen(grant(&standing.access))? else { return Ok(None) };
+            let found = api_keys::by_id(db(ctx), &proof, id).await.map_err(read)?;
+            found.map(|row| Node::ApiKey(ApiKey::new(proof, row)))
         }
         Ok(
             AnyId::CredentialShareId(_)

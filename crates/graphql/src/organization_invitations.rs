@@ -245,7 +245,7 @@ fn count<C>(
     let access = proof.access();
     throttle(ctx)
         .invitation(
-            &access.actor().user().to_string(),
+            &access.actor().uuid().to_string(),
             &access.organization().to_string(),
             caller(ctx).device.ip.as_deref(),
             recipient,

@@ -422,7 +422,7 @@ impl OrganizationMutation {
             let name = reader.field("name", DisplayName::parse(&input.name));
             let name = reader.all(name)?;
             throttle(ctx)
-                .organization(&proof.actor().user().to_string())
+                .organization(&proof.user().to_string())
                 .map_err(|wait| Refusal::new(CreateOrganizationCode::RateLimited, wait))?;
             organizations::create(db(ctx), &proof, &name).await
         }

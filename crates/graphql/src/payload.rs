@@ -131,12 +131,32 @@ macro_rules! user_errors {
 }
 
 use guildhall_domain::{
-    accounts as a, config as cf, credentials as c, home_page as h, invitations as i, life as l, members as m,
-    organization_invitations as oi, organization_members as om, organizations as o, ownership as ow,
-    recovery as re, roles as r, sessions as s, workspaces as w,
+    accounts as a, api_keys as k, config as cf, credentials as c, home_page as h, invitations as i,
+    life as l, members as m, organization_invitations as oi, organization_members as om, organizations as o,
+    ownership as ow, recovery as re, roles as r, service_accounts as sa, sessions as s, workspaces as w,
 };
 
 user_errors! {
+    CreateServiceAccountError, CreateServiceAccountErrorCode = sa::CreateServiceAccountCode {
+        AlreadyExists, PrivilegeEscalation, LimitReached, WorkspaceArchived
+    };
+    UpdateServiceAccountError, UpdateServiceAccountErrorCode = sa::UpdateServiceAccountCode {
+        NotFound, AlreadyExists, PrivilegeEscalation, WorkspaceArchived
+    };
+    RotateServiceAccountSecretError, RotateServiceAccountSecretErrorCode = sa::RotateServiceAccountSecretCode {
+        NotFound, PrivilegeEscalation, WorkspaceArchived
+    };
+    DeleteServiceAccountError, DeleteServiceAccountErrorCode = sa::DeleteServiceAccountCode { NotFound, WorkspaceArchived };
+    CreateApiKeyError, CreateApiKeyErrorCode = k::CreateApiKeyCode {
+        NotFound, PrivilegeEscalation, LimitReached, WorkspaceArchived
+    };
+    RotateApiKeyError, RotateApiKeyErrorCode = k::RotateApiKeyCode {
+        NotFound, KeyEnded, PrivilegeEscalation, WorkspaceArchived
+    };
+    RotateDefaultApiKeyError, RotateDefaultApiKeyErrorCode = k::RotateDefaultApiKeyCode {
+        PrivilegeEscalation, LimitReached, WorkspaceArchived
+    };
+    RevokeApiKeyError, RevokeApiKeyErrorCode = k::RevokeApiKeyCode { NotFound, WorkspaceArchived };
     CreateCredentialError, CreateCredentialErrorCode = c::CreateCredentialCode { AlreadyExists, WorkspaceArchived };
     UpdateCredentialError, UpdateCredentialErrorCode = c::UpdateCredentialCode { NotFound, SharedReadOnly, WorkspaceArchived };
     DeleteCredentialError, DeleteCredentialErrorCode = c::DeleteCredentialCode {

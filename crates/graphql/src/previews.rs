@@ -108,6 +108,14 @@ impl RemovalImpact {
     async fn share_count(&self) -> u64 {
         self.impact.shares
     }
+    /// How many good API keys of the workspace the member made. They are the workspace's and stay: `revokeApiKey` ends one.
+    async fn api_key_count(&self) -> u64 {
+        self.impact.api_keys
+    }
+    /// How many of the workspace's service accounts the member made. They stay as well.
+    async fn service_account_count(&self) -> u64 {
+        self.impact.service_accounts
+    }
 }
 
 impl RemovalImpact {

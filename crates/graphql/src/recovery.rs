@@ -157,7 +157,7 @@ impl RecoveryMutation {
             let email = reader.all(email)?;
             let ip = caller(ctx).device.ip.as_deref();
             throttle(ctx)
-                .sign_in(ip, &proof.actor().user().to_string())
+                .sign_in(ip, &proof.user().to_string())
                 .and_then(|()| throttle(ctx).account_mail(ip, email.as_str()))
                 .map_err(|wait| Refusal::new(RequestEmailChangeCode::RateLimited, wait))?;
             let password = input.password.get(..MAX_PASSWORD_BYTES).unwrap_or(&input.password);

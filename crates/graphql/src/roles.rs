@@ -107,6 +107,8 @@ payload! {
         members_moved: i32,
         /// How many pending invitations give the replacement instead.
         invitations_moved: i32,
+        /// How many service accounts have the replacement instead.
+        service_accounts_moved: i32,
     }
 }
 
@@ -169,7 +171,7 @@ impl RoleMutation {
         answer(ctx, outcome, |role| UpdateRolePayload { role: Some(Role(role)), user_errors: Vec::new() })
     }
 
-    /// Gives up a role of the organization's own. Members and pending invitations that have it get the replacement.
+    /// Gives up a role of the organization's own. Members, pending invitations and service accounts that have it get the replacement.
     /// Invitations of the past go on to name it.
     #[graphql(directive = authorize::apply("ORGANIZATION_MANAGE".to_owned()))]
     async fn delete_role(&self, ctx: &Context<'_>, input: DeleteRoleInput) -> Result<DeleteRolePayload> {
@@ -187,6 +189,7 @@ impl RoleMutation {
             role: Some(Role(deleted.role)),
             members_moved: Some(number(deleted.members)),
             invitations_moved: Some(number(deleted.invitations)),
+            service_accounts_moved: Some(number(deleted.service_accounts)),
             user_errors: Vec::new(),
         })
     }

@@ -6,10 +6,10 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    access, accounts, config, credential_shares, credential_tests::CredentialTester, credentials, explain,
-    home_page, invitations, life, live::Rechecks, loaders, members, node, organization_invitations,
-    organization_members, organizations, ownership, previews, recovery, roles, sessions, throttle::Throttle,
-    workspace_changes, workspaces,
+    access, accounts, api_keys, config, credential_shares, credential_tests::CredentialTester, credentials,
+    explain, home_page, invitations, life, live::Rechecks, loaders, members, node, organization_invitations,
+    organization_members, organizations, ownership, previews, recovery, roles, service_accounts, sessions,
+    throttle::Throttle, workspace_changes, workspaces,
 };
 
 /// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value
@@ -67,6 +67,8 @@ pub struct Mutation(
     organizations::OrganizationMutation,
     organization_invitations::OrganizationInvitationMutation,
     roles::RoleMutation,
+    service_accounts::ServiceAccountMutation,
+    api_keys::ApiKeyMutation,
     members::MemberMutation,
     organization_members::OrganizationMemberMutation,
     ownership::OwnershipMutation,

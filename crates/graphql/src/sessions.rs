@@ -53,7 +53,7 @@ pub struct Session {
 
 impl Session {
     pub(crate) fn new(row: sessions::SessionRow, proof: &OwnSession) -> Self {
-        Self { is_current: row.id() == proof.actor().session(), row }
+        Self { is_current: row.id() == proof.session(), row }
     }
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use async_graphql::{Context, Description, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
-    access::{Actor, Granted, OrganizationRole, SystemRole, WorkspaceAccess, catalog::PermissionType, perm},
+    access::{
+        Granted, OrganizationRole, OwnSession, SystemRole, WorkspaceAccess, catalog::PermissionType, perm,
+    },
     ids::WorkspaceId,
     page::{Page, PageArgs},
     refusal::{FieldFault, InputReader, NameUnavailable, RefusalCode},
@@ -20,13 +22,15 @@ use guildhall_domain::{
     },
 };
 use guildhall_persistence::{
-    Standing, credential_shares::Shares, credential_uses::Uses, members::MemberFilter, workspaces,
+    Standing, api_keys::Keys, credential_shares::Shares, credential_uses::Uses, members::MemberFilter,
+    workspaces,
 };
 use uuid::Uuid;
 
 use crate::{
     access::{AccessSource, Permission, Role, ViewerAccess, permissions},
     accounts::{User, Viewer},
+    api_keys::{ApiKey, ApiKeyConnection, KeysList, default_key},
     authz::{
         self, anonymous, authorize, authorize_in, authorize_in_organization, db, grant, signed_in,
         signed_in_directive, standing_by_name,
@@ -46,6 +50,7 @@ use crate::{
     organizations::Organization,
     payload::{NameUnavailableReason, answer, payload},
     schema::mirror,
+    service_accounts::{AccountKey, ServiceAccount, ServiceAccountConnection, ServiceAccounts},
 };
 
 mirror! {
@@ -313,6 +318,69 @@ impl Workspace {
         )
     }
 
+    /// The service accounts that work here, by age. Needs `SERVICEACCOUNTS_MANAGE`; null with a `FORBIDDEN` error without it.
+    #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
+    async fn service_accounts(
+        &self,
+        #[graphql(
+            desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
+        )]
+        first: Option<i32>,
+        #[graphql(desc = "Only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many items from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
+    ) -> Option<Result<ServiceAccountConnection>> {
+        let window = Window { first, after, last, before };
+        Some(grant(self.view.access()).and_then(|proof| ServiceAccounts::connection(proof, &window)))
+    }
+
+    /// The service account of that id; null where there is none here. Needs `SERVICEACCOUNTS_MANAGE`; null with a `FORBIDDEN`
+    /// error without it.
+    async fn service_account(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "The service account's id.")] id: ID,
+    ) -> Option<Result<ServiceAccount>> {
+        let find = async {
+            let proof: Granted<perm::ServiceAccountsManage> = grant(self.view.access())?;
+            // A text that is no id names nothing.
+            let Ok(id) = id.parse() else { return Ok(None) };
+            let key: AccountKey = Scoped { proof: proof.clone(), what: id };
+            Ok(loaders::load(ctx, key).await?.map(|row| ServiceAccount::new(proof, row)))
+        };
+        find.await.transpose()
+    }
+
+    /// The API keys that are good here, those of service accounts too, by age. Needs `APIKEYS_MANAGE`; null with a
+    /// `FORBIDDEN` error without it.
+    #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
+    async fn api_keys(
+        &self,
+        #[graphql(desc = "Whether keys that were revoked or have expired are listed as well.", default)]
+        include_ended: bool,
+        #[graphql(
+            desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
+        )]
+        first: Option<i32>,
+        #[graphql(desc = "Only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many items from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
+    ) -> Option<Result<ApiKeyConnection>> {
+        let window = Window { first, after, last, before };
+        Some(
+            grant(self.view.access()).and_then(|proof| {
+                KeysList::connection(Keys { proof, account: None, include_ended }, &window)
+            }),
+        )
+    }
+
+    /// The one API key that `rotateDefaultApiKey` makes and renews; null until it has. Needs `APIKEYS_MANAGE`; null with a
+    /// `FORBIDDEN` error without it.
+    async fn default_api_key(&self, ctx: &Context<'_>) -> Option<Result<ApiKey>> {
+        let find = async { default_key(ctx, grant(self.view.access())?).await };
+        find.await.transpose()
+    }
+
     /// The configuration properties, by key: capitals before small letters. Needs `CONFIG_VIEW`; null with a `FORBIDDEN` error
     /// without it.
     #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
@@ -412,7 +480,7 @@ impl Workspace {
 }
 
 pub(crate) struct Workspaces {
-    pub(crate) actor: Actor,
+    pub(crate) proof: OwnSession,
     /// Only workspaces in one of these; those in use where there is none.
     pub(crate) statuses: Vec<DomainStatus>,
     pub(crate) args: PageArgs<Uuid>,
@@ -421,7 +489,7 @@ pub(crate) struct Workspaces {
 impl Workspaces {
     async fn page(&self, ctx: &Context<'_>) -> Result<Page<Workspace>> {
         let page = db(ctx)
-            .standings(self.actor, self.statuses(), &self.args)
+            .standings(&self.proof, self.statuses(), &self.args)
             .await
             .map_err(|fault| error::read(ctx, fault))?;
         let (has_previous, has_next) = (page.has_previous, page.has_next);
@@ -434,7 +502,7 @@ impl Workspaces {
     }
 
     async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
-        db(ctx).count_standings(self.actor, self.statuses()).await.map_err(|fault| error::read(ctx, fault))
+        db(ctx).count_standings(&self.proof, self.statuses()).await.map_err(|fault| error::read(ctx, fault))
     }
 }
 

@@ -9,14 +9,15 @@ use std::{
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{
-        Actor, Denied, MemberListVisibility, OrganizationAccess, OrganizationPolicy, OrganizationRole,
+        Actor, Denied, LetIn, MemberListVisibility, OrganizationAccess, OrganizationPolicy, OrganizationRole,
         OwnSession, Permission, PermissionSet, ShareAcceptance, SystemRole, WorkspaceAccess,
         WorkspaceCreation, WorkspaceDeletion,
-        proof::{OrganizationFacts, WorkspaceFacts},
+        machine::MachineRights,
+        proof::{OrganizationFacts, Place, WorkspaceFacts},
         role::Role,
     },
     activity::DEFAULT_DAYS,
-    ids::{OrganizationId, RoleId, UserId, WorkspaceId},
+    ids::{OrganizationId, RoleId, SessionId, UserId, WorkspaceId},
     page::{Page, PageArgs},
     workspaces::WorkspaceStatus,
 };
@@ -103,34 +104,46 @@ pub struct Standing {
 impl Db {
     /// The proof that the actor is signed in, at the price of one statement.
     pub async fn own_session(&self, actor: Actor) -> Result<OwnSession, ReadError> {
-        let row = self.reader().one::<sql::Single<i32>>(session_sql(actor, self.now())).await?;
-        Ok(OwnSession::assess(actor, row.is_some())?)
+        Ok(OwnSession::of(self.let_in(actor).await?)?)
+    }
+
+    /// The proof that the actor is let in, at the price of one statement.
+    pub async fn let_in(&self, actor: Actor) -> Result<LetIn, ReadError> {
+        let row = self.reader().one::<sql::Single<i32>>(alive_sql(actor, self.now())).await?;
+        Ok(LetIn::assess(actor, row.is_some())?)
     }
 
     /// The actor's standing in the workspace of that id, at the price of one statement.
     pub async fn standing(&self, actor: Actor, workspace: WorkspaceId) -> Result<Standing, ReadError> {
-        let row = self.reader().one(workspace_sql(actor, "w.id = $4", workspace.uuid(), self.now())).await?;
-        judge(actor, row)
+        let row = self.reader().one(workspace_sql(actor, "w.id", workspace.uuid(), self.now())).await?;
+        self.noted(judge(actor, row)?)
     }
 
     /// The actor's standing in the workspace of that name, at the price of one statement.
     pub async fn standing_by_name(&self, actor: Actor, name: &str) -> Result<Standing, ReadError> {
-        let row = self.reader().one(workspace_sql(actor, "w.name = $4", name, self.now())).await?;
-        judge(actor, row)
+        let row = self.reader().one(workspace_sql(actor, "w.name", name, self.now())).await?;
+        self.noted(judge(actor, row)?)
+    }
+
+    /// Remembers that a machine was here.
+    fn noted(&self, standing: Standing) -> Result<Standing, ReadError> {
+        self.machines_seen().note(standing.access.actor(), self.now());
+        Ok(standing)
     }
 
     /// The actor's standing in each of their workspaces in one of those statuses, by age: those they are a
     /// member of, and all of an organization where they are an admin of it.
     pub async fn standings(
         &self,
-        actor: Actor,
+        proof: &OwnSession,
         statuses: &[WorkspaceStatus],
         page: &PageArgs<Uuid>,
     ) -> Result<Page<Standing>, ReadError> {
         let columns = format!("{WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}");
-        let sql = standings_sql(actor, &columns, statuses, self.now());
+        let sql = standings_sql(proof, &columns, statuses, self.now());
         let rows: Vec<StandingRow> = self.reader().all(page_by(sql, page, "w.id")).await?;
-        let standings = rows.into_iter().map(|row| judge(actor, Some(row))).collect::<Result<_, _>>()?;
+        let judged = rows.into_iter().map(|row| judge(proof.actor(), Some(row)));
+        let standings = judged.collect::<Result<_, _>>()?;
         Ok(Page::cut(page, standings))
     }
 
@@ -140,13 +153,24 @@ impl Db {
         actor: Actor,
         workspaces: &[WorkspaceId],
     ) -> Result<Vec<Standing>, ReadError> {
+        let Actor::User { user, session } = actor else {
+            // A machine has one workspace, which it found by this id.
+            let mut found = Vec::new();
+            for workspace in workspaces {
+                match self.standing(actor, *workspace).await {
+                    Err(ReadError::Denied(_)) => {}
+                    standing => found.push(standing?),
+                }
+            }
+            return Ok(found);
+        };
         let sql = Sql::new(format!(
             "SELECT {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS} FROM {LIVE_SESSION} \
              JOIN organization_members om ON om.user_id = u.id AND om.status = 'ACTIVE' \
              JOIN organizations o ON o.id = om.organization_id JOIN workspaces w ON w.organization_id = o.id \
              {MEMBERSHIP_JOINS} WHERE {IS_LIVE} AND w.id IN "
         ))
-        .values([actor.session().uuid().into(), actor.user().uuid().into(), self.now().into()])
+        .values([session.uuid().into(), user.uuid().into(), self.now().into()])
         .bind_list(workspaces.iter().map(|id| id.uuid()));
         let rows: Vec<StandingRow> = self.reader().all(sql).await?;
         let standings = rows.into_iter().map(|row| match judge(actor, Some(row)) {
@@ -159,21 +183,21 @@ impl Db {
     /// How many workspaces [`Db::standings`] lists in all.
     pub async fn count_standings(
         &self,
-        actor: Actor,
+        proof: &OwnSession,
         statuses: &[WorkspaceStatus],
     ) -> Result<u64, ReadError> {
-        let sql = standings_sql(actor, "count(*)", statuses, self.now());
+        let sql = standings_sql(proof, "count(*)", statuses, self.now());
         count(self.reader().one(sql).await?)
     }
 
     /// The actor's standing where they land without a workspace of their choice: in the earliest that they are a member of
     /// and that is in use, else in the oldest that they see as an admin of its organization.
-    pub async fn landing(&self, actor: Actor) -> Result<Option<Standing>, ReadError> {
+    pub async fn landing(&self, proof: &OwnSession) -> Result<Option<Standing>, ReadError> {
         let columns = format!("{WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}");
-        let sql = standings_sql(actor, &columns, &[WorkspaceStatus::Active], self.now())
+        let sql = standings_sql(proof, &columns, &[WorkspaceStatus::Active], self.now())
             .push(" ORDER BY m.id IS NULL, m.id, w.id LIMIT 1");
         let row: Option<StandingRow> = self.reader().one(sql).await?;
-        row.map(|row| judge(actor, Some(row))).transpose()
+        row.map(|row| judge(proof.actor(), Some(row))).transpose()
     }
 
     /// The rights of several actors in one workspace, or why they have none, at the price of one statement.
@@ -183,7 +207,23 @@ impl Db {
         workspace: WorkspaceId,
         actors: &[Actor],
     ) -> Result<HashMap<Actor, Result<Arc<WorkspaceAccess>, Denied>>, ReadError> {
-        let Some(last) = actors.last() else { return Ok(HashMap::new()) };
+        let people: Vec<Uuid> = actors
+            .iter()
+            .filter_map(|actor| match actor {
+                Actor::User { session, .. } => Some(session.uuid()),
+                Actor::Key { .. } | Actor::ServiceAccount { .. } => None,
+            })
+            .collect();
+        let mut found = HashMap::new();
+        // Machines that watch are few.
+        for machine in actors.iter().filter(|actor| actor.person().is_none()) {
+            match self.standing(*machine, workspace).await {
+                Ok(standing) => found.insert(*machine, Ok(standing.access)),
+                Err(ReadError::Denied(denied)) => found.insert(*machine, Err(denied)),
+                Err(fault) => return Err(fault),
+            };
+        }
+        let Some(last) = people.last() else { return Ok(found) };
         let sql = Sql::new(format!(
             "SELECT s.id AS session_id, s.user_id AS session_user, {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS} \
              FROM {LIVE_SESSION} LEFT JOIN workspaces w ON w.id = $1 LEFT JOIN organizations o ON o.id = w.organization_id \
@@ -194,22 +234,18 @@ impl Db {
         .values([workspace.uuid().into(), "ACTIVE".into(), self.now().into()])
         // As many values as the next power of two, the last one repeated: few texts to prepare and keep.
         .bind_list(
-            actors
-                .iter()
-                .chain(std::iter::repeat(last))
-                .take(actors.len().next_power_of_two())
-                .map(|actor| actor.session().uuid()),
+            people.iter().chain(std::iter::repeat(last)).take(people.len().next_power_of_two()).copied(),
         );
         let rows: Vec<SessionStanding> = self.reader().all(sql).await?;
         let alive: HashSet<Actor> = actors.iter().copied().collect();
-        rows.into_iter()
-            .filter(|row| alive.contains(&row.actor))
-            .map(|row| match judge(row.actor, Some(row.standing)) {
-                Ok(standing) => Ok((row.actor, Ok(standing.access))),
-                Err(ReadError::Denied(denied)) => Ok((row.actor, Err(denied))),
-                Err(fault) => Err(fault),
-            })
-            .collect()
+        for row in rows.into_iter().filter(|row| alive.contains(&row.actor)) {
+            match judge(row.actor, Some(row.standing)) {
+                Ok(standing) => found.insert(row.actor, Ok(standing.access)),
+                Err(ReadError::Denied(denied)) => found.insert(row.actor, Err(denied)),
+                Err(fault) => return Err(fault),
+            };
+        }
+        Ok(found)
     }
 
     /// The actor's standing in an organization, at the price of one statement.
@@ -218,7 +254,14 @@ impl Db {
         actor: Actor,
         which: Which<'_>,
     ) -> Result<OrganizationStanding, ReadError> {
-        let row = self.reader().one(organization_sql(actor, which, self.now())).await?;
+        let row = match organization_sql(actor, which, self.now()) {
+            Some(sql) => self.reader().one(sql).await?,
+            // To a machine there is no organization: it has its workspace.
+            None => {
+                self.let_in(actor).await?;
+                Some(OrganizationRow(None))
+            }
+        };
         judge_organization(actor, row)
     }
 
@@ -228,9 +271,10 @@ impl Db {
         actor: Actor,
         organizations: &[OrganizationId],
     ) -> Result<Vec<OrganizationStanding>, ReadError> {
-        let sql = organizations_sql(actor, &organization_columns(), self.now())
-            .push(" AND o.id IN ")
-            .bind_list(organizations.iter().map(|id| id.uuid()));
+        let Some(sql) = organizations_sql(actor, &organization_columns(), self.now()) else {
+            return Ok(Vec::new());
+        };
+        let sql = sql.push(" AND o.id IN ").bind_list(organizations.iter().map(|id| id.uuid()));
         let rows: Vec<OrganizationRow> = self.reader().all(sql).await?;
         rows.into_iter().map(|row| judge_organization(actor, Some(row))).collect()
     }
@@ -241,7 +285,9 @@ impl Db {
         actor: Actor,
         page: &PageArgs<Uuid>,
     ) -> Result<Page<OrganizationStanding>, ReadError> {
-        let sql = organizations_sql(actor, &organization_columns(), self.now());
+        let Some(sql) = organizations_sql(actor, &organization_columns(), self.now()) else {
+            return Ok(Page::cut(page, Vec::new()));
+        };
         let rows: Vec<OrganizationRow> = self.reader().all(page_by(sql, page, "o.id")).await?;
         let standings = rows.into_iter().map(|row| judge_organization(actor, Some(row)));
         Ok(Page::cut(page, standings.collect::<Result<_, _>>()?))
@@ -249,7 +295,8 @@ impl Db {
 
     /// How many organizations [`Db::organization_standings`] lists in all.
     pub async fn count_organization_standings(&self, actor: Actor) -> Result<u64, ReadError> {
-        count(self.reader().one(organizations_sql(actor, "count(*)", self.now())).await?)
+        let Some(sql) = organizations_sql(actor, "count(*)", self.now()) else { return Ok(0) };
+        count(self.reader().one(sql).await?)
     }
 
     /// Reads of this module need no proof: what they read *is* how a proof is come by.
@@ -259,14 +306,14 @@ impl Db {
     }
 }
 
-/// Denies unless the actor's session is alive.
-pub(crate) async fn session(
+/// Denies unless the actor is still let in.
+pub(crate) async fn let_in(
     conn: &impl ConnectionTrait,
     actor: Actor,
     now: DateTime<Utc>,
-) -> Result<OwnSession, ReadError> {
-    let row: Option<sql::Single<i32>> = sql::one(conn, session_sql(actor, now)).await?;
-    Ok(OwnSession::assess(actor, row.is_some())?)
+) -> Result<LetIn, ReadError> {
+    let row: Option<sql::Single<i32>> = sql::one(conn, alive_sql(actor, now)).await?;
+    Ok(LetIn::assess(actor, row.is_some())?)
 }
 
 /// The actor's rights in a workspace, within a transaction.
@@ -276,7 +323,7 @@ pub(crate) async fn workspace_by_id(
     workspace: WorkspaceId,
     now: DateTime<Utc>,
 ) -> Result<Arc<WorkspaceAccess>, ReadError> {
-    let row = sql::one(conn, workspace_sql(actor, "w.id = $4", workspace.uuid(), now)).await?;
+    let row = sql::one(conn, workspace_sql(actor, "w.id", workspace.uuid(), now)).await?;
     Ok(judge(actor, row)?.access)
 }
 
@@ -287,7 +334,8 @@ pub(crate) async fn organization(
     organization: OrganizationId,
     now: DateTime<Utc>,
 ) -> Result<Arc<OrganizationAccess>, ReadError> {
-    let row = sql::one(conn, organization_sql(actor, Which::Id(organization), now)).await?;
+    let sql = organization_sql(actor, Which::Id(organization), now).ok_or(Denied::NotFound)?;
+    let row = sql::one(conn, sql).await?;
     Ok(judge_organization(actor, row)?.access)
 }
 
@@ -323,26 +371,96 @@ impl FromQueryResult for Held {
 /// Keeps of the workspaces `w` those that the actor may know of, so that what is in another one costs no
 /// more to be refused than what does not exist.
 pub(crate) fn in_sight(sql: Sql, actor: Actor) -> Sql {
+    let user = match actor {
+        Actor::User { user, .. } => user,
+        Actor::Key { .. } | Actor::ServiceAccount { .. } => {
+            return sql
+                .push(" AND w.id IN (SELECT workspace_id FROM api_keys WHERE id = ")
+                .bind(actor.uuid())
+                .push(" UNION ALL SELECT workspace_id FROM service_accounts WHERE id = ")
+                .bind(actor.uuid())
+                .push(")");
+        }
+    };
     sql.push(
         " AND EXISTS (SELECT 1 FROM organization_members om WHERE om.organization_id = w.organization_id \
          AND om.status = 'ACTIVE' AND om.user_id = ",
     )
-    .bind(actor.user().uuid())
+    .bind(user.uuid())
     .push(
         " AND (om.role <> 'MEMBER' OR EXISTS (SELECT 1 FROM memberships mine \
          WHERE mine.workspace_id = w.id AND mine.user_id = om.user_id)))",
     )
 }
 
-fn session_sql(actor: Actor, now: DateTime<Utc>) -> Sql {
-    Sql::new(format!("SELECT 1 FROM {LIVE_SESSION} WHERE {IS_LIVE}")).values([
-        actor.session().uuid().into(),
-        actor.user().uuid().into(),
-        now.into(),
-    ])
+/// The columns of a machine's rights: its role, and what it is limited to. Of a key (alias `k`), and of a service account.
+const KEY_COLUMNS: &str = concat!("k.permissions AS machine_limit, ", role_columns!());
+const ACCOUNT_COLUMNS: &str = concat!("NULL AS machine_limit, ", role_columns!());
+
+/// A key (alias `k`), and the service account it is of, if it is one's.
+const KEYS: &str = "api_keys k LEFT JOIN service_accounts sa ON sa.id = k.service_account_id \
+     LEFT JOIN roles r ON r.id = sa.role_id";
+const ACCOUNTS: &str = "service_accounts sa JOIN roles r ON r.id = sa.role_id";
+
+/// Narrows to the machine (alias `k` or `sa`) if what it shows is still good.
+fn where_live(sql: Sql, actor: Actor, now: DateTime<Utc>) -> Sql {
+    match actor {
+        Actor::User { user, session } => sql
+            .push("s.id = ")
+            .bind(session.uuid())
+            .push(" AND s.user_id = ")
+            .bind(user.uuid())
+            .push(" AND s.ended_at IS NULL AND s.expires_at > ")
+            .bind(now),
+        Actor::Key { key, hash } => sql
+            .push("k.id = ")
+            .bind(key.uuid())
+            .push(" AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > ")
+            .bind(now)
+            .push(") AND (k.secret_hash = ")
+            .bind(hash.to_vec())
+            .push(" OR k.previous_hash = ")
+            .bind(hash.to_vec())
+            .push(" AND k.previous_until > ")
+            .bind(now)
+            .push(")"),
+        Actor::ServiceAccount { account, generation } => {
+            sql.push("sa.id = ").bind(account.uuid()).push(" AND sa.generation = ").bind(generation)
+        }
+    }
+}
+
+fn alive_sql(actor: Actor, now: DateTime<Utc>) -> Sql {
+    const IN_USE: &str = "AND w.status = 'ACTIVE' WHERE ";
+    let from = match actor {
+        Actor::User { .. } => format!("{LIVE_SESSION} WHERE "),
+        Actor::Key { .. } => format!("{KEYS} JOIN workspaces w ON w.id = k.workspace_id {IN_USE}"),
+        Actor::ServiceAccount { .. } => {
+            format!("{ACCOUNTS} JOIN workspaces w ON w.id = sa.workspace_id {IN_USE}")
+        }
+    };
+    where_live(Sql::new(format!("SELECT 1 FROM {from}")), actor, now)
 }
 
 fn workspace_sql(actor: Actor, found_by: &str, value: impl Into<sea_orm::Value>, now: DateTime<Utc>) -> Sql {
+    let (columns, from, own) = match actor {
+        Actor::User { user, session } => {
+            return person_sql(user, session, now, &format!("{found_by} = $4")).values([value.into()]);
+        }
+        Actor::Key { .. } => (KEY_COLUMNS, KEYS, "k.workspace_id"),
+        Actor::ServiceAccount { .. } => (ACCOUNT_COLUMNS, ACCOUNTS, "sa.workspace_id"),
+    };
+    let sql = Sql::new(format!(
+        "SELECT {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {columns} FROM {from} \
+         LEFT JOIN workspaces w ON w.id = {own} AND {found_by} = "
+    ))
+    .bind(value)
+    .push(" LEFT JOIN organizations o ON o.id = w.organization_id WHERE ");
+    where_live(sql, actor, now)
+}
+
+/// The standing of a person in the workspace that `found_by` finds.
+fn person_sql(user: UserId, session: SessionId, now: DateTime<Utc>, found_by: &str) -> Sql {
     // Left joins throughout, so that one statement tells a dead session (no row) from an unknown workspace
     // (a row of nulls), and an unknown workspace costs what a foreign one costs.
     Sql::new(format!(
@@ -353,10 +471,10 @@ fn workspace_sql(actor: Actor, found_by: &str, value: impl Into<sea_orm::Value>,
              AND om.status = 'ACTIVE' \
          {MEMBERSHIP_JOINS} WHERE {IS_LIVE}"
     ))
-    .values([actor.session().uuid().into(), actor.user().uuid().into(), now.into(), value.into()])
+    .values([session.uuid().into(), user.uuid().into(), now.into()])
 }
 
-fn standings_sql(actor: Actor, columns: &str, statuses: &[WorkspaceStatus], now: DateTime<Utc>) -> Sql {
+fn standings_sql(proof: &OwnSession, columns: &str, statuses: &[WorkspaceStatus], now: DateTime<Utc>) -> Sql {
     let sql = Sql::new(format!(
         "SELECT {columns} FROM {LIVE_SESSION} \
          JOIN organization_members om ON om.user_id = u.id AND om.status = 'ACTIVE' \
@@ -364,7 +482,7 @@ fn standings_sql(actor: Actor, columns: &str, statuses: &[WorkspaceStatus], now:
          JOIN workspaces w ON w.organization_id = o.id \
          {MEMBERSHIP_JOINS} WHERE {IS_LIVE} AND (m.id IS NOT NULL OR om.role <> 'MEMBER') AND w.status IN "
     ))
-    .values([actor.session().uuid().into(), actor.user().uuid().into(), now.into()]);
+    .values([proof.session().uuid().into(), proof.user().uuid().into(), now.into()]);
     sql.bind_list(statuses.iter().map(|status| status.word()))
 }
 
@@ -409,7 +527,9 @@ fn organization_columns() -> String {
     )
 }
 
-fn organization_sql(actor: Actor, which: Which<'_>, now: DateTime<Utc>) -> Sql {
+/// `None` for a machine.
+fn organization_sql(actor: Actor, which: Which<'_>, now: DateTime<Utc>) -> Option<Sql> {
+    let Actor::User { user, session } = actor else { return None };
     let found_by = match which {
         Which::Earliest => "",
         Which::Id(_) => "AND o.id = $4",
@@ -423,21 +543,23 @@ fn organization_sql(actor: Actor, which: Which<'_>, now: DateTime<Utc>) -> Sql {
          WHERE {IS_LIVE} ORDER BY om.created_at, o.id LIMIT 1",
         organization_columns()
     ))
-    .values([actor.session().uuid().into(), actor.user().uuid().into(), now.into()]);
-    match which {
+    .values([session.uuid().into(), user.uuid().into(), now.into()]);
+    Some(match which {
         Which::Earliest => sql,
         Which::Id(id) => sql.values([id.uuid().into()]),
         Which::Slug(slug) => sql.values([slug.into()]),
-    }
+    })
 }
 
-fn organizations_sql(actor: Actor, columns: &str, now: DateTime<Utc>) -> Sql {
-    Sql::new(format!(
+/// `None` for a machine.
+fn organizations_sql(actor: Actor, columns: &str, now: DateTime<Utc>) -> Option<Sql> {
+    let Actor::User { user, session } = actor else { return None };
+    let sql = Sql::new(format!(
         "SELECT {columns} FROM {LIVE_SESSION} \
          JOIN organization_members om ON om.user_id = u.id AND om.status = 'ACTIVE' \
          JOIN organizations o ON o.id = om.organization_id WHERE {IS_LIVE}"
-    ))
-    .values([actor.session().uuid().into(), actor.user().uuid().into(), now.into()])
+    ));
+    Some(sql.values([session.uuid().into(), user.uuid().into(), now.into()]))
 }
 
 /// A row of [`workspace_sql`] and [`standings_sql`].
@@ -453,17 +575,20 @@ impl FromQueryResult for StandingRow {
             return Ok(Self { workspace: None, facts: None });
         }
         let workspace = Workspace::from_query_result(row, prefix)?;
-        let membership = row
-            .try_get::<Option<Uuid>>(prefix, "membership_id")?
-            .map(|id| Ok::<_, DbErr>((id.into(), role(row, prefix)?)))
-            .transpose()?;
+        let place = match row.try_get::<Option<Uuid>>(prefix, "membership_id") {
+            Ok(id) => {
+                let membership = id.map(|id| Ok::<_, DbErr>((id.into(), role(row, prefix)?))).transpose()?;
+                Place::Person { organization_role: organization_role(row, prefix)?, membership }
+            }
+            // The statements for machines have no such column.
+            Err(_) => Place::Machine(machine_rights(row, prefix)?),
+        };
         let facts = WorkspaceFacts {
             workspace: workspace.id,
             organization: workspace.organization,
             status: workspace.status,
             policy: policy(row, prefix)?,
-            organization_role: organization_role(row, prefix)?,
-            membership,
+            place,
         };
         Ok(Self { workspace: Some(workspace), facts: Some(facts) })
     }
@@ -563,15 +688,33 @@ pub(crate) fn role(row: &QueryResult, prefix: &str) -> Result<Role, DbErr> {
     if let Some(system) = SystemRole::from_id(id) {
         return Ok(system.into());
     }
-    let names: Vec<String> = serde_json::from_str(&row.try_get::<String>(prefix, "role_permissions")?)
-        .map_err(|error| DbErr::Json(error.to_string()))?;
     Ok(Role {
         id,
         key: row.try_get(prefix, "role_key")?,
         name: row.try_get(prefix, "role_name")?,
         description: row.try_get(prefix, "role_description")?,
-        // A permission that this version does not know gives nothing.
-        permissions: names.iter().filter_map(|name| Permission::from_name(name)).collect(),
+        permissions: permissions(&row.try_get::<String>(prefix, "role_permissions")?)?,
+    })
+}
+
+/// The permissions whose names are kept as that JSON. One that this version does not know gives nothing.
+pub(crate) fn permissions(names: &str) -> Result<PermissionSet, DbErr> {
+    let names: Vec<String> = serde_json::from_str(names).map_err(|error| DbErr::Json(error.to_string()))?;
+    Ok(names.iter().filter_map(|name| Permission::from_name(name)).collect())
+}
+
+/// The same the other way round.
+pub(crate) fn names_of(permissions: PermissionSet) -> Result<String, Fault> {
+    let names: Vec<&str> = permissions.iter().map(|permission| permission.name()).collect();
+    serde_json::to_string(&names).map_err(|error| Fault::Stored(error.to_string()))
+}
+
+fn machine_rights(row: &QueryResult, prefix: &str) -> Result<MachineRights, DbErr> {
+    let limit = row.try_get::<Option<String>>(prefix, "machine_limit")?;
+    let has_role = row.try_get::<Option<Uuid>>(prefix, "role_id")?.is_some();
+    Ok(MachineRights {
+        role: if has_role { Some(role(row, prefix)?) } else { None },
+        limit: limit.map(|names| permissions(&names)).transpose()?,
     })
 }
 

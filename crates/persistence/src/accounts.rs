@@ -89,7 +89,7 @@ pub async fn account(db: &Db, proof: &OwnSession) -> Result<Account, ReadError> 
     let sql = Sql::new(format!(
         "SELECT {USER_COLUMNS}, u.default_workspace_id, u.last_workspace_id, u.created_at FROM users u WHERE u.id = "
     ))
-    .bind(proof.actor().user().uuid());
+    .bind(proof.user().uuid());
     Ok(db.read(proof).one(sql).await?.ok_or_else(|| Fault::Stored("a live session without a user".into()))?)
 }
 
@@ -394,7 +394,7 @@ pub async fn update_profile(
     name: &DisplayName,
 ) -> Result<Account, OpError<UpdateProfileCode>> {
     db.write(proof, async |tx| {
-        let id = proof.actor().user();
+        let id = proof.user();
         let read = Sql::new(format!(
             "SELECT {USER_COLUMNS}, u.default_workspace_id, u.last_workspace_id, u.created_at FROM users u WHERE u.id = "
         ))
@@ -425,7 +425,7 @@ pub async fn change_password(
     current: &str,
     new: &str,
 ) -> Result<(), OpError<ChangePasswordCode>> {
-    let found = secret(db, proof, "u.id", proof.actor().user().uuid()).await?;
+    let found = secret(db, proof, "u.id", proof.user().uuid()).await?;
     let right =
         db.hasher().verify(current, found.as_ref().map(|secret| secret.password_hash.as_str())).await?;
     let Some(Secret { user, password_hash }) = found.filter(|_| right) else {
@@ -449,7 +449,7 @@ pub async fn change_password(
             .at("currentPassword")
             .into());
         }
-        sessions::end_others(tx, user.id, Some(proof.actor().session())).await?;
+        sessions::end_others(tx, user.id, Some(proof.session())).await?;
         Ok(())
     })
     .await

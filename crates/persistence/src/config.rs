@@ -81,7 +81,7 @@ pub async fn set<C>(
     limit_reached: C,
 ) -> Result<Vec<ConfigProperty>, OpError<C>> {
     db.write(proof, async |tx| {
-        let (workspace, by) = (proof.access().workspace(), proof.access().actor().user());
+        let (workspace, by) = (proof.access().workspace(), proof.access().actor().person());
         let keys = wanted.iter().map(|(key, _)| key.as_str());
         let sql = of_workspace(workspace).push(" AND p.key IN ").bind_list(keys);
         let present: Vec<ConfigProperty> = tx.all(sql).await?;
@@ -101,8 +101,7 @@ pub async fn set<C>(
                 Some(property) if property.value == value => property,
                 _ => {
                     let now = tx.now();
-                    let property =
-                        ConfigProperty { workspace, key, value, updated_by: Some(by), updated_at: now };
+                    let property = ConfigProperty { workspace, key, value, updated_by: by, updated_at: now };
                     changed.push(property.clone());
                     property
                 }

@@ -10,7 +10,7 @@ use guildhall_domain::{
         ShareStatus, UnshareCredentialCode,
     },
     events::{CredentialChange, Event},
-    ids::{CredentialId, CredentialShareId, OrganizationId, WorkspaceId},
+    ids::{CredentialId, CredentialShareId, OrganizationId, UserId, WorkspaceId},
     page::{Page, PageArgs},
     refusal::Refusal,
     text::SearchTerm,
@@ -363,7 +363,7 @@ pub async fn share(
                 ("workspace_id", workspace.uuid().into()),
                 ("target_id", target.uuid().into()),
                 ("status", status.word().into()),
-                ("shared_by", access.actor().user().uuid().into()),
+                ("shared_by", access.person()?.uuid().into()),
                 ("expires_at", expires_at.into()),
                 ("created_at", tx.now().into()),
             ],
@@ -388,7 +388,7 @@ async fn close(tx: &Tx<'_>, share: &CredentialShare, status: ShareStatus) -> Res
             .push(", responded_at = ")
             .bind(tx.now())
             .push(", responded_by = ")
-            .bind(tx.access()?.actor().user().uuid())
+            .bind(tx.access()?.actor().person().map(UserId::uuid))
             .push(" WHERE id = ")
             .bind(share.id.uuid()),
     )

@@ -4,9 +4,10 @@ use std::hash::{Hash, Hasher};
 
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
-    access::{Granted, OwnSession, perm},
+    access::{Actor, Granted, LetIn, perm},
     credentials::{Found, ShareStatus, TestCredentialCode, UseCredentialCode, UseOutcome, judge_use},
     ids::{CredentialId, CredentialUseId, UserId, WorkspaceId},
+    machines::MachineKind,
     page::{Page, PageArgs},
     refusal::{Refusal, Refusals},
     text::Message,
@@ -21,6 +22,7 @@ use crate::{
     credentials::{self, Address, Counterpart, Credential, CredentialRef, Value},
     db::{Ask, Db, Engine, Tx},
     error::{Fault, OpError, ReadError},
+    machines::MachineRef,
     sql::{AT_ONCE, Placed, Sql},
 };
 
@@ -28,7 +30,7 @@ use crate::{
 pub(crate) struct Use<'a> {
     pub(crate) credential: CredentialId,
     pub(crate) workspace: WorkspaceId,
-    pub(crate) user: UserId,
+    pub(crate) by: Actor,
     pub(crate) purpose: &'a str,
     pub(crate) outcome: UseOutcome,
 }
@@ -40,9 +42,17 @@ pub(crate) fn note(tx: &Tx<'_>, used: &Use<'_>) {
         Engine::Sqlite => "",
         Engine::Postgres => " FOR KEY SHARE OF here, ow, c",
     };
+    let (kind, machine) = match used.by {
+        Actor::User { .. } => (None, "NULL"),
+        Actor::Key { .. } => (Some(MachineKind::ApiKey.word()), "(SELECT name FROM api_keys WHERE id = $8)"),
+        Actor::ServiceAccount { .. } => {
+            (Some(MachineKind::ServiceAccount.word()), "(SELECT name FROM service_accounts WHERE id = $8)")
+        }
+    };
     let sql = Sql::new(format!(
-        "INSERT INTO credential_uses (id, credential_id, owner_id, workspace_id, user_id, slug, purpose, outcome, created_at) \
-         SELECT $1, c.id, c.workspace_id, here.id, $4, c.slug, $5, $6, $7 \
+        "INSERT INTO credential_uses (id, credential_id, owner_id, workspace_id, user_id, slug, purpose, outcome, created_at, \
+             machine_id, machine_kind, machine_name) \
+         SELECT $1, c.id, c.workspace_id, here.id, $4, c.slug, $5, $6, $7, $8, $9, {machine} \
          FROM workspaces here, workspaces ow, credentials c \
          WHERE here.id = $3 AND c.id = $2 AND ow.id = c.workspace_id{stays}"
     ));
@@ -50,10 +60,12 @@ pub(crate) fn note(tx: &Tx<'_>, used: &Use<'_>) {
         id.uuid().into(),
         used.credential.uuid().into(),
         used.workspace.uuid().into(),
-        used.user.uuid().into(),
+        used.by.person().map(UserId::uuid).into(),
         used.purpose.into(),
         used.outcome.word().into(),
         tx.now().into(),
+        kind.map(|_| used.by.uuid()).into(),
+        kind.into(),
     ]));
 }
 
@@ -156,7 +168,7 @@ pub async fn use_credential(
     let Some(address) = Address::read(address) else { return Err(unknown().into()) };
     let outcome: Result<Used, Refusals<Code>> = db
         .write::<_, Code>(proof, async |tx| {
-            let (workspace, user) = (proof.access().workspace(), proof.access().actor().user());
+            let (workspace, by) = (proof.access().workspace(), proof.access().actor());
             let candidates = candidates(tx, workspace, &address).await?;
             let usable = |candidate: &&Candidate| judge_use(&candidate.found).is_ok();
             let Some(first) = candidates.first() else { return Ok(Err(unknown().into())) };
@@ -173,7 +185,7 @@ pub async fn use_credential(
                 &Use {
                     credential: first.credential,
                     workspace,
-                    user,
+                    by,
                     purpose: purpose.as_str(),
                     outcome: judged.as_ref().map_or_else(|(outcome, _)| *outcome, |()| UseOutcome::Used),
                 },
@@ -203,7 +215,7 @@ pub async fn to_test(
 ) -> Result<Used, OpError<TestCredentialCode>> {
     use TestCredentialCode as Code;
     db.write(proof, async |tx| {
-        let (workspace, user) = (proof.access().workspace(), proof.access().actor().user());
+        let (workspace, by) = (proof.access().workspace(), proof.access().actor());
         let Some(credential) = credentials::find(tx, workspace, at).await? else {
             return Err(credentials::no_such_credential(Code::NotFound).into());
         };
@@ -218,7 +230,7 @@ pub async fn to_test(
         let owner = credential.origin.as_ref().map_or(workspace, |origin| origin.workspace.id);
         let values = credentials::values(tx, tx.db(), owner, credential.id).await?;
         let outcome = UseOutcome::Tested;
-        note(tx, &Use { credential: credential.id, workspace, user, purpose: "", outcome });
+        note(tx, &Use { credential: credential.id, workspace, by, purpose: "", outcome });
         Ok(Used { credential, values })
     })
     .await
@@ -227,7 +239,7 @@ pub async fn to_test(
 /// Notes a use that was refused before it was looked at: for lack of the permission, or since the workspace is archived.
 pub async fn note_denied(
     db: &Db,
-    proof: &OwnSession,
+    proof: &LetIn,
     view: &Granted<perm::WorkspaceView>,
     address: &str,
     purpose: &Message,
@@ -242,8 +254,8 @@ pub async fn note_denied(
         // Written down of nothing, too, which writes nothing: so that it takes as long, and whoever may not know of the
         // workspace's credentials does not learn their slugs by the time it takes.
         let credential = found.first().map_or(Uuid::nil().into(), |first| first.credential);
-        let user = proof.actor().user();
-        note(tx, &Use { credential, workspace, user, purpose: purpose.as_str(), outcome });
+        let by = proof.actor();
+        note(tx, &Use { credential, workspace, by, purpose: purpose.as_str(), outcome });
         Ok(())
     })
     .await
@@ -256,8 +268,10 @@ pub struct CredentialUse {
     pub id: CredentialUseId,
     /// The slug of the credential at the time.
     pub slug: String,
-    /// Who asked.
+    /// Who asked; `None`: a machine, or somebody whose account is gone.
     pub user: Option<User>,
+    /// Which machine asked.
+    pub machine: Option<MachineRef>,
     /// The workspace it was asked from; `None`: deleted since.
     pub workspace: Option<Counterpart>,
     /// The workspace that owned the credential; `None`: deleted since.
@@ -273,7 +287,7 @@ pub struct CredentialUse {
 const USE_COLUMNS: &str = "x.id AS use_id, x.slug, x.purpose, x.outcome, x.created_at, \
      ow.id AS owner_id, ow.name AS owner_name, ow.display_name AS owner_display_name, \
      tw.id AS target_id, tw.name AS target_name, tw.display_name AS target_display_name, \
-     u.id AS user_id, u.email, u.display_name, u.status";
+     x.machine_kind, x.machine_id, x.machine_name, u.id AS user_id, u.email, u.display_name, u.status";
 const USE_TABLES: &str = "credential_uses x LEFT JOIN workspaces ow ON ow.id = x.owner_id \
      LEFT JOIN workspaces tw ON tw.id = x.workspace_id LEFT JOIN users u ON u.id = x.user_id";
 
@@ -283,6 +297,7 @@ impl FromQueryResult for CredentialUse {
             id: row.try_get::<Uuid>(prefix, "use_id")?.into(),
             slug: row.try_get(prefix, "slug")?,
             user: person(row, prefix)?,
+            machine: MachineRef::read(row, prefix)?,
             workspace: counterpart(row, prefix, "target")?,
             owner: counterpart(row, prefix, "owner")?,
             purpose: row.try_get(prefix, "purpose")?,

@@ -378,7 +378,7 @@ pub async fn create(
 ) -> Result<Credential, OpError<CreateCredentialCode>> {
     let fields = plan_fields(new.kind, new.fields, &[]).map_err(Refusals)?;
     db.write(proof, async |tx| {
-        let (workspace, user) = (proof.access().workspace(), proof.access().actor().user());
+        let (workspace, user) = (proof.access().workspace(), proof.access().actor().person());
         let slug = free_slug(tx, workspace, new.slug, &new.name).await?;
         let id: CredentialId = tx.fresh_id();
         tx.defer(Sql::insert(
@@ -390,8 +390,8 @@ pub async fn create(
                 ("slug", slug.into()),
                 ("name", new.name.as_str().into()),
                 ("description", new.description.as_ref().map_or("", |text| text.as_str()).into()),
-                ("created_by", user.uuid().into()),
-                ("updated_by", user.uuid().into()),
+                ("created_by", user.map(UserId::uuid).into()),
+                ("updated_by", user.map(UserId::uuid).into()),
                 ("created_at", tx.now().into()),
                 ("updated_at", tx.now().into()),
             ],
@@ -550,7 +550,7 @@ pub async fn update(
 ) -> Result<Credential, OpError<UpdateCredentialCode>> {
     use UpdateCredentialCode as Code;
     db.write_across(proof, async |tx| {
-        let (workspace, user) = (proof.access().workspace(), proof.access().actor().user());
+        let (workspace, user) = (proof.access().workspace(), proof.access().actor().person());
         let credential = own(tx, workspace, at, Code::NotFound, Code::SharedReadOnly).await?;
         if let Some(given) = change.fields {
             let sql = Sql::new("SELECT code, is_secret FROM credential_fields WHERE (value IS NOT NULL OR sealed IS NOT NULL) AND credential_id = ");
@@ -567,7 +567,7 @@ pub async fn update(
             write_fields(tx, workspace, credential.id, fields).await?;
         }
         let mut sql = Sql::new("UPDATE credentials SET updated_at = ").bind(tx.now());
-        sql = sql.push(", updated_by = ").bind(user.uuid());
+        sql = sql.push(", updated_by = ").bind(user.map(UserId::uuid));
         if let Some(name) = &change.name {
             sql = sql.push(", name = ").bind(name.as_str());
         }
@@ -721,7 +721,7 @@ pub async fn reveal(
             &Use {
                 credential: credential.id,
                 workspace,
-                user: proof.access().actor().user(),
+                by: proof.access().actor(),
                 purpose: "",
                 outcome: UseOutcome::Revealed,
             },

@@ -38,6 +38,7 @@ use crate::{
     events::{self, Bus},
     hasher::Hasher,
     keys::Keys,
+    machines::MachinesSeen,
     sql::{self, Sql},
 };
 
@@ -130,6 +131,7 @@ struct Inner {
     settings: Settings,
     bus: Bus,
     statements: Arc<Statements>,
+    machines_seen: MachinesSeen,
 }
 
 impl std::fmt::Debug for Db {
@@ -176,6 +178,7 @@ impl Db {
             settings,
             bus: Bus::default(),
             statements,
+            machines_seen: MachinesSeen::default(),
         })))
     }
 
@@ -217,6 +220,11 @@ impl Db {
     /// Where events arrive.
     pub fn bus(&self) -> &Bus {
         &self.0.bus
+    }
+
+    /// Which machines were here of late.
+    pub(crate) fn machines_seen(&self) -> &MachinesSeen {
+        &self.0.machines_seen
     }
 
     pub(crate) fn options(&self) -> &Options {
@@ -684,8 +692,8 @@ impl Tx<'_> {
     async fn recheck(&mut self, recheck: Recheck) -> Result<(), ReadError> {
         match recheck {
             Recheck::Nothing => {}
-            Recheck::Session(actor) => {
-                access::session(&self.conn, actor, self.now).await?;
+            Recheck::LetIn(actor) => {
+                access::let_in(&self.conn, actor, self.now).await?;
             }
             Recheck::Workspace(actor, workspace, permission) => {
                 // Lock first, read second: what is read then cannot change before the commit.

@@ -29,7 +29,7 @@ pub async fn request(
     password: &str,
     wanted: &Email,
 ) -> Result<(), OpError<RequestEmailChangeCode>> {
-    let found = secret(db, proof, "u.id", proof.actor().user().uuid()).await?;
+    let found = secret(db, proof, "u.id", proof.user().uuid()).await?;
     let stored = found.as_ref().map(|secret| secret.password_hash.as_str());
     let right = db.hasher().verify(password, stored).await?;
     let Some(Secret { user, password_hash }) = found.filter(|_| right) else {

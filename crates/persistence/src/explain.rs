@@ -27,7 +27,7 @@ pub async fn own(
     permission: Permission,
 ) -> Result<Option<Explanation>, ReadError> {
     let access = proof.access();
-    let facts = facts(&db.read(proof), access.workspace(), access.actor().user()).await?;
+    let facts = facts(&db.read(proof), access.workspace(), access.person()?).await?;
     Ok(facts.map(|facts| explain(&facts, permission)))
 }
 

@@ -71,7 +71,7 @@ pub async fn edit(
     started_from: Option<i32>,
 ) -> Result<Edit, OpError<DescribeWorkspaceCode>> {
     db.write(proof, async |tx| {
-        let (workspace, by) = (proof.access().workspace(), proof.access().actor().user());
+        let (workspace, by) = (proof.access().workspace(), proof.access().actor().person());
         let sql = Sql::new(format!("{COLUMNS} WHERE workspace_id = ")).bind(workspace.uuid());
         let current = tx.one::<Row>(sql).await?.map(HomePage::from).unwrap_or_default();
         if let Err(refusal) = judge_edit(current.version, started_from) {
@@ -81,7 +81,7 @@ pub async fn edit(
         if text.as_ref().map(Markdown::as_str) == current.text.as_deref() {
             return Ok(Edit::Written(Box::new(row), current));
         }
-        let page = write(tx, workspace, Some(by), text.as_ref(), current.version + 1).await?;
+        let page = write(tx, workspace, by, text.as_ref(), current.version + 1).await?;
         tx.append(Event::Workspace { workspace, change: WorkspaceChange::HomePage });
         Ok(Edit::Written(Box::new(row), page))
     })

@@ -185,7 +185,7 @@ struct InviteFacts {
 async fn plan_and_write(
     tx: &mut Tx<'_>,
     invitee: &Invitee,
-) -> Result<Result<Invitation, Refusal<InviteMemberCode>>, Fault> {
+) -> Result<Result<Invitation, Refusal<InviteMemberCode>>, ReadError> {
     let access = tx.access()?.clone();
     let workspace = access.workspace();
     let Some(role) = grantable_role(tx, workspace, invitee.role).await? else {
@@ -208,7 +208,7 @@ async fn plan_and_write(
             }
         },
     };
-    let facts = invite_facts(tx, workspace, access.actor().user(), &email).await?;
+    let facts = invite_facts(tx, workspace, access.person()?, &email).await?;
     let invitee_facts = InviteeFacts {
         is_member: facts.is_member,
         is_invited: facts.pending_until.is_some_and(|until| tx.now() < until),
@@ -246,7 +246,7 @@ async fn plan_and_write(
     let draft = Draft {
         organization: access.organization(),
         workspace,
-        inviter: access.actor().user(),
+        inviter: access.person()?,
         email: &email,
         role: &role,
         membership_expires_at: invitee.membership_expires_at,
@@ -260,7 +260,7 @@ async fn plan_and_write(
         workspace,
         email: email.into_string(),
         role,
-        inviter: access.actor().user(),
+        inviter: access.person()?,
         organization_role: None,
         status: InvitationStatus::Pending,
         message,
@@ -524,10 +524,10 @@ pub async fn resend(
             .into());
         }
         let email = Email::from_stored(invitation.email.clone());
-        let facts = invite_facts(tx, workspace, access.actor().user(), &email).await?;
+        let facts = invite_facts(tx, workspace, access.person()?, &email).await?;
         let settings = tx.db().settings();
         let token = fresh_token()?;
-        invitation.inviter = access.actor().user();
+        invitation.inviter = access.person()?;
         invitation.status = InvitationStatus::Pending;
         invitation.delivery = DeliveryState::Queued;
         invitation.delivery_error = None;
@@ -889,7 +889,7 @@ pub async fn received(db: &Db, proof: &OwnSession, id: InvitationId) -> Result<O
 
 fn to_own_address(sql: Sql, proof: &OwnSession) -> Sql {
     sql.push("i.email = (SELECT me.email FROM users me WHERE me.email_verified_at IS NOT NULL AND me.id = ")
-        .bind(proof.actor().user().uuid())
+        .bind(proof.user().uuid())
         .push(")")
 }
 
@@ -914,7 +914,7 @@ pub(crate) async fn awaits_answer(tx: &Tx<'_>, user: UserId) -> Result<bool, Fau
 /// The verified address of the actor, under which their invitations are announced.
 pub async fn own_address(db: &Db, proof: &OwnSession) -> Result<Option<Email>, ReadError> {
     let sql = Sql::new("SELECT email FROM users WHERE email_verified_at IS NOT NULL AND id = ")
-        .bind(proof.actor().user().uuid());
+        .bind(proof.user().uuid());
     Ok(db.read(proof).one::<Single<String>>(sql).await?.map(|Single(email)| Email::from_stored(email)))
 }
 
@@ -1192,7 +1192,7 @@ pub async fn accept(
     };
     let outcome = db
         .write(proof, async |tx| {
-            let user = proof.actor().user();
+            let user = proof.user();
             if let Answer::Id(id) = answer
                 && !is_own(tx, proof, id).await?
             {

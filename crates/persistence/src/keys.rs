@@ -11,7 +11,8 @@ use chacha20poly1305::{
 use chrono::{DateTime, TimeDelta, Utc};
 use guildhall_domain::{
     access::Actor,
-    ids::{MailId, SessionId, UserId, WorkspaceId},
+    ids::{ApiKeyId, MailId, ServiceAccountId, SessionId, UserId, WorkspaceId},
+    machines::MachineKind,
 };
 use hmac::{Hmac, Mac};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
@@ -21,7 +22,7 @@ use subtle::ConstantTimeEq;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::error::Fault;
+use crate::{error::Fault, secret_text};
 
 /// What the keys are made of. The texts hold at least 32 bytes each.
 pub struct KeyMaterial<'a> {
@@ -129,6 +130,9 @@ impl Seal {
     }
 }
 
+/// How long the access token of a service account lasts.
+const MACHINE_LIFETIME: TimeDelta = TimeDelta::hours(2);
+
 /// An access token and when it ends.
 #[derive(Clone)]
 pub struct AccessToken {
@@ -152,7 +156,12 @@ struct Claims {
     iss: String,
     aud: String,
     sub: Uuid,
-    sid: Uuid,
+    /// Of a person: the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sid: Option<Uuid>,
+    /// Of a service account: which of its secrets it was got with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    r#gen: Option<i32>,
     iat: i64,
     exp: i64,
 }
@@ -243,12 +252,18 @@ impl Keys {
 
     /// An access token for the actor. It carries identity and never rights.
     pub fn access_token(&self, actor: Actor, now: DateTime<Utc>) -> Result<AccessToken, Fault> {
-        let expires_at = now + self.access_lifetime;
+        let (sid, r#gen, lifetime) = match actor {
+            Actor::User { session, .. } => (Some(session.uuid()), None, self.access_lifetime),
+            Actor::ServiceAccount { generation, .. } => (None, Some(generation), MACHINE_LIFETIME),
+            Actor::Key { .. } => return Err(Fault::Crypto("a key needs no access token")),
+        };
+        let expires_at = now + lifetime;
         let claims = Claims {
             iss: self.issuer.clone(),
             aud: self.audience.clone(),
-            sub: actor.user().uuid(),
-            sid: actor.session().uuid(),
+            sub: actor.uuid(),
+            sid,
+            r#gen,
             iat: now.timestamp(),
             exp: expires_at.timestamp(),
         };
@@ -266,7 +281,16 @@ impl Keys {
         if now >= expires_at {
             return Err(TokenFault::Expired);
         }
-        Ok((Actor::User { user: UserId::from(claims.sub), session: SessionId::from(claims.sid) }, expires_at))
+        let actor = match (claims.sid, claims.r#gen) {
+            (Some(session), None) => {
+                Actor::User { user: UserId::from(claims.sub), session: SessionId::from(session) }
+            }
+            (None, Some(generation)) => {
+                Actor::ServiceAccount { account: ServiceAccountId::from(claims.sub), generation }
+            }
+            _ => return Err(TokenFault::Invalid),
+        };
+        Ok((actor, expires_at))
     }
 
     /// The refresh token of that generation of a session. It is computed, not stored: all tabs that
@@ -296,6 +320,45 @@ impl Keys {
 
     fn refresh_signature(&self, session: SessionId, generation: u32, nonce: &[u8]) -> [u8; 32] {
         tag(&self.refresh, &[session.uuid().as_bytes(), &generation.to_be_bytes(), nonce])
+    }
+
+    /// A new secret for that key or service account: the text that is shown once, and the hash that is kept. The text
+    /// begins with `gh`, the kind, and `_`, and ends in a checksum, so that scanners for leaked secrets can tell one for sure;
+    /// a mark of this instance in it lets a made-up one be refused without a look into the database.
+    pub(crate) fn machine_secret(&self, kind: MachineKind, id: Uuid) -> Result<(String, [u8; 32]), Fault> {
+        let mut bytes = [0; 56];
+        // What differs from key to key comes first: people tell them by how they begin.
+        bytes[..32].copy_from_slice(&random::<32>()?);
+        bytes[32..48].copy_from_slice(id.as_bytes());
+        let mark = self.machine_mark(kind, &bytes[..48]);
+        bytes[48..].copy_from_slice(&mark);
+        let text = secret_text::write(kind, &bytes);
+        let hash = self.hash_machine_secret(&text);
+        Ok((text, hash))
+    }
+
+    /// Whose secret that text is, of this instance's, and its hash.
+    pub fn read_machine_secret(&self, kind: MachineKind, text: &str) -> Option<(Uuid, [u8; 32])> {
+        let bytes = secret_text::read(kind, text)?;
+        let genuine: bool = self.machine_mark(kind, &bytes[..48]).ct_eq(&bytes[48..]).into();
+        genuine.then(|| (id_in(&bytes), self.hash_machine_secret(text)))
+    }
+
+    /// The actor that an API key stands for, if it is one of this instance's.
+    pub fn read_api_key(&self, text: &str) -> Option<Actor> {
+        let (id, hash) = self.read_machine_secret(MachineKind::ApiKey, text)?;
+        Some(Actor::Key { key: ApiKeyId::from(id), hash })
+    }
+
+    fn machine_mark(&self, kind: MachineKind, bytes: &[u8]) -> [u8; 8] {
+        let tag = tag(&self.token_hash, &[b"mark\0", kind.word().as_bytes(), b"\0", bytes]);
+        let mut mark = [0; 8];
+        mark.copy_from_slice(&tag[..8]);
+        mark
+    }
+
+    fn hash_machine_secret(&self, text: &str) -> [u8; 32] {
+        tag(&self.token_hash, &[b"machine\0", text.as_bytes()])
     }
 
     /// What is stored of a token in a link.
@@ -385,6 +448,13 @@ impl Keys {
 /// What a wrapped data key is bound to: the form's version, whose it is, and the key that wraps it.
 fn wrapped_for(workspace: WorkspaceId, master_key_id: &str) -> Vec<u8> {
     [[1].as_slice(), workspace.uuid().as_bytes(), master_key_id.as_bytes()].concat()
+}
+
+/// The number in a machine's secret.
+fn id_in(bytes: &[u8; 56]) -> Uuid {
+    let mut id = [0; 16];
+    id.copy_from_slice(&bytes[32..48]);
+    Uuid::from_bytes(id)
 }
 
 /// The first 32 bits of a tag, as text.

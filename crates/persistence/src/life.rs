@@ -35,7 +35,7 @@ pub async fn archive(
         let workspace = workspaces::read(tx, access.workspace()).await?;
         judge_archiving(workspace.is_default)?;
         if workspace.status == WorkspaceStatus::Active {
-            let by = access.actor().user();
+            let by = access.actor().person();
             set_status(tx, workspace.id, WorkspaceStatus::Archived, Some((tx.now(), by))).await?;
             tx.append(Event::Workspace { workspace: workspace.id, change: WorkspaceChange::Archived });
         }
@@ -66,14 +66,14 @@ async fn set_status(
     tx: &Tx<'_>,
     workspace: WorkspaceId,
     status: WorkspaceStatus,
-    archived: Option<(DateTime<Utc>, UserId)>,
+    archived: Option<(DateTime<Utc>, Option<UserId>)>,
 ) -> Result<(), Fault> {
     let sql = Sql::new("UPDATE workspaces SET status = ")
         .bind(status.word())
         .push(", archived_at = ")
         .bind(archived.map(|(at, _)| at))
         .push(", archived_by = ")
-        .bind(archived.map(|(_, by)| by.uuid()))
+        .bind(archived.and_then(|(_, by)| by).map(UserId::uuid))
         .push(" WHERE id = ")
         .bind(workspace.uuid());
     tx.run(sql).await?;

@@ -241,7 +241,7 @@ pub async fn update_role(
             &facts,
             &role,
             expires_at,
-            access.actor().user(),
+            access.actor().person(),
             access.organization_role(),
             access.permissions(),
         )?;
@@ -276,7 +276,7 @@ pub async fn remove(
         let Some(Found { member, facts }) = find(tx, access.workspace(), "m.id", member.uuid()).await? else {
             return Err(no_such_member(RemoveMemberCode::NotFound).into());
         };
-        judge_removal(&facts, access.actor().user(), access.organization_role())?;
+        judge_removal(&facts, access.actor().person(), access.organization_role())?;
         // The person could choose another default meanwhile.
         tx.lock_user(member.user.id).await?;
         let ended = removal_impact(tx, &member).await?;
@@ -293,7 +293,7 @@ pub async fn leave(
 ) -> Result<Member, OpError<LeaveWorkspaceCode>> {
     db.write(proof, async |tx| {
         let access = tx.access()?.clone();
-        let user = access.actor().user();
+        let user = access.person()?;
         let Some(Found { member, facts }) = find(tx, access.workspace(), "m.user_id", user.uuid()).await?
         else {
             return Err(Refusal::new(
@@ -355,14 +355,14 @@ pub async fn visible_user(db: &Db, proof: &OwnSession, user: UserId) -> Result<O
     )
     .bind(user.uuid())
     .push(" AND (u.id = ")
-    .bind(proof.actor().user().uuid())
+    .bind(proof.user().uuid())
     .push(
         " OR EXISTS (SELECT 1 FROM organization_members mine \
          JOIN organization_members theirs ON theirs.organization_id = mine.organization_id \
          JOIN organizations o ON o.id = mine.organization_id \
          WHERE theirs.user_id = u.id AND mine.status = 'ACTIVE' AND mine.user_id = ",
     )
-    .bind(proof.actor().user().uuid())
+    .bind(proof.user().uuid())
     .push(
         " AND (mine.role <> 'MEMBER' OR theirs.status = 'ACTIVE' AND o.member_list_visibility = 'MEMBERS' AND EXISTS (\
          SELECT 1 FROM memberships a JOIN memberships b ON b.workspace_id = a.workspace_id \

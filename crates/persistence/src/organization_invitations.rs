@@ -194,7 +194,7 @@ pub async fn invite(
             id: tx.fresh_id(),
             email: new.email.as_str().to_owned(),
             role: new.role,
-            inviter: proof.access().actor().user(),
+            inviter: proof.access().person()?,
             status: InvitationStatus::Pending,
             message: new.message.as_ref().map(|message| message.as_str().to_owned()),
             expires_at,
@@ -409,15 +409,16 @@ struct Letterhead {
     inviter_email: String,
 }
 
-async fn letterhead(tx: &Tx<'_>, proof: &Granted<perm::OrganizationManage>) -> Result<Letterhead, Fault> {
+async fn letterhead(tx: &Tx<'_>, proof: &Granted<perm::OrganizationManage>) -> Result<Letterhead, ReadError> {
     let sql = Sql::new(
         "SELECT o.name AS organization_name, u.display_name AS inviter_name, u.email AS inviter_email \
          FROM organizations o JOIN users u ON u.id = ",
     )
-    .bind(proof.access().actor().user().uuid())
+    .bind(proof.access().person()?.uuid())
     .push(" WHERE o.id = ")
     .bind(proof.access().organization().uuid());
-    tx.one(sql).await?.ok_or_else(|| Fault::Stored("the inviter or the organization went away".to_owned()))
+    let letterhead = tx.one(sql).await?;
+    Ok(letterhead.ok_or_else(|| Fault::Stored("the inviter or the organization went away".to_owned()))?)
 }
 
 fn send(
@@ -532,7 +533,7 @@ pub async fn resend(
         }
         let letterhead = letterhead(tx, proof).await?;
         let token = fresh_token()?;
-        invitation.inviter = proof.access().actor().user();
+        invitation.inviter = proof.access().person()?;
         invitation.status = InvitationStatus::Pending;
         invitation.delivery = DeliveryState::Queued;
         invitation.delivery_error = None;

@@ -279,9 +279,9 @@ fn no_such_member<C>(code: C) -> Refusal<C> {
 }
 
 /// Who changes, as they are in this transaction, and in which organization.
-fn changer(tx: &Tx<'_>) -> Result<(OrganizationId, Changer), Fault> {
+fn changer(tx: &Tx<'_>) -> Result<(OrganizationId, Changer), ReadError> {
     let access = tx.organization()?;
-    Ok((access.organization(), Changer { user: access.actor().user(), role: access.role() }))
+    Ok((access.organization(), Changer { user: access.person()?, role: access.role() }))
 }
 
 /// Gives a member another role in the organization.

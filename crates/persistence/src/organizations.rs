@@ -99,7 +99,7 @@ pub async fn create(
         .into());
     }
     db.write(proof, async |tx| {
-        insert(tx, name, proof.actor().user(), MembershipSource::Creator).await?.map_err(|name| {
+        insert(tx, name, proof.user(), MembershipSource::Creator).await?.map_err(|name| {
             name_unavailable(CreateOrganizationCode::NameUnavailable, "name", &name, NameUnavailable::Taken)
                 .into()
         })

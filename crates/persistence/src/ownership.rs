@@ -145,7 +145,7 @@ pub async fn ask(
 ) -> Result<OwnershipTransfer, OpError<TransferOwnershipCode>> {
     db.write(proof, async |tx| {
         let access = tx.organization()?.clone();
-        let (organization, by) = (access.organization(), access.actor().user());
+        let (organization, by) = (access.organization(), access.person()?);
         let Some(receiver) = organization_members::find(tx, organization, to).await? else {
             return Err(Refusal::new(
                 TransferOwnershipCode::NotFound,
@@ -213,7 +213,7 @@ async fn load_own<C>(
     let own = Sql::new("SELECT t.organization_id FROM ownership_transfers t WHERE t.id = ")
         .bind(id.uuid())
         .push(" AND t.to_user_id = ")
-        .bind(proof.actor().user().uuid())
+        .bind(proof.user().uuid())
         .push(among);
     if let Some(Single(organization)) = tx.one::<Single<Uuid>>(own).await? {
         let organization = organization.into();
@@ -286,7 +286,7 @@ pub async fn pending_of_each(
         let access = proof.access();
         let row = rows.iter().find(|row| row.organization == access.organization())?;
         let governs = access.permissions().holds(Permission::OrganizationGovern);
-        (governs || row.to.id == access.actor().user()).then(|| row.clone())
+        (governs || Some(row.to.id) == access.actor().person()).then(|| row.clone())
     };
     Ok(proofs.iter().map(known).collect())
 }
@@ -300,7 +300,7 @@ fn received_sql(sql: Sql, proof: &OwnSession, now: DateTime<Utc>) -> Sql {
     sql.push("t.status = 'PENDING' AND t.expires_at > ")
         .bind(now)
         .push(" AND t.to_user_id = ")
-        .bind(proof.actor().user().uuid())
+        .bind(proof.user().uuid())
         .push(OF_ACTIVE)
 }
 
@@ -332,7 +332,7 @@ pub async fn visible(
             " AND EXISTS (SELECT 1 FROM organization_members om WHERE om.organization_id = t.organization_id \
              AND om.status = 'ACTIVE' AND (om.role = 'OWNER' OR om.user_id = t.to_user_id) AND om.user_id = ",
         )
-        .bind(proof.actor().user().uuid())
+        .bind(proof.user().uuid())
         .push(")");
     let row: Option<OwnershipTransfer> = db.read(proof).one(sql).await?;
     Ok(row.map(|transfer| transfer.at(db.now())))

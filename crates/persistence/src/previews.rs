@@ -48,7 +48,7 @@ pub async fn role_change(
     let Some(role) = grantable_role(&read, workspace, role).await? else {
         return Err(no_such_role().into());
     };
-    let by = access.actor().user();
+    let by = access.actor().person();
     let judged = judge_role_change(
         &facts,
         &role,
@@ -81,6 +81,10 @@ pub struct RemovalImpact {
     pub sessions: u64,
     /// How many loans of the workspace's credentials the member made. They are the workspace's, and stay.
     pub shares: u64,
+    /// How many good API keys of the workspace the member made. They are the workspace's, and stay.
+    pub api_keys: u64,
+    /// How many of the workspace's service accounts the member made. They stay as well.
+    pub service_accounts: u64,
 }
 
 /// What removing a member would do.
@@ -105,7 +109,7 @@ pub async fn removal(
     let Some(Found { member, facts }) = find(&read, access.workspace(), "m.id", member.uuid()).await? else {
         return Err(no_such_member(RemoveMemberCode::NotFound).into());
     };
-    let judged = judge_removal(&facts, access.actor().user(), access.organization_role());
+    let judged = judge_removal(&facts, access.actor().person(), access.organization_role());
     let impact = removal_impact(&read, &member).await?;
     Ok(Removal { member, impact, refusals: judged.err().map(Into::into) })
 }
@@ -119,7 +123,10 @@ pub(crate) async fn removal_impact(tx: &impl Ask, member: &Member) -> Result<Rem
          (SELECT count(*) FROM sessions s JOIN users u ON u.id = s.user_id AND u.last_workspace_id = $2 \
           WHERE s.user_id = $1 AND s.ended_at IS NULL AND s.expires_at > $3) AS sessions, \
          (SELECT count(*) FROM credential_shares c WHERE c.shared_by = $1 AND c.workspace_id = $2 \
-          AND c.status IN ('PENDING', 'ACTIVE') AND (c.expires_at IS NULL OR c.expires_at > $3)) AS shares",
+          AND c.status IN ('PENDING', 'ACTIVE') AND (c.expires_at IS NULL OR c.expires_at > $3)) AS shares, \
+         (SELECT count(*) FROM api_keys k WHERE k.created_by = $1 AND k.workspace_id = $2 \
+          AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $3)) AS api_keys, \
+         (SELECT count(*) FROM service_accounts sa WHERE sa.created_by = $1 AND sa.workspace_id = $2) AS service_accounts",
     )
     .values([user.uuid().into(), workspace.uuid().into(), tx.now().into()]);
     let presence = tx.one::<Presence>(presence).await?;
@@ -131,6 +138,8 @@ pub(crate) async fn removal_impact(tx: &impl Ask, member: &Member) -> Result<Rem
         is_default_workspace: presence.as_ref().is_some_and(|presence| presence.is_default),
         sessions: number(|presence| presence.sessions),
         shares: number(|presence| presence.shares),
+        api_keys: number(|presence| presence.api_keys),
+        service_accounts: number(|presence| presence.service_accounts),
     })
 }
 
@@ -139,4 +148,6 @@ struct Presence {
     is_default: bool,
     sessions: i64,
     shares: i64,
+    api_keys: i64,
+    service_accounts: i64,
 }

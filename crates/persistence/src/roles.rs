@@ -16,7 +16,7 @@ use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use uuid::Uuid;
 
 use crate::{
-    access::{count, effective_admins, page_by, role, role_columns},
+    access::{count, effective_admins, names_of, page_by, role, role_columns},
     db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
     events,
@@ -65,7 +65,7 @@ pub async fn by_id(db: &Db, proof: &OwnSession, id: RoleId) -> Result<Option<Rol
         " FROM roles r JOIN organization_members om ON om.organization_id = r.organization_id AND om.status = 'ACTIVE' \
          WHERE r.deleted_at IS NULL AND om.user_id = "
     ))
-    .bind(proof.actor().user().uuid())
+    .bind(proof.user().uuid())
     .push(" AND r.id = ")
     .bind(id.uuid());
     Ok(db.read(proof).one::<RoleRow>(sql).await?.map(|RoleRow(role)| role))
@@ -170,18 +170,13 @@ pub(crate) async fn insert(tx: &Tx<'_>, organization: OrganizationId, role: Role
             ("key", role.key.as_str().into()),
             ("name", role.name.as_str().into()),
             ("description", role.description.as_str().into()),
-            ("permissions", stored(role.permissions)?.into()),
+            ("permissions", names_of(role.permissions)?.into()),
             ("created_at", tx.now().into()),
             ("updated_at", tx.now().into()),
         ],
     ))
     .await?;
     Ok(role)
-}
-
-fn stored(permissions: PermissionSet) -> Result<String, Fault> {
-    let names: Vec<&str> = permissions.iter().map(|permission| permission.name()).collect();
-    serde_json::to_string(&names).map_err(|error| Fault::Stored(error.to_string()))
 }
 
 /// What changes of a role; `None` leaves it as it is.
@@ -221,7 +216,7 @@ pub async fn update(
             .push(", description = ")
             .bind(role.description.as_str())
             .push(", permissions = ")
-            .bind(stored(role.permissions)?)
+            .bind(names_of(role.permissions)?)
             .push(", updated_at = ")
             .bind(tx.now())
             .push(" WHERE id = ")
@@ -248,9 +243,11 @@ pub struct DeletedRole {
     pub members: u64,
     /// How many pending invitations give the replacement instead.
     pub invitations: u64,
+    /// How many service accounts have the replacement instead.
+    pub service_accounts: u64,
 }
 
-/// Gives up a role. Members and pending invitations that have it get the replacement; without one it is refused
+/// Gives up a role. Members, pending invitations and service accounts that have it get the replacement; without one it is refused
 /// while there are any.
 pub async fn delete(
     db: &Db,
@@ -278,21 +275,22 @@ pub async fn delete(
         };
         // Before it is counted: nobody is given the role meanwhile.
         let before = Unruled::read(tx, organization).await?;
-        let (members, invitations) = match replacement {
+        let (members, invitations, service_accounts) = match replacement {
             None => {
-                let Uses { members, invitations } = uses(tx, id).await?;
-                if members > 0 || invitations > 0 {
+                let Uses { members, invitations, service_accounts } = uses(tx, id).await?;
+                if members > 0 || invitations > 0 || service_accounts > 0 {
                     return Err(Refusal::new(
                         Code::RoleInUse,
                         format!(
-                            "{} member(s) and {} pending invitation(s) have the role {}. Name its `replacement`.",
-                            members, invitations, role.name
+                            "{} member(s), {} pending invitation(s) and {} service account(s) have the role {}. \
+                             Name its `replacement`.",
+                            members, invitations, service_accounts, role.name
                         ),
                     )
                     .at("replacement")
                     .into());
                 }
-                (0, 0)
+                (0, 0, 0)
             }
             Some(replacement) => {
                 tx.append_each(events::access_of_holders(tx.now(), id)).await?;
@@ -306,14 +304,20 @@ pub async fn delete(
                     .bind(replacement.id.uuid())
                     .push(&format!(" WHERE {OPEN_GRANT} AND role_id = "))
                     .bind(id.uuid());
-                let moved = (tx.run(members).await?, tx.run(invitations).await?);
+                let machines = Sql::new("UPDATE service_accounts SET role_id = ")
+                    .bind(replacement.id.uuid())
+                    .push(", updated_at = ")
+                    .bind(tx.now())
+                    .push(" WHERE role_id = ")
+                    .bind(id.uuid());
+                let moved = (tx.run(members).await?, tx.run(invitations).await?, tx.run(machines).await?);
                 before.refuse_more(tx, organization).await?;
                 moved
             }
         };
         let gone = Sql::new("UPDATE roles SET deleted_at = ").bind(tx.now()).push(" WHERE id = ").bind(id.uuid());
         tx.run(gone).await?;
-        Ok(DeletedRole { role, members, invitations })
+        Ok(DeletedRole { role, members, invitations, service_accounts })
     })
     .await
 }
@@ -326,6 +330,7 @@ fn no_such_role<C>(code: C, field: &'static str) -> Refusal<C> {
 struct Uses {
     members: i64,
     invitations: i64,
+    service_accounts: i64,
 }
 
 /// Whether a grant can still make somebody a member: also that of an expired invitation, which may be sent again. The
@@ -336,7 +341,8 @@ const OPEN_GRANT: &str = "invitation_id IN (SELECT id FROM invitations WHERE sta
 async fn uses(tx: &Tx<'_>, role: RoleId) -> Result<Uses, Fault> {
     let sql = Sql::new(format!(
         "SELECT (SELECT count(*) FROM memberships WHERE role_id = $1) AS members, \
-         (SELECT count(*) FROM invitation_grants WHERE {OPEN_GRANT} AND role_id = $1) AS invitations"
+         (SELECT count(*) FROM invitation_grants WHERE {OPEN_GRANT} AND role_id = $1) AS invitations, \
+         (SELECT count(*) FROM service_accounts WHERE role_id = $1) AS service_accounts"
     ))
     .values([role.uuid().into()]);
     tx.one(sql).await?.ok_or_else(|| Fault::Stored("counts are one row".into()))

@@ -126,8 +126,8 @@ pub async fn refresh(
                 match judge_refresh(&facts, claim.generation, db.settings().refresh_grace, now) {
                     RefreshVerdict::Over => return Ok(Err(invalid())),
                     RefreshVerdict::Replayed => {
-                        end(tx, actor.user(), claim.session).await?;
-                        let who = activity::Who::Person(actor.user());
+                        end(tx, stored.user_id.into(), claim.session).await?;
+                        let who = activity::Who::Person(stored.user_id.into());
                         activity::note(tx, who, LoginCode::RefreshReused, device).await?;
                         tracing::warn!(session = %claim.session, "a refresh token was replayed; its session ends");
                         // Committed: the family must be dead even though the answer is a refusal.
@@ -201,8 +201,8 @@ pub(crate) async fn end_others(tx: &mut Tx<'_>, user: UserId, keep: Option<Sessi
 /// Signs the actor's own device out.
 pub async fn sign_out(db: &Db, proof: &OwnSession) -> Result<(), OpError<SignOutCode>> {
     db.write(proof, async |tx| {
-        if end(tx, proof.actor().user(), proof.actor().session()).await? {
-            activity::note_sign_out(tx, proof.actor().user(), proof.actor().session()).await?;
+        if end(tx, proof.user(), proof.session()).await? {
+            activity::note_sign_out(tx, proof.user(), proof.session()).await?;
         }
         Ok(())
     })
@@ -216,8 +216,8 @@ pub async fn revoke(
     session: SessionId,
 ) -> Result<(), OpError<RevokeSessionCode>> {
     db.write(proof, async |tx| {
-        if end(tx, proof.actor().user(), session).await? {
-            activity::note_sign_out(tx, proof.actor().user(), session).await?;
+        if end(tx, proof.user(), session).await? {
+            activity::note_sign_out(tx, proof.user(), session).await?;
             return Ok(());
         }
         Err(Refusal::new(RevokeSessionCode::NotFound, "You have no such session, or it has ended before.")
@@ -265,7 +265,7 @@ fn live(db: &Db, proof: &OwnSession, columns: &str) -> Sql {
     Sql::new(format!("SELECT {columns} FROM sessions s WHERE s.ended_at IS NULL AND s.expires_at > "))
         .bind(db.now())
         .push(" AND s.user_id = ")
-        .bind(proof.actor().user().uuid())
+        .bind(proof.user().uuid())
 }
 
 /// One of the actor's own live sessions.

@@ -133,7 +133,7 @@ pub async fn create(
     new: NewWorkspace,
 ) -> Result<Workspace, OpError<CreateWorkspaceCode>> {
     db.write(proof, async |tx| {
-        let user = proof.access().actor().user();
+        let user = proof.access().person()?;
         let workspace =
             insert(tx, proof.access().organization(), Some(user), &new, false).await?.map_err(|name| {
                 name_unavailable(CreateWorkspaceCode::NameUnavailable, "name", &name, NameUnavailable::Taken)
@@ -380,13 +380,13 @@ async fn set_preference(
     tx: &Tx<'_>,
     column: &str,
     proof: &Granted<perm::WorkspaceView>,
-) -> Result<(), Fault> {
+) -> Result<(), ReadError> {
     let access = proof.access();
     tx.run(
         Sql::new(format!("UPDATE users SET {column} = "))
             .bind(access.workspace().uuid())
             .push(" WHERE id = ")
-            .bind(access.actor().user().uuid()),
+            .bind(access.person()?.uuid()),
     )
     .await?;
     Ok(())

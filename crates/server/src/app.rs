@@ -36,6 +36,7 @@ use crate::{
     identify::Identify,
     limits::{DocumentLimits, Limits, SocketLimits},
     mail::{FileMailer, Letterhead, Mailer, SmtpConfig, SmtpMailer, Templates, TlsMode},
+    oauth::{self, OAuth},
     outbound::{CertificatesFault, Outbound},
     pages::Pages,
     playground, request_id,
@@ -268,10 +269,16 @@ impl App {
             app_url: config.app.url.clone(),
             trust_proxy: config.server.trust_proxy,
         });
+        let oauth = Arc::new(OAuth {
+            db: db.clone(),
+            throttle: Arc::clone(&throttle),
+            trust_proxy: config.server.trust_proxy,
+        });
         let probes = Probes { db: db.clone(), shutdown: shutdown.clone() };
         let mut router = Router::new()
             .merge(http::router(Arc::clone(&gateway)))
             .merge(web::router(pages))
+            .merge(oauth::router(oauth))
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(ready).with_state(probes));
         if config.server.playground {

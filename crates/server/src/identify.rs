@@ -1,11 +1,11 @@
-//! From a bearer token to an identity. Knows the signature and the expiry of access tokens; whether the session
-//! behind one is still alive is asked of the database by each guard.
+//! From a bearer token to an identity. Knows the signature and the expiry of access tokens, and the form of API keys; whether
+//! the session or the key behind one is still good is asked of the database by each guard.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use guildhall_domain::access::Actor;
-use guildhall_persistence::{Db, TokenFault};
+use guildhall_persistence::{Db, TokenFault, is_api_key};
 use moka::sync::Cache;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -13,7 +13,8 @@ use uuid::Uuid;
 /// Who asks, as far as the token says.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Identity {
-    actor: Option<(Actor, Duration)>,
+    /// With how long the token is good; a key has no end that the text tells.
+    actor: Option<(Actor, Option<Duration>)>,
 }
 
 impl Identity {
@@ -24,12 +25,12 @@ impl Identity {
 
     /// What limits per actor count by.
     pub fn actor_key(&self) -> Option<Uuid> {
-        self.actor().map(|actor| actor.user().uuid())
+        self.actor().map(Actor::uuid)
     }
 
     /// How long the token was still good for when it was read.
     pub fn left(&self) -> Option<Duration> {
-        self.actor.map(|(_, left)| left)
+        self.actor.and_then(|(_, left)| left)
     }
 }
 
@@ -62,6 +63,10 @@ impl Identify {
     /// Whom the token stands for; nobody without one.
     pub fn identify(&self, bearer: Option<&str>) -> Result<Identity, Refused> {
         let Some(token) = bearer else { return Ok(Identity::default()) };
+        if is_api_key(token) {
+            let actor = self.db.keys().read_api_key(token).ok_or(Refused::Invalid)?;
+            return Ok(Identity { actor: Some((actor, None)) });
+        }
         let now = self.db.now();
         let read = || self.db.keys().identify(token, now);
         let known = self.genuine.try_get_with(Sha256::digest(token).into(), read);
@@ -69,7 +74,8 @@ impl Identify {
             // It was not expired when it was read first.
             Ok((_, expires_at)) if expires_at <= now => Err(Refused::Expired),
             Ok((actor, expires_at)) => {
-                Ok(Identity { actor: Some((actor, (expires_at - now).to_std().unwrap_or_default())) })
+                let left = (expires_at - now).to_std().unwrap_or_default();
+                Ok(Identity { actor: Some((actor, Some(left))) })
             }
             Err(TokenFault::Expired) => Err(Refused::Expired),
             Err(TokenFault::Invalid) => Err(Refused::Invalid),

@@ -15,6 +15,7 @@ mod identify;
 mod limits;
 pub mod mail;
 pub mod master_key;
+mod oauth;
 pub mod outbound;
 mod pages;
 mod playground;

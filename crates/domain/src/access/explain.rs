@@ -613,7 +613,7 @@ mod tests {
     use crate::{
         access::{
             Actor, OrganizationAccess,
-            proof::{OrganizationFacts, WorkspaceFacts},
+            proof::{OrganizationFacts, Place, WorkspaceFacts},
         },
         ids::RoleId,
         workspaces::WorkspaceStatus,
@@ -743,8 +743,10 @@ mod tests {
                 organization: Uuid::nil().into(),
                 status: if facts.is_archived { WorkspaceStatus::Archived } else { WorkspaceStatus::Active },
                 policy: facts.policy,
-                organization_role,
-                membership: membership.map(|membership| (Uuid::nil().into(), membership.role)),
+                place: Place::Person {
+                    organization_role,
+                    membership: membership.map(|membership| (Uuid::nil().into(), membership.role)),
+                },
             },
         );
         let none = PermissionSet::EMPTY;
@@ -924,8 +926,10 @@ mod tests {
                 organization: Uuid::nil().into(),
                 status: WorkspaceStatus::Active,
                 policy: OrganizationPolicy::default(),
-                organization_role: Some(organization_role),
-                membership: Some((Uuid::nil().into(), role.into())),
+                place: Place::Person {
+                    organization_role: Some(organization_role),
+                    membership: Some((Uuid::nil().into(), role.into())),
+                },
             };
             WorkspaceAccess::assess(Actor::User { user, session }, facts).unwrap()
         };

@@ -3,6 +3,7 @@
 
 pub mod catalog;
 pub mod explain;
+pub mod machine;
 pub mod policy;
 pub mod proof;
 pub mod role;
@@ -13,6 +14,7 @@ pub use policy::{
     WorkspaceDeletion,
 };
 pub use proof::{
-    Actor, Denied, Granted, Open, OrganizationAccess, OwnSession, Proof, Recheck, System, WorkspaceAccess,
+    Actor, Denied, Granted, LetIn, Open, OrganizationAccess, OwnSession, Proof, Recheck, System,
+    WorkspaceAccess,
 };
 pub use role::{PermissionSet, Role, SystemRole};

@@ -3,13 +3,16 @@
 
 use std::{marker::PhantomData, sync::Arc};
 
+use uuid::Uuid;
+
 use super::{
     catalog::{Permission, PermissionType},
+    machine::MachineRights,
     policy::{OrganizationPolicy, OrganizationRole},
     role::{PermissionSet, Role},
 };
 use crate::{
-    ids::{MembershipId, OrganizationId, SessionId, UserId, WorkspaceId},
+    ids::{ApiKeyId, MembershipId, OrganizationId, ServiceAccountId, SessionId, UserId, WorkspaceId},
     workspaces::WorkspaceStatus,
 };
 
@@ -23,19 +26,38 @@ pub enum Actor {
         /// The device's session; it must still be alive.
         session: SessionId,
     },
+    /// Whoever has an API key: a machine. It is good in the workspace of the key and nowhere else.
+    Key {
+        /// The key.
+        key: ApiKeyId,
+        /// The hash of the secret that was shown; it must still be one of the key's.
+        hash: [u8; 32],
+    },
+    /// A service account with an access token. It is good in the account's workspace and nowhere else.
+    ServiceAccount {
+        /// The account.
+        account: ServiceAccountId,
+        /// Which of the account's secrets, by their number, the token was got with; it must still be the account's.
+        generation: i32,
+    },
 }
 
 impl Actor {
-    /// The person, or the person behind it.
-    pub fn user(self) -> UserId {
-        let Self::User { user, .. } = self;
-        user
+    /// The person; `None` for a machine.
+    pub fn person(self) -> Option<UserId> {
+        match self {
+            Self::User { user, .. } => Some(user),
+            Self::Key { .. } | Self::ServiceAccount { .. } => None,
+        }
     }
 
-    /// The session the actor speaks through.
-    pub fn session(self) -> SessionId {
-        let Self::User { session, .. } = self;
-        session
+    /// The number in the actor's id, whatever kind it is.
+    pub fn uuid(self) -> Uuid {
+        match self {
+            Self::User { user, .. } => user.uuid(),
+            Self::Key { key, .. } => key.uuid(),
+            Self::ServiceAccount { account, .. } => account.uuid(),
+        }
     }
 }
 
@@ -44,6 +66,10 @@ impl Actor {
 pub enum Denied {
     /// Not signed in, or no longer: the session ended or the account was disabled.
     SignedOut,
+    /// A key or a token of a service account that is good no longer, or not while its workspace is archived.
+    KeyEnded,
+    /// A machine asked for something that only people have.
+    NoPerson,
     /// What was asked for does not exist, or the actor may not know that it does.
     NotFound,
     /// The actor sees it and lacks this permission.
@@ -63,10 +89,22 @@ pub struct WorkspaceFacts {
     pub status: WorkspaceStatus,
     /// That organization's policy.
     pub policy: OrganizationPolicy,
-    /// The actor's role in the organization while the membership of it is active.
-    pub organization_role: Option<OrganizationRole>,
-    /// The actor's own membership, while it has not expired, and its role.
-    pub membership: Option<(MembershipId, Role)>,
+    /// What the actor is there.
+    pub place: Place,
+}
+
+/// What an actor is in a workspace.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// A person.
+    Person {
+        /// The role in the organization while the membership of it is active.
+        organization_role: Option<OrganizationRole>,
+        /// The membership, while it has not expired, and its role.
+        membership: Option<(MembershipId, Role)>,
+    },
+    /// A key or service account of this workspace.
+    Machine(MachineRights),
 }
 
 /// An actor's rights in one workspace.
@@ -80,8 +118,14 @@ pub struct WorkspaceAccess {
 impl WorkspaceAccess {
     /// The verdict on the facts; `NotFound` for an actor who may not know of the workspace.
     pub fn assess(actor: Actor, facts: WorkspaceFacts) -> Result<Arc<Self>, Denied> {
-        let role = facts.membership.as_ref().map(|(_, role)| role.permissions);
-        let permissions = facts.policy.in_workspace(role, facts.organization_role);
+        let permissions = match &facts.place {
+            Place::Person { organization_role, membership } => {
+                let role = membership.as_ref().map(|(_, role)| role.permissions);
+                facts.policy.in_workspace(role, *organization_role)
+            }
+            Place::Machine(_) if facts.status == WorkspaceStatus::Archived => return Err(Denied::KeyEnded),
+            Place::Machine(rights) => facts.policy.in_workspace(Some(rights.held()), None),
+        };
         if !permissions.holds(Permission::WorkspaceView) {
             return Err(Denied::NotFound);
         }
@@ -91,6 +135,11 @@ impl WorkspaceAccess {
     /// Who acts.
     pub fn actor(&self) -> Actor {
         self.actor
+    }
+
+    /// The person who acts; denied to a machine.
+    pub fn person(&self) -> Result<UserId, Denied> {
+        self.actor.person().ok_or(Denied::NoPerson)
     }
 
     /// The workspace.
@@ -108,19 +157,29 @@ impl WorkspaceAccess {
         &self.facts.policy
     }
 
-    /// The role of the actor's own membership; `None` for an organization admin who is no member.
+    /// The role of the actor's own membership, or of the service account; `None` for an organization admin who is no
+    /// member, and for a key of the workspace itself.
     pub fn role(&self) -> Option<&Role> {
-        self.facts.membership.as_ref().map(|(_, role)| role)
+        match &self.facts.place {
+            Place::Person { membership, .. } => membership.as_ref().map(|(_, role)| role),
+            Place::Machine(rights) => rights.role.as_ref(),
+        }
     }
 
     /// The actor's own membership.
     pub fn membership(&self) -> Option<MembershipId> {
-        self.facts.membership.as_ref().map(|(id, _)| *id)
+        match &self.facts.place {
+            Place::Person { membership, .. } => membership.as_ref().map(|(id, _)| *id),
+            Place::Machine(_) => None,
+        }
     }
 
     /// The actor's role in the organization.
     pub fn organization_role(&self) -> Option<OrganizationRole> {
-        self.facts.organization_role
+        match &self.facts.place {
+            Place::Person { organization_role, .. } => *organization_role,
+            Place::Machine(_) => None,
+        }
     }
 
     /// Everything the actor may do in the workspace.
@@ -197,6 +256,11 @@ impl OrganizationAccess {
         self.actor
     }
 
+    /// The person who acts: machines have no place in an organization.
+    pub fn person(&self) -> Result<UserId, Denied> {
+        self.actor.person().ok_or(Denied::NoPerson)
+    }
+
     /// The organization.
     pub fn organization(&self) -> OrganizationId {
         self.facts.organization
@@ -246,21 +310,57 @@ impl<P: PermissionType> Granted<P> {
     }
 }
 
-/// The proof that a person is signed in, for what is about themselves.
+/// The proof that whoever acts is let in: a person whose session is alive, or a machine whose key is good.
 #[derive(Clone, Copy, Debug)]
-pub struct OwnSession {
+pub struct LetIn {
     actor: Actor,
 }
 
-impl OwnSession {
-    /// The verdict on whether the session is alive and its user may use it.
+impl LetIn {
+    /// The verdict on whether the session is alive and its user may use it, or the key is good and its workspace in use.
     pub fn assess(actor: Actor, alive: bool) -> Result<Self, Denied> {
-        if alive { Ok(Self { actor }) } else { Err(Denied::SignedOut) }
+        match actor {
+            _ if alive => Ok(Self { actor }),
+            Actor::User { .. } => Err(Denied::SignedOut),
+            Actor::Key { .. } | Actor::ServiceAccount { .. } => Err(Denied::KeyEnded),
+        }
     }
 
     /// Who acts.
     pub fn actor(&self) -> Actor {
         self.actor
+    }
+}
+
+/// The proof that a person is signed in, for what is about themselves.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnSession {
+    user: UserId,
+    session: SessionId,
+}
+
+impl OwnSession {
+    /// The verdict on whether it is a person who was let in.
+    pub fn of(present: LetIn) -> Result<Self, Denied> {
+        match present.actor {
+            Actor::User { user, session } => Ok(Self { user, session }),
+            Actor::Key { .. } | Actor::ServiceAccount { .. } => Err(Denied::NoPerson),
+        }
+    }
+
+    /// Who acts.
+    pub fn actor(&self) -> Actor {
+        Actor::User { user: self.user, session: self.session }
+    }
+
+    /// The person.
+    pub fn user(&self) -> UserId {
+        self.user
+    }
+
+    /// The session.
+    pub fn session(&self) -> SessionId {
+        self.session
     }
 }
 
@@ -293,8 +393,8 @@ pub enum Recheck {
     Workspace(Actor, WorkspaceId, Permission),
     /// The actor still holds the permission in the organization.
     Organization(Actor, OrganizationId, Permission),
-    /// The session is still alive.
-    Session(Actor),
+    /// The actor is still let in.
+    LetIn(Actor),
     /// Nothing: the proof names no actor.
     Nothing,
 }
@@ -316,10 +416,17 @@ impl<P: PermissionType> Proof for Granted<P> {
     }
 }
 
+impl sealed::Sealed for LetIn {}
+impl Proof for LetIn {
+    fn recheck(&self) -> Recheck {
+        Recheck::LetIn(self.actor)
+    }
+}
+
 impl sealed::Sealed for OwnSession {}
 impl Proof for OwnSession {
     fn recheck(&self) -> Recheck {
-        Recheck::Session(self.actor)
+        Recheck::LetIn(self.actor())
     }
 }
 

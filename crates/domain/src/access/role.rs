@@ -36,6 +36,11 @@ impl PermissionSet {
         Self(self.0 | other.0)
     }
 
+    /// What is in both.
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// Whether everything in `other` is in this set too.
     pub const fn covers(self, other: Self) -> bool {
         other.0 & !self.0 == 0

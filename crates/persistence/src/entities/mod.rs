@@ -283,6 +283,48 @@ table!(credential_uses = "credential_uses" {
     purpose: String,
     outcome: String,
     created_at: DateTimeUtc,
+    machine_id: Option<Uuid>,
+    machine_kind: Option<String>,
+    machine_name: Option<String>,
+});
+
+table!(service_accounts = "service_accounts" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    workspace_id: Uuid,
+    name: String,
+    name_key: String,
+    description: String,
+    role_id: Uuid,
+    generation: i32,
+    secret_hash: Vec<u8>,
+    secret_hint: String,
+    secret_made_at: DateTimeUtc,
+    created_by: Option<Uuid>,
+    created_at: DateTimeUtc,
+    updated_at: DateTimeUtc,
+    last_used_at: Option<DateTimeUtc>,
+});
+
+table!(api_keys = "api_keys" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    workspace_id: Uuid,
+    service_account_id: Option<Uuid>,
+    name: String,
+    prefix: String,
+    secret_hash: Vec<u8>,
+    previous_hash: Option<Vec<u8>>,
+    previous_until: Option<DateTimeUtc>,
+    permissions: String,
+    is_default: bool,
+    created_by: Option<Uuid>,
+    created_at: DateTimeUtc,
+    rotated_at: Option<DateTimeUtc>,
+    expires_at: Option<DateTimeUtc>,
+    revoked_at: Option<DateTimeUtc>,
+    revoked_by: Option<Uuid>,
+    last_used_at: Option<DateTimeUtc>,
 });
 
 table!(config_properties = "config_properties" {
@@ -343,6 +385,8 @@ pub(crate) async fn select_each(conn: &impl sea_orm::ConnectionTrait) -> Result<
         workspaces,
         workspace_descriptions,
         workspace_keys,
+        service_accounts,
+        api_keys,
         credentials,
         credential_fields,
         credential_shares,

@@ -14,14 +14,17 @@ const COLUMNS: &str =
 const VALUES: &str = "$1, $2, $3, $4, $5, $6, $7";
 
 /// The statement that writes, for everybody with that role, that their rights are to be read anew: of any number
-/// of people at once. Whoever runs it has locked the workspaces.
+/// of people and machines at once. Whoever runs it has locked the workspaces.
 pub(crate) fn access_of_holders(now: DateTime<Utc>, role: RoleId) -> Sql {
     Sql::new("INSERT INTO events (kind, workspace_id, user_id, created_at) SELECT ")
         .bind(EventKind::Access.word())
         .push(", m.workspace_id, m.user_id, ")
         .bind(now)
-        .push(" FROM memberships m WHERE m.role_id = ")
+        .push(" FROM (SELECT workspace_id, user_id FROM memberships WHERE role_id = ")
         .bind(role.uuid())
+        .push(" UNION ALL SELECT DISTINCT workspace_id, NULL FROM service_accounts WHERE role_id = ")
+        .bind(role.uuid())
+        .push(") m")
 }
 
 /// The same for a person, in every workspace of the organization that they are a member of.
@@ -71,6 +74,15 @@ pub(crate) fn insert(engine: Engine, now: DateTime<Utc>, event: &Event, is_news:
             EventKind::Access.word().into(),
             workspace.uuid().into(),
             user.uuid().into(),
+            Value::String(None),
+            none,
+            Value::String(None),
+            at,
+        ],
+        Event::Machines { workspace } => [
+            EventKind::Access.word().into(),
+            workspace.uuid().into(),
+            none.clone(),
             Value::String(None),
             none,
             Value::String(None),

@@ -2,6 +2,7 @@
 //! old. Knows how these tasks start and stop; refuses to know what each of them does.
 
 mod housekeeping;
+mod machines;
 mod mailer;
 
 use std::{sync::Arc, time::Duration};
@@ -34,6 +35,10 @@ impl Workers {
         workers.tend("mailer", {
             let (db, stop) = (db.clone(), stop.clone());
             move || mailer::run(db.clone(), Arc::clone(&mailer), Arc::clone(&templates), stop.clone())
+        });
+        workers.tend("machines", {
+            let (db, stop) = (db.clone(), stop.clone());
+            move || machines::run(db.clone(), stop.clone())
         });
         workers.tend("housekeeping", {
             let db = db.clone();
