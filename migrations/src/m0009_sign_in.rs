@@ -69,6 +69,12 @@ impl MigrationTrait for Step {
         belongs_to(&mut changes, "user_id", "users");
         manager.create_table(changes).await?;
 
+        let mut codes =
+            table("recovery_codes", [id("id"), id("user_id"), bytes("code_hash"), at("created_at")]);
+        codes.primary_key(Index::create().col("id"));
+        belongs_to(&mut codes, "user_id", "users");
+        manager.create_table(codes).await?;
+
         run(
             manager,
             &[
@@ -81,6 +87,7 @@ impl MigrationTrait for Step {
                 "CREATE INDEX password_resets_user ON password_resets (user_id)",
                 "CREATE UNIQUE INDEX email_changes_old ON email_changes (old_token_hash)",
                 "CREATE UNIQUE INDEX email_changes_new ON email_changes (new_token_hash)",
+                "CREATE UNIQUE INDEX recovery_codes_user ON recovery_codes (user_id, code_hash)",
                 "ALTER TABLE organizations ADD COLUMN login_activity_days integer NOT NULL DEFAULT 90",
             ],
         )

@@ -24,6 +24,8 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
             "setUp",
             "cancelEmailChange",
             "confirmEmailChange",
+            "generateRecoveryCodes",
+            "resetPasswordWithRecoveryCode",
             "requestEmailChange",
             "requestPasswordReset",
             "resetPassword",

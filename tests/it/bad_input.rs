@@ -458,6 +458,7 @@ async fn mutations_refuse_it_and_write_nothing(app: App) {
         ("role", json!("EDITOR")),
         ("email", json!("new@example.org")),
         ("newEmail", json!("new@example.org")),
+        ("recoveryCode", json!("AAAA-BBBB-CCCC-DDDD")),
         ("displayName", json!("Bob")),
         ("organizationName", json!("Example")),
         ("currentPassword", json!(PASSWORD)),

@@ -35,6 +35,10 @@ both_databases!(
     an_address_that_is_taken_is_not_had_and_not_told,
     of_two_who_want_one_address_one_gets_it,
     both_links_at_once_change_the_address_once,
+    a_recovery_code_sets_a_password_without_mail_once,
+    recovery_codes_are_their_owner_s_alone,
+    a_wrong_code_and_an_unknown_address_answer_alike,
+    of_many_with_one_code_one_sets_the_password,
 );
 both_databases!(locked_soon, a_reset_ends_the_wait_and_makes_the_network_known);
 
@@ -453,4 +457,93 @@ async fn both_links_at_once_change_the_address_once(app: App) {
         answers.into_iter().map(|answer| answer.ok().data("/confirmEmailChange/changed").clone()).collect();
     assert_eq!(changed.iter().filter(|changed| **changed == true).count(), 1, "{changed:?}");
     sign_in(&app, "new@example.org", PASSWORD).await.ok();
+}
+
+async fn codes(actor: &Actor) -> Vec<String> {
+    let made = actor.mutate("generateRecoveryCodes", json!({ "password": PASSWORD }), "codes").await.ok();
+    let codes = made.data("/generateRecoveryCodes/codes").as_array().unwrap();
+    codes.iter().map(|code| code.as_str().unwrap().to_owned()).collect()
+}
+
+async fn recover(app: &App, email: &str, code: &str, password: &str) -> Answer {
+    let input = json!({ "email": email, "recoveryCode": code, "newPassword": password });
+    app.anonymous().mutate("resetPasswordWithRecoveryCode", input, "reset").await
+}
+
+async fn left(actor: &Actor) -> i64 {
+    let answer = actor.query("{ viewer { recoveryCodesLeft } }", json!({})).await.ok();
+    answer.data("/viewer/recoveryCodesLeft").as_i64().unwrap()
+}
+
+async fn a_recovery_code_sets_a_password_without_mail_once(app: App) {
+    let ada = app.set_up().await;
+    let eve = app.person("eve@example.org", "Eve").await;
+    assert_eq!(left(&eve).await, 0);
+    let codes = codes(&eve).await;
+    assert_eq!((codes.len(), left(&eve).await), (5, 5));
+    recover(&app, &eve.email, &codes[0], "password").await.refused("WEAK_PASSWORD");
+    recover(&app, &eve.email.to_uppercase(), &codes[0].to_lowercase().replace('-', " "), NEW).await.ok();
+    assert!(!is_signed_in(&eve).await && is_signed_in(&ada).await);
+    sign_in(&app, &eve.email, PASSWORD).await.refused("INVALID_CREDENTIALS");
+    let again = Actor::sign_in(&app.url, &eve.email, NEW).await;
+    assert_eq!(left(&again).await, 4);
+    recover(&app, &eve.email, &codes[0], PASSWORD).await.refused("INVALID_CREDENTIALS");
+    recover(&app, &eve.email, &codes[4], PASSWORD).await.ok();
+    assert_eq!(left(&eve.again().await).await, 3);
+    assert!(app.mail_to(&eve.email).await.subject().contains("was changed"));
+}
+
+async fn recovery_codes_are_their_owner_s_alone(app: App) {
+    let ada = app.set_up().await;
+    let eve = app.person("eve@example.org", "Eve").await;
+    let of_ada = codes(&ada).await;
+    let first = codes(&eve).await;
+    let second = codes(&eve).await;
+    assert_eq!(left(&eve).await, 5);
+    for code in [&of_ada[0], &first[0]] {
+        recover(&app, &eve.email, code, NEW).await.refused("INVALID_CREDENTIALS");
+    }
+    let wrong = json!({ "password": "wrong" });
+    eve.mutate("generateRecoveryCodes", wrong.clone(), "codes").await.refused("INVALID_CREDENTIALS");
+    app.anonymous().mutate("generateRecoveryCodes", wrong, "codes").await.denied("UNAUTHENTICATED");
+    app.sql(&format!("UPDATE users SET status = 'DISABLED' WHERE id = {}", app.literal(&eve.id))).await;
+    recover(&app, &eve.email, &second[0], NEW).await.refused("INVALID_CREDENTIALS");
+    app.sql(&format!("UPDATE users SET status = 'ACTIVE' WHERE id = {}", app.literal(&eve.id))).await;
+    recover(&app, &eve.email, &second[0], NEW).await.ok();
+}
+
+async fn a_wrong_code_and_an_unknown_address_answer_alike(app: App) {
+    let ada = app.set_up().await;
+    codes(&ada).await;
+    let wrong =
+        recover(&app, &ada.email, "AAAA-BBBB-CCCC-DDDD", NEW).await.refused("INVALID_CREDENTIALS").body;
+    for (email, code) in
+        [("zoe@example.org", "AAAA-BBBB-CCCC-DDDD"), ("zoe@example.org", ""), (&ada.email, "é\u{0}")]
+    {
+        assert_eq!(recover(&app, email, code, NEW).await.body, wrong);
+    }
+    let cost = async |email: &str| app.count(async || _ = recover(&app, email, "AAAA", NEW).await).await;
+    assert_eq!(cost("zoe@example.org").await, cost(&ada.email).await);
+    recover(&app, "no address", "AAAA", NEW).await.refused("INVALID_INPUT");
+    // It counts as a sign-in that failed.
+    assert!(app.number("SELECT count(*) FROM sign_in_tries WHERE failures > 1").await > 0);
+    assert!(app.number("SELECT count(*) FROM login_activity WHERE code = 'WRONG_PASSWORD'").await > 0);
+}
+
+async fn of_many_with_one_code_one_sets_the_password(app: App) {
+    let ada = app.set_up().await;
+    let code = codes(&ada).await.remove(0);
+    let passwords: Vec<String> = (0..5).map(|number| format!("violet kayak summit {number} ember")).collect();
+    let answers = join_all(passwords.iter().map(|password| recover(&app, &ada.email, &code, password))).await;
+    let mut working = 0;
+    for (answer, password) in answers.into_iter().zip(&passwords) {
+        let signed_in = sign_in(&app, &ada.email, password).await;
+        if answer.user_errors().is_empty() {
+            working += 1;
+            signed_in.ok();
+        } else {
+            answer.refused("INVALID_CREDENTIALS");
+        }
+    }
+    assert_eq!(working, 1);
 }

@@ -14,7 +14,7 @@ use guildhall_domain::{
     refusal::{InputReader, Refusal, RefusalCode},
     text::{DisplayName, Email},
 };
-use guildhall_persistence::{ReadError, accounts};
+use guildhall_persistence::{ReadError, accounts, recovery_codes};
 
 use crate::{
     authz::{anonymous, caller, db, open, signed_in, signed_in_directive},
@@ -203,6 +203,14 @@ impl Viewer {
         let statuses: Vec<DomainInvitationStatus> =
             status.unwrap_or_default().into_iter().map(Into::into).collect();
         Ok(ReceivedInvitationConnection::new(ReceivedInvitations { proof: self.proof, statuses, args }))
+    }
+
+    /// How many recovery codes the person has left: each sets a new password once, without any mail. None at first; see
+    /// `generateRecoveryCodes`.
+    async fn recovery_codes_left(&self, ctx: &Context<'_>) -> Result<i32> {
+        let left =
+            recovery_codes::left(db(ctx), &self.proof).await.map_err(|fault| error::read(ctx, fault))?;
+        Ok(i32::try_from(left).unwrap_or(i32::MAX))
     }
 
     /// The person's signed-in devices; the oldest first.

@@ -189,6 +189,12 @@ user_errors! {
     ChangePasswordError, ChangePasswordErrorCode = a::ChangePasswordCode { InvalidCredentials, WeakPassword, RateLimited };
     RequestPasswordResetError, RequestPasswordResetErrorCode = re::RequestPasswordResetCode { RateLimited };
     ResetPasswordError, ResetPasswordErrorCode = re::ResetPasswordCode { LinkInvalid, WeakPassword };
+    GenerateRecoveryCodesError, GenerateRecoveryCodesErrorCode = re::GenerateRecoveryCodesCode {
+        InvalidCredentials, RateLimited
+    };
+    ResetPasswordWithRecoveryCodeError, ResetPasswordWithRecoveryCodeErrorCode = re::ResetPasswordWithRecoveryCodeCode {
+        InvalidCredentials, WeakPassword, RateLimited
+    };
     RequestEmailChangeError, RequestEmailChangeErrorCode = re::RequestEmailChangeCode { InvalidCredentials, RateLimited };
     ConfirmEmailChangeError, ConfirmEmailChangeErrorCode = re::ConfirmEmailChangeCode { LinkInvalid };
     CancelEmailChangeError, CancelEmailChangeErrorCode = re::CancelEmailChangeCode { LinkInvalid };

@@ -3,13 +3,13 @@
 use async_graphql::{Context, InputObject, Object, Result};
 use guildhall_domain::{
     recovery::{
-        CancelEmailChangeCode, ConfirmEmailChangeCode, RequestEmailChangeCode, RequestPasswordResetCode,
-        ResetPasswordCode,
+        CancelEmailChangeCode, ConfirmEmailChangeCode, GenerateRecoveryCodesCode, RequestEmailChangeCode,
+        RequestPasswordResetCode, ResetPasswordCode, ResetPasswordWithRecoveryCodeCode,
     },
     refusal::{InputReader, Refusal},
     text::Email,
 };
-use guildhall_persistence::{email_changes, password_resets};
+use guildhall_persistence::{email_changes, password_resets, recovery_codes};
 
 use crate::{
     accounts::{MAX_PASSWORD_BYTES, guard_token, throttle},
@@ -96,6 +96,40 @@ payload! {
     }
 }
 
+/// What recovery codes take.
+#[derive(InputObject)]
+pub struct GenerateRecoveryCodesInput {
+    /// Your password.
+    password: String,
+}
+
+payload! {
+    /// Fresh recovery codes.
+    GenerateRecoveryCodesPayload, GenerateRecoveryCodesError = GenerateRecoveryCodesCode {
+        /// Five codes, shown this once: write them down. Those you had before are good for nothing.
+        codes: Vec<String>,
+    }
+}
+
+/// What resetting a password without mail takes.
+#[derive(InputObject)]
+pub struct ResetPasswordWithRecoveryCodeInput {
+    /// The e-mail address of the account.
+    email: String,
+    /// One of the account's recovery codes, in any case, with or without dashes.
+    recovery_code: String,
+    /// The password from now on; 8 to 128 characters and hard to guess.
+    new_password: String,
+}
+
+payload! {
+    /// Whether the password was reset.
+    ResetPasswordWithRecoveryCodePayload, ResetPasswordWithRecoveryCodeError = ResetPasswordWithRecoveryCodeCode {
+        /// Whether the account has the new password, and the code is used. All sessions have ended: sign in with it.
+        reset: bool,
+    }
+}
+
 /// The part of the mutation root about getting back in.
 #[derive(Default)]
 pub struct RecoveryMutation;
@@ -140,6 +174,56 @@ impl RecoveryMutation {
         let outcome =
             password_resets::reset(db(ctx), &proof, &input.token, &input.new_password, device).await;
         answer(ctx, outcome, |()| ResetPasswordPayload { reset: Some(true), user_errors: Vec::new() })
+    }
+
+    /// Makes five recovery codes for you, in place of those you had. Nobody else sees them, and nobody sees them again.
+    #[graphql(directive = signed_in_directive::apply())]
+    async fn generate_recovery_codes(
+        &self,
+        ctx: &Context<'_>,
+        input: GenerateRecoveryCodesInput,
+    ) -> Result<GenerateRecoveryCodesPayload> {
+        let proof = signed_in(ctx).await?;
+        let outcome = async {
+            throttle(ctx)
+                .sign_in(caller(ctx).device.ip.as_deref(), &proof.user().to_string())
+                .map_err(|wait| Refusal::new(GenerateRecoveryCodesCode::RateLimited, wait))?;
+            let password = input.password.get(..MAX_PASSWORD_BYTES).unwrap_or(&input.password);
+            recovery_codes::generate(db(ctx), &proof, password).await
+        }
+        .await;
+        answer(ctx, outcome, |codes| GenerateRecoveryCodesPayload {
+            codes: Some(codes),
+            user_errors: Vec::new(),
+        })
+    }
+
+    /// Sets a new password for whoever knows the address and one of its recovery codes, and signs the account out
+    /// everywhere. Each code works once. An unknown address and a wrong code get the same answer.
+    #[graphql(directive = anonymous::apply("one of the account's recovery codes is required".to_owned()))]
+    async fn reset_password_with_recovery_code(
+        &self,
+        ctx: &Context<'_>,
+        input: ResetPasswordWithRecoveryCodeInput,
+    ) -> Result<ResetPasswordWithRecoveryCodePayload> {
+        guard_token(ctx)?;
+        let proof = open("guarded by a recovery code");
+        let device = &caller(ctx).device;
+        let outcome = async {
+            let mut reader = InputReader::default();
+            let email = reader.field("email", Email::parse(&input.email));
+            let email = reader.all(email)?;
+            throttle(ctx)
+                .sign_in(device.ip.as_deref(), email.as_str())
+                .map_err(|wait| Refusal::new(ResetPasswordWithRecoveryCodeCode::RateLimited, wait))?;
+            let (code, password) = (&input.recovery_code, &input.new_password);
+            recovery_codes::reset(db(ctx), &proof, &email, code, password, device).await
+        }
+        .await;
+        answer(ctx, outcome, |()| ResetPasswordWithRecoveryCodePayload {
+            reset: Some(true),
+            user_errors: Vec::new(),
+        })
     }
 
     /// Asks for another e-mail address, by mails to the one you have and to the new one: once the links in both were opened

@@ -37,6 +37,7 @@ pub mod organizations;
 pub mod ownership;
 pub mod password_resets;
 pub mod previews;
+pub mod recovery_codes;
 pub mod roles;
 mod secret_text;
 pub mod seed;

@@ -63,6 +63,14 @@ table!(email_changes = "email_changes" {
     expires_at: DateTimeUtc,
 });
 
+table!(recovery_codes = "recovery_codes" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    user_id: Uuid,
+    code_hash: Vec<u8>,
+    created_at: DateTimeUtc,
+});
+
 table!(sign_in_tries = "sign_in_tries" {
     #[sea_orm(primary_key, auto_increment = false)]
     id: Uuid,
@@ -382,6 +390,7 @@ pub(crate) async fn select_each(conn: &impl sea_orm::ConnectionTrait) -> Result<
         sign_in_tries,
         password_resets,
         email_changes,
+        recovery_codes,
         workspaces,
         workspace_descriptions,
         workspace_keys,
