@@ -42,6 +42,16 @@ pub fn number(name: &'static str, default: i32) -> ColumnDef {
     ColumnDef::new(name).integer().not_null().default(default).take()
 }
 
+/// A count that may grow beyond 32 bits.
+pub fn big(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).big_integer().not_null().take()
+}
+
+/// The same, where it may be absent.
+pub fn big_null(name: &'static str) -> ColumnDef {
+    ColumnDef::new(name).big_integer().null().take()
+}
+
 /// Bytes that may be absent.
 pub fn bytes_null(name: &'static str) -> ColumnDef {
     ColumnDef::new(name).binary().null().take()

@@ -153,6 +153,11 @@ async fn traces(app: &App, ids: &[String]) -> BTreeSet<String> {
     found
 }
 
+/// Whether the place keeps what happened, also to what is gone.
+fn is_history(place: &str) -> bool {
+    place.starts_with("events.") || place.starts_with("audit_events.")
+}
+
 async fn who_deletes_is_the_policy_s_choice(app: App) {
     let ada = app.set_up().await;
     let organization = ada.organization().await;
@@ -330,7 +335,7 @@ async fn a_deletion_leaves_no_trace_and_takes_what_was_told(app: App) {
     }
     // The log remembers that it was.
     let left = traces(&app, &inside).await;
-    assert!(left.iter().all(|place| place.starts_with("events.")), "{left:?}");
+    assert!(left.iter().all(|place| is_history(place)), "{left:?}");
     assert!(left.contains("events.workspace_id"), "the test looks at nothing: {left:?}");
     // What concerns others is still theirs, without what is gone.
     let [by_den, of_den, den_id] = [&by_den, &of_den, &den.id].map(|id| app.literal(id));
@@ -504,7 +509,10 @@ async fn an_archived_workspace_is_deleted_like_any_other(app: App) {
     archive(&ada, &lab).await.ok();
     delete(&ada, &lab, false).await.refused("WORKSPACE_NOT_EMPTY");
     delete(&ada, &lab, true).await.ok();
-    assert_eq!(traces(&app, &[lab.id]).await, BTreeSet::from(["events.workspace_id".to_owned()]));
+    assert_eq!(
+        traces(&app, &[lab.id]).await,
+        BTreeSet::from(["audit_events.workspace_id".to_owned(), "events.workspace_id".to_owned()])
+    );
 }
 
 /// People in the owner's organization, members of the workspace, who land there.
@@ -590,7 +598,7 @@ async fn a_deletion_and_those_who_join_at_the_same_time_agree(app: App) {
             "OK" => {
                 assert_eq!(is_there, 0);
                 let left = traces(&app, std::slice::from_ref(&lab.id)).await;
-                assert!(left.iter().all(|place| place.starts_with("events.")), "round {round}: {left:?}");
+                assert!(left.iter().all(|place| is_history(place)), "round {round}: {left:?}");
             }
             "WORKSPACE_NOT_EMPTY" => assert!(is_there == 1 && round % 2 == 1, "{deleted}"),
             _ => panic!("round {round}: {deleted}"),

@@ -125,9 +125,13 @@ pub(crate) struct Person {
     pub(crate) actor: Actor,
     is_signed_in: bool,
     organization_role: Option<OrganizationRole>,
-    /// What the role in the workspace holds.
+    /// What the role in the workspace holds; of a machine everything that it has there.
     role: Option<PermissionSet>,
+    is_machine: bool,
 }
+
+/// Fields that only people can use, though their directive names a permission that machines have, too.
+const OF_PEOPLE: [&str; 3] = ["explainAccess", "setDefaultWorkspace", "switchWorkspace"];
 
 impl Person {
     fn judge(held: PermissionSet, sight: Permission, needed: Permission) -> Verdict {
@@ -140,10 +144,20 @@ impl Person {
         }
     }
 
+    fn predict_field(&self, field: &RootField, policy: &OrganizationPolicy) -> Verdict {
+        match self.predict(field.guard(), policy) {
+            // It is asked of another workspace, so as not to lose this one.
+            Verdict::Passes if self.is_machine && field.name() == "leaveWorkspace" => Verdict::Unseen,
+            Verdict::Passes if self.is_machine && OF_PEOPLE.contains(&field.name()) => Verdict::Forbidden,
+            predicted => predicted,
+        }
+    }
+
     fn predict(&self, guard: Guard, policy: &OrganizationPolicy) -> Verdict {
         match guard {
             Guard::Anonymous => Verdict::Passes,
             _ if !self.is_signed_in => Verdict::Unauthenticated,
+            Guard::SignedIn if self.is_machine => Verdict::Forbidden,
             Guard::SignedIn => Verdict::Passes,
             Guard::Authorize(permission) => match permission.scope() {
                 Scope::Workspace => {
@@ -174,7 +188,7 @@ impl Person {
             return heard;
         }
         // Signing out takes the session along, and others still need it.
-        let answer = if name == "signOut" && self.is_signed_in {
+        let answer = if name == "signOut" && self.is_signed_in && !self.is_machine {
             self.actor.again().await.query(&document, json!({})).await
         } else {
             self.actor.query(&document, json!({})).await
@@ -283,6 +297,34 @@ impl Cast {
         .await;
         app.sql(&format!("UPDATE workspaces SET is_default = TRUE WHERE id = {}", app.literal(&lab.id)))
             .await;
+        for (what, role) in [
+            ("a service account that is a Viewer", SystemRole::Viewer),
+            ("a service account that is an Admin", SystemRole::Admin),
+        ] {
+            let (id, secret) = crate::machines::account(&olga, &lab, what, role.key()).await;
+            let token = crate::machines::access_token(app, &id, &secret).await;
+            // What concerns people and keys it has only by name, and what ends the workspace not at all.
+            let named = [
+                Permission::WorkspaceDelete,
+                Permission::MembersView,
+                Permission::MembersManage,
+                Permission::MembersInvite,
+                Permission::ApiKeysManage,
+            ];
+            let held = named.into_iter().fold(role.permissions(), PermissionSet::without);
+            people.push(Person::machine(what, app, &token, held));
+        }
+        let (_, secret) = crate::machines::key(&olga, &lab, &["MEMBERS_MANAGE", "APIKEYS_MANAGE"]).await;
+        let held = [Permission::WorkspaceView, Permission::MembersManage, Permission::ApiKeysManage];
+        let held = held.into_iter().collect();
+        people.push(Person::machine("a key over members and keys", app, &secret, held));
+        let (_, secret) = crate::machines::key(&olga, &lab, &[]).await;
+        let held = PermissionSet::EMPTY.with(Permission::WorkspaceView);
+        people.push(Person::machine("a key for nothing", app, &secret, held));
+        let (id, secret) = crate::machines::key(&olga, &lab, &["MEMBERS_MANAGE"]).await;
+        let input = json!({ "workspaceId": lab.id, "apiKeyId": id });
+        olga.mutate("revokeApiKey", input, "").await.ok();
+        people.push(Person::machine("a revoked key", app, &secret, PermissionSet::EMPTY).signed_out());
         let owner = Some(OrganizationRole::Owner);
         let admin = Some(SystemRole::Admin.permissions());
         people.push(Person::new("an owner of the organization", olga, owner, admin));
@@ -345,6 +387,14 @@ impl Cast {
                 change(format!(
                     r#"{of_workspace}, type: CUSTOM, name: "Taken", slug: "{slug}", fields: [{{ code: "a", value: "b" }}]"#
                 )),
+            ),
+            (
+                "createApiKey",
+                change(format!(r#"{of_workspace}, name: "Key of {turn}", permissions: []"#)),
+            ),
+            (
+                "createServiceAccount",
+                change(format!(r#"{of_workspace}, name: "Account of {turn}", role: "VIEWER""#)),
             ),
             ("createOrganization", change(r#"name: "Mine""#.to_owned())),
             (
@@ -431,6 +481,15 @@ impl Cast {
             ("updateMemberRole", change(format!(r#"{of_workspace}, memberId: "{member}", role: "VIEWER""#))),
             ("updateOrganization", change(format!(r#"organizationId: "{organization}""#))),
             ("updateOrganizationPolicy", change(format!(r#"organizationId: "{organization}""#))),
+            ("deleteServiceAccount", change(format!(r#"{of_workspace}, serviceAccountId: "sva_{nobody}""#))),
+            ("revokeApiKey", change(format!(r#"{of_workspace}, apiKeyId: "key_{nobody}""#))),
+            ("rotateApiKey", change(format!(r#"{of_workspace}, apiKeyId: "key_{nobody}""#))),
+            ("rotateDefaultApiKey", change(of_workspace.clone())),
+            (
+                "rotateServiceAccountSecret",
+                change(format!(r#"{of_workspace}, serviceAccountId: "sva_{nobody}""#)),
+            ),
+            ("updateServiceAccount", change(format!(r#"{of_workspace}, serviceAccountId: "sva_{nobody}""#))),
             ("updateRole", change(format!(r#"organizationId: "{organization}", roleId: "rol_{nobody}""#))),
             ("updateOrganizationMember", change(format!("{of_nobody}, role: MEMBER"))),
             ("updateProfile", change(r#"displayName: "Somebody""#.to_owned())),
@@ -441,6 +500,8 @@ impl Cast {
             ),
             ("credentialChanged", format!("({of_workspace}) {{ cursor }}")),
             ("invitationStatusChanged", format!("({of_workspace}) {{ cursor }}")),
+            ("auditLogChanged", format!("({of_workspace}) {{ cursor }}")),
+            ("organizationAuditLogChanged", format!(r#"(organizationId: "{organization}") {{ cursor }}"#)),
             ("workspaceChanged", format!("({of_workspace}) {{ cursor }}")),
             ("viewerInvitationChanged", " { cursor }".to_owned()),
         ]
@@ -454,7 +515,7 @@ impl Cast {
             let documents = self.documents(&format!("guest{turn}"));
             for field in &fields {
                 let (_, rest) = documents.iter().find(|(name, _)| *name == field.name()).unwrap();
-                let predicted = person.predict(field.guard(), policy);
+                let predicted = person.predict_field(field, policy);
                 let heard = person.ask(field, rest, &predicted).await;
                 if heard != predicted {
                     wrong.push(format!(
@@ -476,7 +537,12 @@ impl Person {
         organization_role: Option<OrganizationRole>,
         role: Option<PermissionSet>,
     ) -> Self {
-        Self { what, actor, is_signed_in: true, organization_role, role }
+        Self { what, actor, is_signed_in: true, organization_role, role, is_machine: false }
+    }
+
+    fn machine(what: &'static str, app: &App, secret: &str, held: PermissionSet) -> Self {
+        let actor = Actor::machine(&app.url, secret);
+        Self { is_machine: true, ..Self::new(what, actor, None, Some(held)) }
     }
 
     fn signed_out(self) -> Self {
@@ -564,6 +630,9 @@ async fn nested_lists_ask_for_a_permission_of_their_own(app: App) {
                 ("credentials", Permission::CredentialList),
                 ("credentialOffers", Permission::CredentialList),
                 ("credentialUsages", Permission::CredentialManage),
+                ("apiKeys", Permission::ApiKeysManage),
+                ("serviceAccounts", Permission::ServiceAccountsManage),
+                ("auditLog", Permission::AuditView),
             ] {
                 let document =
                     format!(r#"{{ workspace(name: "{}") {{ {list} {{ totalCount }} }} }}"#, cast.workspace.1);

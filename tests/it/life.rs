@@ -37,9 +37,18 @@ pub(crate) async fn everything(app: &App) -> BTreeMap<String, Vec<String>> {
     while app.number("SELECT count(*) FROM mails WHERE status = 'QUEUED'").await > 0 {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
+    app.chained().await;
     let mut all = BTreeMap::new();
     for table in app.tables().await {
-        all.insert(table.clone(), app.rows(&table).await);
+        // What time alone writes: how far the audit log is signed.
+        if ["audit_chains", "audit_checkpoints", "signing_keys"].contains(&table.as_str()) {
+            continue;
+        }
+        let mut rows = app.rows(&table).await;
+        if table == "events" {
+            rows.retain(|row| !row.contains("AUDIT"));
+        }
+        all.insert(table.clone(), rows);
     }
     all
 }
@@ -70,7 +79,7 @@ async fn restoring_brings_back_exactly_what_was(app: App) {
     assert_ne!(everything(&app).await["workspaces"], before["workspaces"]);
     // Nothing else is touched, and restoring takes that back.
     let mut meanwhile = everything(&app).await;
-    for table in ["workspaces", "events"] {
+    for table in ["workspaces", "events", "audit_events"] {
         meanwhile.insert(table.to_owned(), before[table].clone());
     }
     assert_eq!(meanwhile, before);
@@ -81,6 +90,8 @@ async fn restoring_brings_back_exactly_what_was(app: App) {
     let mut after = everything(&app).await;
     assert_eq!(after["events"].len(), before["events"].len() + 2);
     after.insert("events".to_owned(), before["events"].clone());
+    assert_eq!(after["audit_events"].len(), before["audit_events"].len() + 2);
+    after.insert("audit_events".to_owned(), before["audit_events"].clone());
     assert_eq!(after, before);
     ada.mutate("describeWorkspace", json!({ "workspaceId": lab.id, "description": "# Den" }), "").await.ok();
 }

@@ -18,6 +18,7 @@ both_databases!(
     a_list_of_received_invitations_takes_as_many_statements_for_twenty_as_for_two,
     a_list_of_credentials_takes_as_many_statements_for_forty_as_for_two,
     credentials_of_many_workspaces_take_as_many_statements_as_those_of_two,
+    machines_of_many_workspaces_take_as_many_statements_as_those_of_two,
     an_invitation_takes_as_many_statements_as_was_recorded,
     an_event_costs_no_more_for_twenty_subscribers_than_for_one,
 );
@@ -388,6 +389,46 @@ async fn credentials_of_many_workspaces_take_as_many_statements_as_those_of_two(
     assert_eq!(told.data("/viewer/workspaces/nodes/19/credentials/nodes/0/usages/totalCount"), 1);
     let told = ada.query(&documents[4], json!({})).await.ok();
     assert_eq!(told.data("/viewer/workspaces/nodes/19/credentialUsages/totalCount"), 1);
+}
+
+async fn machines_of_many_workspaces_take_as_many_statements_as_those_of_two(app: App) {
+    let ada = app.set_up().await;
+    let parts = [
+        "serviceAccounts(first: 3) { totalCount nodes { name createdBy { email } role { key } workspace { name } } }",
+        "serviceAccounts(first: 3) { nodes { apiKeys(first: 2) { totalCount nodes { prefix } } } }",
+        "apiKeys(first: 3) { totalCount nodes { prefix createdBy { email } serviceAccount { name } } }",
+        "defaultApiKey { prefix createdBy { email } }",
+    ];
+    let documents =
+        parts.map(|part| format!("{{ viewer {{ workspaces(first: 12) {{ nodes {{ {part} }} }} }} }}"));
+    let costs = async |number: usize| {
+        let mut costs = Vec::new();
+        for document in &documents {
+            let (statements, answer) = cost(&app, &ada, document).await;
+            assert_eq!(answer.len("/viewer/workspaces/nodes"), number);
+            costs.push(statements);
+        }
+        costs
+    };
+    // Two of each in each but the default one.
+    let furnish = async |number: usize| {
+        let lab = ada.workspace(&format!("Lab {number}")).await;
+        for name in ["Nightly", "Weekly"] {
+            let (account, _) = crate::machines::account(&ada, &lab, name, "VIEWER").await;
+            let input = json!({ "workspaceId": lab.id, "serviceAccountId": account, "name": name, "permissions": [] });
+            ada.mutate("createApiKey", input, "").await.ok();
+        }
+        ada.mutate("rotateDefaultApiKey", json!({ "workspaceId": lab.id }), "").await.ok();
+    };
+    furnish(1).await;
+    let few = costs(2).await;
+    for number in 2..12 {
+        furnish(number).await;
+    }
+    assert_eq!(few, costs(12).await, "statements for two and for twelve workspaces");
+    let told = ada.query(&documents[1], json!({})).await.ok();
+    let last = "/viewer/workspaces/nodes/11/serviceAccounts/nodes/1/apiKeys/totalCount";
+    assert_eq!(told.data(last), 1);
 }
 
 /// How many statements have run, beside requests too, once none runs any more.

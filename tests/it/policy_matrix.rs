@@ -10,9 +10,10 @@ use guildhall_domain::{
         Actor, MemberListVisibility, OrganizationAccess, OrganizationPolicy, OrganizationRole, Permission,
         PermissionSet, ShareAcceptance, SystemRole, WorkspaceAccess, WorkspaceCreation, WorkspaceDeletion,
         catalog::Scope,
-        proof::{OrganizationFacts, WorkspaceFacts},
+        machine::{MachineRights, is_for_machines},
+        proof::{OrganizationFacts, Place as InWorkspace, WorkspaceFacts},
     },
-    ids::{OrganizationId, SessionId, UserId, WorkspaceId},
+    ids::{ApiKeyId, OrganizationId, SessionId, UserId, WorkspaceId},
     workspaces::WorkspaceStatus,
 };
 use uuid::Uuid;
@@ -113,8 +114,8 @@ pub(crate) fn held(
             let workspace = WorkspaceId::fixed(Uuid::nil());
             let membership = role.map(|role| (Uuid::nil().into(), role.into()));
             let status = WorkspaceStatus::Active;
-            let facts =
-                WorkspaceFacts { workspace, organization, status, policy, organization_role, membership };
+            let place = InWorkspace::Person { organization_role, membership };
+            let facts = WorkspaceFacts { workspace, organization, status, policy, place };
             WorkspaceAccess::assess(ACTOR, facts).ok().map(|access| access.permissions())
         }
         Scope::Organization => {
@@ -124,6 +125,47 @@ pub(crate) fn held(
             OrganizationAccess::assess(ACTOR, facts).ok().map(|access| access.permissions())
         }
     }
+}
+
+/// What a machine with those rights holds; none where it does not even see the workspace.
+fn held_by_machine(policy: OrganizationPolicy, rights: MachineRights) -> Option<PermissionSet> {
+    let actor = Actor::Key { key: ApiKeyId::fixed(Uuid::nil()), hash: [0; 32] };
+    let facts = WorkspaceFacts {
+        workspace: WorkspaceId::fixed(Uuid::nil()),
+        organization: OrganizationId::fixed(Uuid::nil()),
+        status: WorkspaceStatus::Active,
+        policy,
+        place: InWorkspace::Machine(rights),
+    };
+    WorkspaceAccess::assess(actor, facts).ok().map(|access| access.permissions())
+}
+
+/// Service accounts with each system role, and keys that are limited to everything a key can name: of the workspace, and of
+/// those accounts.
+fn machines() -> String {
+    let limit = Permission::ALL.iter().copied().filter(|permission| is_for_machines(*permission)).collect();
+    let rights: Vec<(String, MachineRights)> = SystemRole::ALL
+        .map(|role| (role.key().to_owned(), MachineRights { role: Some(role.into()), limit: None }))
+        .into_iter()
+        .chain([("KEY".to_owned(), MachineRights { role: None, limit: Some(limit) })])
+        .chain(SystemRole::ALL.map(|role| {
+            let rights = MachineRights { role: Some(role.into()), limit: Some(limit) };
+            (format!("K.{}", role.key()), rights)
+        }))
+        .collect();
+    let head: String = rights.iter().map(|(title, _)| format!("{title:>9}")).collect();
+    let mut text = format!("\n# machines with the default policy\n{:24}{head}\n", "");
+    for permission in Permission::ALL {
+        let cells = rights.iter().map(|(_, rights)| {
+            match held_by_machine(OrganizationPolicy::default(), rights.clone()) {
+                None => "        ·",
+                Some(held) if held.holds(*permission) => "        ✓",
+                Some(_) => "        –",
+            }
+        });
+        text += &format!("{:<24}{}\n", permission.name(), cells.collect::<String>());
+    }
+    text
 }
 
 fn row(policy: OrganizationPolicy, permission: Permission) -> String {
@@ -159,6 +201,7 @@ fn matrix() -> String {
         text += &head(|(_, role)| role.map_or("none", SystemRole::key));
         text += &rows;
     }
+    text += &machines();
     text
 }
 

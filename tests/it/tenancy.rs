@@ -62,6 +62,8 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("node", r#"(id: "%credential%") { id ... on Credential { name } }"#),
     ("node", r#"(id: "%borrowed%") { id ... on Credential { name } }"#),
     ("node", r#"(id: "%share%") { id }"#),
+    ("node", r#"(id: "%account%") { id ... on ServiceAccount { name } }"#),
+    ("node", r#"(id: "%key%") { id ... on ApiKey { name prefix } }"#),
     ("nodes", r#"(ids: ["%workspace%", "%member%", "%own workspace%", "%invitation%", "%person%"]) { id }"#),
     ("organization", r#"(slug: "%slug%") { id name viewerRole }"#),
     (
@@ -491,7 +493,73 @@ const OPERATIONS: &[(&str, &str)] = &[
         "testCredential",
         r#"(input: { workspaceId: "%own workspace%", credentialId: "%borrowed%" }) { userErrors { code field message } }"#,
     ),
+    (
+        "updateServiceAccount",
+        r#"(input: { workspaceId: "%workspace%", serviceAccountId: "%account%", description: "mine" }) { serviceAccount { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "rotateServiceAccountSecret",
+        r#"(input: { workspaceId: "%workspace%", serviceAccountId: "%account%" }) { serviceAccount { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "deleteServiceAccount",
+        r#"(input: { workspaceId: "%workspace%", serviceAccountId: "%account%" }) { deletedServiceAccountId userErrors { code field message } }"#,
+    ),
+    (
+        "rotateApiKey",
+        r#"(input: { workspaceId: "%workspace%", apiKeyId: "%key%" }) { apiKey { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "revokeApiKey",
+        r#"(input: { workspaceId: "%workspace%", apiKeyId: "%key%" }) { apiKey { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "createApiKey",
+        r#"(input: { workspaceId: "%workspace%", serviceAccountId: "%account%", name: "Mine", permissions: [] }) { apiKey { prefix } userErrors { code field message } }"#,
+    ),
+    (
+        "updateServiceAccount",
+        r#"(input: { workspaceId: "%own workspace%", serviceAccountId: "%account%", description: "mine" }) { serviceAccount { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "rotateServiceAccountSecret",
+        r#"(input: { workspaceId: "%own workspace%", serviceAccountId: "%account%" }) { serviceAccount { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "deleteServiceAccount",
+        r#"(input: { workspaceId: "%own workspace%", serviceAccountId: "%account%" }) { deletedServiceAccountId userErrors { code field message } }"#,
+    ),
+    (
+        "rotateApiKey",
+        r#"(input: { workspaceId: "%own workspace%", apiKeyId: "%key%" }) { apiKey { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "revokeApiKey",
+        r#"(input: { workspaceId: "%own workspace%", apiKeyId: "%key%" }) { apiKey { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "createApiKey",
+        r#"(input: { workspaceId: "%own workspace%", serviceAccountId: "%account%", name: "Mine", permissions: [] }) { apiKey { prefix } userErrors { code field message } }"#,
+    ),
+    (
+        "createServiceAccount",
+        r#"(input: { workspaceId: "%workspace%", name: "Mine", role: "VIEWER" }) { serviceAccount { name } userErrors { code field message } }"#,
+    ),
+    (
+        "createServiceAccount",
+        r#"(input: { workspaceId: "%own workspace%", name: "Mine", role: "%role%" }) { serviceAccount { name } userErrors { code field message } }"#,
+    ),
+    (
+        "updateServiceAccount",
+        r#"(input: { workspaceId: "%own workspace%", serviceAccountId: "%own account%", role: "%role%" }) { serviceAccount { name } userErrors { code field message } }"#,
+    ),
+    (
+        "rotateDefaultApiKey",
+        r#"(input: { workspaceId: "%workspace%" }) { apiKey { id } userErrors { code field message } }"#,
+    ),
     ("credentialChanged", r#"(workspaceId: "%workspace%") { cursor credential { name } }"#),
+    ("auditLogChanged", r#"(workspaceId: "%workspace%") { cursor event { action } }"#),
+    ("organizationAuditLogChanged", r#"(organizationId: "%organization%") { cursor event { action } }"#),
     ("workspaceChanged", r#"(workspaceId: "%workspace%") { cursor change workspace { id } }"#),
     ("invitationStatusChanged", r#"(workspaceId: "%workspace%") { cursor invitation { email } }"#),
 ];
@@ -678,6 +746,8 @@ impl Tenant {
             app.literal(&offer)
         ))
         .await;
+        let (account, _) = crate::machines::account(&admin, &workspace, "Nightly", "VIEWER").await;
+        let (key, _) = crate::machines::key(&admin, &workspace, &["FILE_READ"]).await;
         let invited = admin.invite(&workspace, guest, "EDITOR").await.ok();
         app.mail_to(guest).await;
         let own = format!(
@@ -693,6 +763,8 @@ impl Tenant {
             ("share", share),
             ("borrowed", borrowed),
             ("offer", offer),
+            ("account", account),
+            ("key", key),
             ("member", own.text("/workspace/members/nodes/0/id").to_owned()),
             ("invitation", invited.text("/inviteMember/invitation/id").to_owned()),
             ("session", own.text("/viewer/sessions/nodes/0/id").to_owned()),
@@ -706,6 +778,8 @@ impl Tenant {
             r#"{{ workspace(name: "{}") {{ displayName description updatedAt
                     members {{ nodes {{ id role {{ key }} }} }}
                     credentials {{ nodes {{ id name updatedAt shares {{ nodes {{ id status }} }} }} }}
+                    serviceAccounts {{ nodes {{ id description updatedAt secretPrefix }} }}
+                    apiKeys(includeEnded: true) {{ nodes {{ id status prefix }} }}
                     credentialOffers {{ nodes {{ id status }} }} credentialUsages {{ totalCount }}
                     invitations {{ nodes {{ id status expiresAt role {{ key }} }} }} }}
                  viewer {{ sessions {{ totalCount }} }} }}"#,
@@ -867,6 +941,7 @@ async fn a_cursor_of_another_list_is_refused(app: App) {
     let lists = [
         (of_lab.as_str(), "workspace", "credentials"),
         (of_lab.as_str(), "workspace", "credentialUsages"),
+        (of_lab.as_str(), "workspace", "auditLog"),
         (of_store.as_str(), "credential", "shares"),
         (of_lab.as_str(), "workspace", "members"),
         (of_lab.as_str(), "workspace", "invitations"),

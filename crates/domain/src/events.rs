@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     access::{Actor, policy::words},
-    ids::{InvitationId, SessionId, UserId, WorkspaceId},
+    ids::{InvitationId, OrganizationId, SessionId, UserId, WorkspaceId},
     invitations::InvitationStatus,
     text::Email,
 };
@@ -24,6 +24,8 @@ words! {
         Workspace = "WORKSPACE",
         /// A credential, or what is lent of it, changed.
         Credential = "CREDENTIAL",
+        /// The audit log of an organization has grown.
+        Audit = "AUDIT",
     }
 }
 
@@ -145,6 +147,11 @@ pub enum Event {
         /// Which one; `None`: all of them may be.
         session: Option<SessionId>,
     },
+    /// The audit log of the organization has grown.
+    Audit {
+        /// The organization.
+        organization: OrganizationId,
+    },
 }
 
 impl Event {
@@ -159,7 +166,8 @@ impl Event {
             | Self::Rights { .. }
             | Self::Session { .. }
             | Self::Workspace { .. }
-            | Self::Credential { .. } => None,
+            | Self::Credential { .. }
+            | Self::Audit { .. } => None,
         }
     }
 }
@@ -186,6 +194,11 @@ pub struct Recorded {
 }
 
 impl Recorded {
+    /// The organization whose audit log has grown, if that is what it says.
+    pub fn audited(&self) -> Option<OrganizationId> {
+        self.subject.filter(|_| self.kind == EventKind::Audit).map(Into::into)
+    }
+
     /// Whether it can change what that actor may do: who they are, or what the workspace's machines may.
     pub fn concerns(&self, actor: Actor) -> bool {
         match actor.person() {

@@ -132,6 +132,8 @@ ids! {
     LoginActivityId = "lga";
     /// A mail in the queue.
     MailId = "mai";
+    /// An entry of the audit log.
+    AuditEventId = "aud";
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod access;
 pub mod accounts;
 pub mod activity;
 pub mod api_keys;
+pub mod audit;
 pub mod config;
 pub mod credentials;
 pub mod events;

@@ -242,7 +242,7 @@ impl AccountQuery {
         let actor = caller(ctx).actor?;
         match db(ctx).own_session(actor).await {
             Ok(proof) => Some(Ok(Viewer::new(proof))),
-            Err(ReadError::Denied(Denied::SignedOut | Denied::NoPerson)) => None,
+            Err(ReadError::Denied(Denied::SignedOut | Denied::KeyEnded | Denied::NoPerson)) => None,
             Err(fault) => Some(Err(error::read(ctx, fault))),
         }
     }

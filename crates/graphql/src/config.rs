@@ -13,6 +13,7 @@ use async_graphql::{
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, perm},
+    audit::Action,
     config::{
         ConfigKind as DomainKind, ConfigValue, DeleteConfigPropertyCode, MAX_BATCH, SetConfigPropertiesCode,
         SetConfigPropertyCode, suspicions,
@@ -49,6 +50,13 @@ mirror! {
 
 /// Any JSON value.
 pub struct Json(Value);
+
+impl Json {
+    /// That value.
+    pub(crate) fn of(value: Value) -> Self {
+        Self(value)
+    }
+}
 
 /// Any value of JSON: a text, a number, true or false, a list, or an object. Numbers in it are integers of 64 bits or doubles.
 #[Scalar(name = "JSON", specified_by_url = "https://www.rfc-editor.org/rfc/rfc8259")]
@@ -344,7 +352,8 @@ impl ConfigMutation {
             let (key, value) = reader.all(key.zip(value))?;
             let warnings = warnings(&[], &key, &value);
             let code = SetConfigPropertyCode::LimitReached;
-            let set = config::set(db(ctx), &proof, vec![(key, value)], code).await?;
+            let set =
+                config::set(db(ctx), &proof, vec![(key, value)], Action::SetConfigProperty, code).await?;
             Ok((set, warnings))
         }
         .await;
@@ -388,7 +397,7 @@ impl ConfigMutation {
             });
             let warnings: Vec<_> = warned.collect();
             let code = SetConfigPropertiesCode::LimitReached;
-            let set = config::set(db(ctx), &proof, wanted, code).await?;
+            let set = config::set(db(ctx), &proof, wanted, Action::SetConfigProperties, code).await?;
             Ok((set, warnings))
         }
         .await;

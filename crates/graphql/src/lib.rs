@@ -5,6 +5,7 @@ pub mod access;
 pub mod accounts;
 pub mod activity;
 pub mod api_keys;
+pub mod audit;
 mod authors;
 mod authz;
 mod batching;

@@ -191,7 +191,8 @@ async fn find(ctx: &Context<'_>, own: OwnSession, id: &ID) -> Result<Option<Node
             AnyId::CredentialShareId(_)
             | AnyId::CredentialUseId(_)
             | AnyId::LoginActivityId(_)
-            | AnyId::MailId(_),
+            | AnyId::MailId(_)
+            | AnyId::AuditEventId(_),
         )
         | Err(_) => None,
     })

@@ -27,6 +27,7 @@ use crate::{
     access::{Permission, permissions},
     accounts::throttle,
     activity::{LoginActivityConnection, LoginActivityFilter},
+    audit::{AuditEventConnection, AuditLogFilter, Entries},
     authz::{
         self, authorize, authorize_in_organization, db, organization_by_slug, signed_in, signed_in_directive,
     },
@@ -231,6 +232,25 @@ impl Organization {
     async fn ownership_transfer(&self, ctx: &Context<'_>) -> Option<Result<OwnershipTransfer>> {
         let found = loaders::load(ctx, PendingKey(self.view.clone())).await;
         found.map(|found| found.map(OwnershipTransfer)).transpose()
+    }
+
+    /// Who did what in the organization and its workspaces, the newest first: every mutation that changed something, and what an
+    /// operator did. What a person changes of their own account, and their sessions, are not in it. Needs `ORGANIZATION_MANAGE`;
+    /// null with a `FORBIDDEN` error without it.
+    #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
+    async fn audit_log(
+        &self,
+        #[graphql(desc = "Only such entries.")] filter: Option<AuditLogFilter>,
+        #[graphql(
+            desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
+        )]
+        first: Option<i32>,
+        #[graphql(desc = "Only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many items from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
+    ) -> Option<Result<AuditEventConnection>> {
+        let window = Window { first, after, last, before };
+        Some(Entries::of_organization(self.view.access(), filter, &window))
     }
 
     /// The people who belong to it, by the age of their accounts. Needs `ORGANIZATION_MANAGE`; null with a `FORBIDDEN` error

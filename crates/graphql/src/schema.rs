@@ -6,10 +6,10 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    access, accounts, api_keys, config, credential_shares, credential_tests::CredentialTester, credentials,
-    explain, home_page, invitations, life, live::Rechecks, loaders, members, node, organization_invitations,
-    organization_members, organizations, ownership, previews, recovery, roles, service_accounts, sessions,
-    throttle::Throttle, workspace_changes, workspaces,
+    access, accounts, api_keys, audit, config, credential_shares, credential_tests::CredentialTester,
+    credentials, explain, home_page, invitations, life, live::Rechecks, loaders, members, node,
+    organization_invitations, organization_members, organizations, ownership, previews, recovery, roles,
+    service_accounts, sessions, throttle::Throttle, workspace_changes, workspaces,
 };
 
 /// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value
@@ -83,6 +83,7 @@ pub struct Subscription(
     invitations::InvitationSubscription,
     credentials::CredentialSubscription,
     workspace_changes::WorkspaceSubscription,
+    audit::AuditSubscription,
 );
 
 /// The schema.

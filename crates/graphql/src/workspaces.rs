@@ -31,6 +31,7 @@ use crate::{
     access::{AccessSource, Permission, Role, ViewerAccess, permissions},
     accounts::{User, Viewer},
     api_keys::{ApiKey, ApiKeyConnection, KeysList, default_key},
+    audit::{AuditEventConnection, AuditLogFilter, Entries},
     authz::{
         self, anonymous, authorize, authorize_in, authorize_in_organization, db, grant, signed_in,
         signed_in_directive, standing_by_name,
@@ -316,6 +317,24 @@ impl Workspace {
             grant(self.view.access())
                 .and_then(|proof| UsesList::connection(Uses { proof, of: None }, &window)),
         )
+    }
+
+    /// Who did what in the workspace, the newest first: every mutation that changed something in it. Needs `AUDIT_VIEW`; null with
+    /// a `FORBIDDEN` error without it. Of credentials it shows the values of fields that are not secret.
+    #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
+    async fn audit_log(
+        &self,
+        #[graphql(desc = "Only such entries.")] filter: Option<AuditLogFilter>,
+        #[graphql(
+            desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
+        )]
+        first: Option<i32>,
+        #[graphql(desc = "Only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many items from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
+    ) -> Option<Result<AuditEventConnection>> {
+        let window = Window { first, after, last, before };
+        Some(Entries::of_workspace(self.view.access(), filter, &window))
     }
 
     /// The service accounts that work here, by age. Needs `SERVICEACCOUNTS_MANAGE`; null with a `FORBIDDEN` error without it.

@@ -115,19 +115,26 @@ impl Db {
 
     /// The actor's standing in the workspace of that id, at the price of one statement.
     pub async fn standing(&self, actor: Actor, workspace: WorkspaceId) -> Result<Standing, ReadError> {
-        let row = self.reader().one(workspace_sql(actor, "w.id", workspace.uuid(), self.now())).await?;
-        self.noted(judge(actor, row)?)
+        self.look(actor, "w.id", workspace.uuid()).await
     }
 
     /// The actor's standing in the workspace of that name, at the price of one statement.
     pub async fn standing_by_name(&self, actor: Actor, name: &str) -> Result<Standing, ReadError> {
-        let row = self.reader().one(workspace_sql(actor, "w.name", name, self.now())).await?;
-        self.noted(judge(actor, row)?)
+        self.look(actor, "w.name", name).await
     }
 
-    /// Remembers that a machine was here.
-    fn noted(&self, standing: Standing) -> Result<Standing, ReadError> {
-        self.machines_seen().note(standing.access.actor(), self.now());
+    async fn look(
+        &self,
+        actor: Actor,
+        found_by: &str,
+        value: impl Into<sea_orm::Value>,
+    ) -> Result<Standing, ReadError> {
+        let sql = workspace_sql(actor, found_by, value, self.now());
+        if actor.person().is_some() {
+            return judge(actor, self.reader().one(sql).await?);
+        }
+        let standing = judge(actor, self.reader().one::<MachineRow>(sql).await?.map(StandingRow::from))?;
+        self.machines_seen().note(actor, self.now());
         Ok(standing)
     }
 
@@ -323,7 +330,11 @@ pub(crate) async fn workspace_by_id(
     workspace: WorkspaceId,
     now: DateTime<Utc>,
 ) -> Result<Arc<WorkspaceAccess>, ReadError> {
-    let row = sql::one(conn, workspace_sql(actor, "w.id", workspace.uuid(), now)).await?;
+    let sql = workspace_sql(actor, "w.id", workspace.uuid(), now);
+    let row = match actor.person() {
+        Some(_) => sql::one(conn, sql).await?,
+        None => sql::one::<MachineRow>(conn, sql).await?.map(StandingRow::from),
+    };
     Ok(judge(actor, row)?.access)
 }
 
@@ -569,28 +580,54 @@ struct StandingRow {
     facts: Option<WorkspaceFacts>,
 }
 
-impl FromQueryResult for StandingRow {
-    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+impl StandingRow {
+    /// `place` reads what the actor is there.
+    fn read(
+        row: &QueryResult,
+        prefix: &str,
+        place: impl FnOnce(&QueryResult, &str) -> Result<Place, DbErr>,
+    ) -> Result<Self, DbErr> {
         if row.try_get::<Option<Uuid>>(prefix, "id")?.is_none() {
             return Ok(Self { workspace: None, facts: None });
         }
         let workspace = Workspace::from_query_result(row, prefix)?;
-        let place = match row.try_get::<Option<Uuid>>(prefix, "membership_id") {
-            Ok(id) => {
-                let membership = id.map(|id| Ok::<_, DbErr>((id.into(), role(row, prefix)?))).transpose()?;
-                Place::Person { organization_role: organization_role(row, prefix)?, membership }
-            }
-            // The statements for machines have no such column.
-            Err(_) => Place::Machine(machine_rights(row, prefix)?),
-        };
         let facts = WorkspaceFacts {
             workspace: workspace.id,
             organization: workspace.organization,
             status: workspace.status,
             policy: policy(row, prefix)?,
-            place,
+            place: place(row, prefix)?,
         };
         Ok(Self { workspace: Some(workspace), facts: Some(facts) })
+    }
+}
+
+impl FromQueryResult for StandingRow {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        Self::read(row, prefix, |row, prefix| {
+            let membership = row
+                .try_get::<Option<Uuid>>(prefix, "membership_id")?
+                .map(|id| Ok::<_, DbErr>((id.into(), role(row, prefix)?)))
+                .transpose()?;
+            Ok(Place::Person { organization_role: organization_role(row, prefix)?, membership })
+        })
+    }
+}
+
+/// The same of a machine.
+#[derive(Debug)]
+struct MachineRow(StandingRow);
+
+impl FromQueryResult for MachineRow {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        StandingRow::read(row, prefix, |row, prefix| Ok(Place::Machine(machine_rights(row, prefix)?)))
+            .map(Self)
+    }
+}
+
+impl From<MachineRow> for StandingRow {
+    fn from(MachineRow(row): MachineRow) -> Self {
+        row
     }
 }
 

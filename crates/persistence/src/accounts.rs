@@ -7,6 +7,7 @@ use guildhall_domain::{
         ChangePasswordCode, RegisterCode, SetUpCode, SignInCode, UpdateProfileCode, UserStatus,
         check_password,
     },
+    audit::{Action, By, Entry, ObjectKind},
     ids::{OrganizationId, UserId, WorkspaceId},
     members::MembershipSource,
     organization_members::is_shut_out,
@@ -28,7 +29,7 @@ use crate::{
     organizations::{self, NewOrganization},
     password_resets,
     sessions::{self, Device, SignedIn},
-    sql::Sql,
+    sql::{Single, Sql},
     workspaces::Workspace,
 };
 
@@ -197,9 +198,12 @@ pub async fn set_up(
             return Err(set_up_before().into());
         };
         let made = organizations::insert(tx, organization_name, user.id, MembershipSource::Setup).await?;
-        let NewOrganization { id: organization, workspace, .. } = made.map_err(|name| {
+        let made = made.map_err(|name| {
             name_unavailable(SetUpCode::NameUnavailable, "organizationName", &name, NameUnavailable::Taken)
         })?;
+        let entry = organizations::made_entry(Action::SetUp, &made, organization_name);
+        tx.audit(&entry.by(By::Person(user.id)))?;
+        let NewOrganization { id: organization, workspace, .. } = made;
         let session = sessions::open(tx, user.id, device).await?;
         Ok(SetUp { user, organization, workspace, session })
     })
@@ -379,7 +383,7 @@ pub async fn register(
                 )
                 .into());
             };
-            let received = invitations::admit(tx, pending, user.id).await?;
+            let received = invitations::admit(tx, Action::Register, pending, user.id).await?;
             let session = sessions::open(tx, user.id, device).await?;
             Ok(Ok((user, session, received)))
         })
@@ -394,6 +398,7 @@ pub async fn update_profile(
     name: &DisplayName,
 ) -> Result<Account, OpError<UpdateProfileCode>> {
     db.write(proof, async |tx| {
+        tx.unaudited("a person's profile is their own");
         let id = proof.user();
         let read = Sql::new(format!(
             "SELECT {USER_COLUMNS}, u.default_workspace_id, u.last_workspace_id, u.created_at FROM users u WHERE u.id = "
@@ -449,6 +454,7 @@ pub async fn change_password(
             .at("currentPassword")
             .into());
         }
+        tx.unaudited("a person's password is their own");
         sessions::end_others(tx, user.id, Some(proof.session())).await?;
         Ok(())
     })
@@ -485,6 +491,13 @@ pub async fn reset_password(db: &Db, proof: &System, email: &Email) -> Result<Op
     let hash = db.hasher().hash(&password).await?;
     db.write(proof, async |tx| {
         set_password(tx, found.user.id, &hash, None).await?;
+        // Whoever administers an organization that this person belongs to has to know.
+        let sql = Sql::new("SELECT organization_id FROM organization_members WHERE user_id = ");
+        for Single(organization) in tx.all::<Single<Uuid>>(sql.bind(found.user.id.uuid())).await? {
+            let (id, name) = (found.user.id, found.user.display_name.as_str());
+            let entry = Entry::of(Action::AdminResetPassword, ObjectKind::User, id, name);
+            tx.audit(&entry.in_organization(organization.into()))?;
+        }
         sessions::end_others(tx, found.user.id, None).await?;
         Ok(())
     })

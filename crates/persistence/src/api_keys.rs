@@ -9,6 +9,7 @@ use guildhall_domain::{
         ApiKeyStatus, CreateApiKeyCode, DEFAULT_NAME, RevokeApiKeyCode, RotateApiKeyCode,
         RotateDefaultApiKeyCode, default_permissions, end_of_key, judge_grant, judge_room,
     },
+    audit::{Action, Entry, ObjectKind},
     events::Event,
     ids::{ApiKeyId, ServiceAccountId, UserId, WorkspaceId},
     machines::MachineKind,
@@ -18,6 +19,7 @@ use guildhall_domain::{
 };
 use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use secrecy::SecretString;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
@@ -258,9 +260,29 @@ pub async fn create(db: &Db, proof: &Manage, new: NewKey) -> Result<WithSecret, 
             last_used_at: None,
             status: ApiKeyStatus::Active,
         };
-        Ok(insert(tx, key)?)
+        let made = insert(tx, key)?;
+        tx.audit(&entry(Action::CreateApiKey, &made.key).after(shown(&made.key)))?;
+        Ok(made)
     })
     .await
+}
+
+fn entry(action: Action, key: &ApiKey) -> Entry {
+    Entry::of(action, ObjectKind::ApiKey, key.id, key.name.as_str())
+}
+
+/// A key, as the audit log tells it: of its secret only the first characters, which every list shows.
+fn shown(key: &ApiKey) -> Value {
+    let permissions: Vec<&str> = key.permissions.iter().map(|permission| permission.name()).collect();
+    json!({
+        "name": key.name,
+        "prefix": key.prefix,
+        "permissions": permissions,
+        "serviceAccount": key.account.map(|account| account.to_string()),
+        "expiresAt": key.expires_at,
+        "previousUntil": key.previous_until,
+        "revokedAt": key.revoked_at,
+    })
 }
 
 async fn refuse_more<C>(tx: &Tx<'_>, workspace: WorkspaceId, limit_reached: C) -> Result<(), OpError<C>> {
@@ -323,7 +345,10 @@ pub async fn rotate(
         }
         // Whoever has the secret has what the key gives.
         judge_grant(access.permissions(), given_by(tx, &key).await?, Code::PrivilegeEscalation)?;
-        renew(tx, key, overlap).await
+        let was = shown(&key);
+        let made = renew(tx, key, overlap).await?;
+        tx.audit(&entry(Action::RotateApiKey, &made.key).changed(was, shown(&made.key)))?;
+        Ok(made)
     })
     .await
 }
@@ -366,8 +391,9 @@ pub async fn rotate_default(db: &Db, proof: &Manage) -> Result<WithSecret, OpErr
         let present = tx.one::<ApiKey>(sql.bind(workspace.uuid())).await?.map(|key| key.at(tx.now()));
         let wanted = present.as_ref().map_or_else(default_permissions, |key| key.permissions);
         judge_grant(access.permissions(), wanted, Code::PrivilegeEscalation)?;
-        match present {
-            Some(key) if key.status == ApiKeyStatus::Active => renew(tx, key, TimeDelta::zero()).await,
+        let was = present.as_ref().map(shown);
+        let made = match present {
+            Some(key) if key.status == ApiKeyStatus::Active => renew(tx, key, TimeDelta::zero()).await?,
             ended => {
                 if let Some(key) = ended {
                     end(tx, &key).await?;
@@ -391,9 +417,15 @@ pub async fn rotate_default(db: &Db, proof: &Manage) -> Result<WithSecret, OpErr
                     last_used_at: None,
                     status: ApiKeyStatus::Active,
                 };
-                Ok(insert(tx, key)?)
+                insert(tx, key)?
             }
-        }
+        };
+        let entry = entry(Action::RotateDefaultApiKey, &made.key);
+        tx.audit(&match was {
+            Some(was) => entry.changed(was, shown(&made.key)),
+            None => entry.after(shown(&made.key)),
+        })?;
+        Ok(made)
     })
     .await
 }
@@ -408,6 +440,7 @@ pub async fn revoke(db: &Db, proof: &Manage, id: ApiKeyId) -> Result<ApiKey, OpE
             return Ok(key);
         }
         end(tx, &key).await?;
+        tx.audit(&entry(Action::RevokeApiKey, &key).before(shown(&key)))?;
         Ok(ApiKey { revoked_at: Some(tx.now()), ..key }.at(tx.now()))
     })
     .await

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, perm},
+    audit::{Action, Entry, ObjectKind},
     config::{ConfigKind, ConfigValue, DeleteConfigPropertyCode, judge_room},
     events::{Event, WorkspaceChange},
     ids::{UserId, WorkspaceId},
@@ -14,6 +15,7 @@ use guildhall_domain::{
     text::{ConfigKey, ConfigPrefix},
 };
 use sea_orm::{DbErr, FromQueryResult, QueryResult};
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::{
@@ -78,6 +80,7 @@ pub async fn set<C>(
     db: &Db,
     proof: &Granted<perm::ConfigManage>,
     wanted: Vec<(ConfigKey, ConfigValue)>,
+    action: Action,
     limit_reached: C,
 ) -> Result<Vec<ConfigProperty>, OpError<C>> {
     db.write(proof, async |tx| {
@@ -94,6 +97,7 @@ pub async fn set<C>(
             let all = tx.one::<Single<i64>>(sql).await?.map_or(0, |Single(count)| count);
             judge_room(limit_reached, usize::try_from(all).unwrap_or(usize::MAX), added)?;
         }
+        let before = present.clone();
         let mut changed = Vec::new();
         let properties: Vec<ConfigProperty> = wanted
             .into_iter()
@@ -109,11 +113,43 @@ pub async fn set<C>(
             .collect();
         if !changed.is_empty() {
             write(tx, &changed).await?;
+            tx.audit(&entry(action, workspace, &changed, &before))?;
             tx.append(Event::Workspace { workspace, change: WorkspaceChange::Config });
         }
         Ok(properties)
     })
     .await
+}
+
+/// What the audit log says of properties that were set.
+fn entry(
+    action: Action,
+    workspace: WorkspaceId,
+    changed: &[ConfigProperty],
+    before: &HashMap<ConfigKey, ConfigProperty>,
+) -> Entry {
+    let entry = match changed {
+        [one] if action == Action::SetConfigProperty => {
+            Entry::of(action, ObjectKind::ConfigProperty, &one.key, one.key.as_str())
+        }
+        several => {
+            let keys: Vec<&str> = several.iter().map(|property| property.key.as_str()).collect();
+            Entry::of(action, ObjectKind::ConfigProperties, workspace, keys.join(", "))
+        }
+    };
+    let were = changed.iter().filter_map(|property| before.get(&property.key));
+    entry.changed(shown(were), shown(changed.iter()))
+}
+
+fn shown<'a>(properties: impl Iterator<Item = &'a ConfigProperty>) -> Value {
+    let shown = properties.map(|property| {
+        let json = property.value.as_json();
+        (
+            property.key.as_str().to_owned(),
+            serde_json::from_str(&json).unwrap_or(Value::String(json.to_string())),
+        )
+    });
+    Value::Object(shown.collect())
 }
 
 async fn write(tx: &Tx<'_>, properties: &[ConfigProperty]) -> Result<(), Fault> {
@@ -162,6 +198,10 @@ pub async fn delete(
             .push(" AND key = ")
             .bind(key.as_str());
         tx.run(sql).await?;
+        tx.audit(
+            &Entry::of(Action::DeleteConfigProperty, ObjectKind::ConfigProperty, key, key.as_str())
+                .before(shown(std::iter::once(&property))),
+        )?;
         tx.append(Event::Workspace { workspace, change: WorkspaceChange::Config });
         Ok(property)
     })

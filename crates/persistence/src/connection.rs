@@ -9,7 +9,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -308,6 +308,8 @@ pub(crate) struct Transaction {
     /// `None` once it has ended.
     connection: Option<Connection>,
     backend: DbBackend,
+    /// Whether a statement has changed a row.
+    changed: AtomicBool,
 }
 
 impl Transaction {
@@ -320,9 +322,15 @@ impl Transaction {
             _ => "BEGIN",
         };
         // Made first, so that it ends the transaction if this future is dropped halfway.
-        let this = Self { connection: Some(connection), backend: pool.backend };
+        let changed = AtomicBool::new(false);
+        let this = Self { connection: Some(connection), backend: pool.backend, changed };
         this.open()?.command(begin).await?;
         Ok(this)
+    }
+
+    /// Whether a statement has changed a row.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.changed.load(Ordering::Relaxed)
     }
 
     /// Makes the changes last.
@@ -367,18 +375,26 @@ impl ConnectionTrait for Transaction {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        self.open()?.execute_raw(statement).await
+        let done = self.open()?.execute_raw(statement).await?;
+        self.changed.fetch_or(done.rows_affected() > 0, Ordering::Relaxed);
+        Ok(done)
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        self.open()?.execute_unprepared(sql).await
+        let done = self.open()?.execute_unprepared(sql).await?;
+        self.changed.fetch_or(done.rows_affected() > 0, Ordering::Relaxed);
+        Ok(done)
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
-        self.open()?.query_one_raw(statement).await
+        Ok(self.query_all_raw(statement).await?.into_iter().next())
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
-        self.open()?.query_all_raw(statement).await
+        // What changes rows and answers with them says so.
+        let returns_changes = statement.sql.contains(" RETURNING ");
+        let rows = self.open()?.query_all_raw(statement).await?;
+        self.changed.fetch_or(returns_changes && !rows.is_empty(), Ordering::Relaxed);
+        Ok(rows)
     }
 }

@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, ShareAcceptance, perm},
+    audit::{Action, Entry, ObjectKind},
     credentials::{
         AcceptCredentialShareCode, CredentialKind, DeclineCredentialShareCode, ShareCredentialCode,
         ShareStatus, UnshareCredentialCode,
@@ -16,6 +17,7 @@ use guildhall_domain::{
     text::SearchTerm,
 };
 use sea_orm::{DbErr, FromQueryResult, QueryResult};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
@@ -370,9 +372,24 @@ pub async fn share(
         ));
         let share = reread(tx, workspace, id).await?;
         tell(tx, &share, owner, borrower);
+        tx.audit(&entry(Action::ShareCredential, &share).after(shown(&share)))?;
         Ok(share)
     })
     .await
+}
+
+fn entry(action: Action, share: &CredentialShare) -> Entry {
+    Entry::of(action, ObjectKind::CredentialShare, share.id, share.name.as_str())
+}
+
+/// A loan, as the audit log tells it.
+fn shown(share: &CredentialShare) -> Value {
+    json!({
+        "owner": share.owner.name,
+        "target": share.target.name,
+        "status": share.status.word(),
+        "expiresAt": share.expires_at,
+    })
 }
 
 async fn reread(tx: &Tx<'_>, owner: WorkspaceId, id: CredentialShareId) -> Result<CredentialShare, Fault> {
@@ -418,7 +435,9 @@ pub async fn unshare(
         if !matches!(share.status, ShareStatus::Pending | ShareStatus::Active) {
             return Err(Refusal::new(Code::ShareEnded, "This loan has ended already.").at("shareId").into());
         }
+        let was = shown(&share);
         let share = close(tx, &share, ShareStatus::Revoked).await?;
+        tx.audit(&entry(Action::UnshareCredential, &share).changed(was, shown(&share)))?;
         tell(tx, &share, CredentialChange::Unshared, CredentialChange::Returned);
         Ok(share)
     })
@@ -448,7 +467,9 @@ pub async fn accept(
                 return Err(Refusal::new(Code::ShareNotPending, message).at("shareId").into());
             }
         }
+        let was = shown(&share);
         let share = close(tx, &share, ShareStatus::Active).await?;
+        tx.audit(&entry(Action::AcceptCredentialShare, &share).changed(was, shown(&share)))?;
         tell(tx, &share, CredentialChange::ShareAccepted, CredentialChange::Borrowed);
         Ok(share)
     })
@@ -469,7 +490,9 @@ pub async fn decline(
         if !matches!(share.status, ShareStatus::Pending | ShareStatus::Active) {
             return Err(Refusal::new(Code::ShareEnded, "This loan has ended already.").at("shareId").into());
         }
+        let was = shown(&share);
         let share = close(tx, &share, ShareStatus::Declined).await?;
+        tx.audit(&entry(Action::DeclineCredentialShare, &share).changed(was, shown(&share)))?;
         tell(tx, &share, CredentialChange::ShareDeclined, CredentialChange::Returned);
         Ok(share)
     })

@@ -37,6 +37,7 @@ pub(crate) struct Use<'a> {
 
 /// Writes a use down, with the next statement or the commit: of a credential that is still there, which stays until then.
 pub(crate) fn note(tx: &Tx<'_>, used: &Use<'_>) {
+    tx.unaudited("the record of uses is a list of its own");
     let id: CredentialUseId = tx.fresh_id();
     let stays = match tx.db().engine() {
         Engine::Sqlite => "",

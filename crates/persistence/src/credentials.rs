@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, OwnSession, perm},
+    audit::{Action, Entry, ObjectKind},
     credentials::{
         CreateCredentialCode, CredentialKind, DeleteCredentialCode, GivenField, PlannedField,
         RevealCredentialCode, StoredField, UpdateCredentialCode, UseOutcome, plan_fields,
@@ -18,6 +19,7 @@ use guildhall_domain::{
 };
 use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use crate::{
@@ -396,11 +398,48 @@ pub async fn create(
                 ("updated_at", tx.now().into()),
             ],
         ));
-        write_fields(tx, workspace, id, fields).await?;
+        let written = write_fields(tx, workspace, id, fields).await?;
         tx.append(Event::Credential { workspace, subject: id.uuid(), change: CredentialChange::Created });
-        Ok(read(tx, workspace, CredentialRef::Own(id)).await?)
+        let credential = read(tx, workspace, CredentialRef::Own(id)).await?;
+        tx.audit(&entry(Action::CreateCredential, &credential).after(shown(&credential, &written)))?;
+        Ok(credential)
     })
     .await
+}
+
+/// A field, as the audit log tells it: of a secret only what tells two values apart.
+#[derive(Clone)]
+struct ShownField {
+    code: String,
+    shown: Json,
+}
+
+impl ShownField {
+    fn of(code: &str, value: Option<&str>, fingerprint: Option<&str>) -> Self {
+        let shown = match fingerprint {
+            Some(fingerprint) => json!({ "fingerprint": fingerprint }),
+            None => json!(value),
+        };
+        Self { code: code.to_owned(), shown }
+    }
+}
+
+fn entry(action: Action, credential: &Credential) -> Entry {
+    Entry::of(action, ObjectKind::Credential, credential.id, credential.name.as_str())
+}
+
+/// A credential, as the audit log tells it.
+fn shown(credential: &Credential, fields: &[ShownField]) -> Json {
+    let mut shown = json!({
+        "type": credential.kind.word(),
+        "slug": credential.slug,
+        "name": credential.name,
+        "description": credential.description,
+    });
+    for field in fields {
+        shown[format!("fields.{}", field.code)] = field.shown.clone();
+    }
+    shown
 }
 
 /// The wanted slug, or the first free one of the name.
@@ -444,7 +483,8 @@ async fn write_fields(
     workspace: WorkspaceId,
     credential: CredentialId,
     fields: Vec<PlannedField>,
-) -> Result<(), Fault> {
+) -> Result<Vec<ShownField>, Fault> {
+    let mut written = Vec::new();
     let mut key: Option<DataKey> = None;
     for (place, field) in (0_i32..).zip(fields) {
         let Some(value) = field.value else {
@@ -465,6 +505,7 @@ async fn write_fields(
                 (None, Some(sealed), Some(key.fingerprint(credential, &field.code, value.as_bytes())))
             }
         };
+        written.push(ShownField::of(&field.code, public.as_deref(), fingerprint.as_deref()));
         let row = Sql::insert(
             "credential_fields",
             [
@@ -484,7 +525,7 @@ async fn write_fields(
              updated_at = excluded.updated_at",
         ));
     }
-    Ok(())
+    Ok(written)
 }
 
 /// The credential, if the workspace has it.
@@ -552,19 +593,30 @@ pub async fn update(
     db.write_across(proof, async |tx| {
         let (workspace, user) = (proof.access().workspace(), proof.access().actor().person());
         let credential = own(tx, workspace, at, Code::NotFound, Code::SharedReadOnly).await?;
+        let (mut had, mut has) = (Vec::new(), Vec::new());
         if let Some(given) = change.fields {
-            let sql = Sql::new("SELECT code, is_secret FROM credential_fields WHERE (value IS NOT NULL OR sealed IS NOT NULL) AND credential_id = ");
+            let sql = Sql::new("SELECT code, is_secret, value, fingerprint FROM credential_fields WHERE (value IS NOT NULL OR sealed IS NOT NULL) AND credential_id = ");
             let stored: Vec<StoredRow> = tx.all(sql.bind(credential.id.uuid())).await?;
+            had = stored
+                .iter()
+                .map(|row| ShownField::of(&row.code, row.value.as_deref(), row.fingerprint.as_deref()))
+                .collect();
             let stored: Vec<_> = stored
                 .into_iter()
                 .map(|row| StoredField { code: row.code, is_secret: row.is_secret })
                 .collect();
             let fields = plan_fields(credential.kind, given, &stored).map_err(Refusals)?;
-            let kept = fields.iter().map(|field| field.code.as_str());
+            let planned: Vec<String> = fields.iter().map(|field| field.code.clone()).collect();
+            let kept = planned.iter().map(String::as_str);
             let others = Sql::new("DELETE FROM credential_fields WHERE credential_id = ");
             let others = others.bind(credential.id.uuid()).push(" AND code NOT IN ").bind_list(kept);
             tx.run(others).await?;
-            write_fields(tx, workspace, credential.id, fields).await?;
+            has = write_fields(tx, workspace, credential.id, fields).await?;
+            let is_kept = |field: &&ShownField| {
+                planned.contains(&field.code) && has.iter().all(|written| written.code != field.code)
+            };
+            let kept: Vec<_> = had.iter().filter(is_kept).cloned().collect();
+            has.extend(kept);
         }
         let mut sql = Sql::new("UPDATE credentials SET updated_at = ").bind(tx.now());
         sql = sql.push(", updated_by = ").bind(user.map(UserId::uuid));
@@ -578,7 +630,11 @@ pub async fn update(
         let borrowers = credential_shares::open(tx, credential.id).await?;
         tell(tx, &credential, CredentialChange::Updated, &borrowers, CredentialChange::BorrowedUpdated)
             .await?;
-        Ok(read(tx, workspace, credential.at).await?)
+        let changed = read(tx, workspace, credential.at).await?;
+        tx.audit(
+            &entry(Action::UpdateCredential, &changed).changed(shown(&credential, &had), shown(&changed, &has)),
+        )?;
+        Ok(changed)
     })
     .await
 }
@@ -587,6 +643,8 @@ pub async fn update(
 struct StoredRow {
     code: String,
     is_secret: bool,
+    value: Option<String>,
+    fingerprint: Option<String>,
 }
 
 /// Tells the owner, and each borrower that can use it, what changed of a credential.
@@ -643,6 +701,9 @@ pub async fn delete(
         }
         tell(tx, &credential, CredentialChange::Deleted, &borrowers, CredentialChange::Returned).await?;
         tx.run(Sql::new("DELETE FROM credentials WHERE id = ").bind(credential.id.uuid())).await?;
+        let mut was = shown(&credential, &[]);
+        was["borrowers"] = borrowers.len().into();
+        tx.audit(&entry(Action::DeleteCredential, &credential).before(was))?;
         Ok(credential)
     })
     .await
@@ -726,6 +787,7 @@ pub async fn reveal(
                 outcome: UseOutcome::Revealed,
             },
         );
+        tx.audit(&entry(Action::RevealCredential, &credential))?;
         Ok((credential, values))
     })
     .await

@@ -4,14 +4,20 @@
 use std::{
     collections::HashSet,
     str::FromStr as _,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use guildhall_domain::{
-    access::{Denied, Granted, OrganizationAccess, Proof, Recheck, WorkspaceAccess, catalog::PermissionType},
+    access::{
+        Actor, Denied, Granted, OrganizationAccess, Proof, Recheck, WorkspaceAccess, catalog::PermissionType,
+    },
+    audit::Entry,
     events::Event,
     ids::{OrganizationId, UserId, WorkspaceId},
     lockout::Lockout,
@@ -33,6 +39,7 @@ use uuid::Uuid;
 
 use crate::{
     access,
+    audit::{self, Origin},
     connection::{Opener, Pool, Statements, Transaction},
     error::{Fault, OpError, ReadError, lost_connection},
     events::{self, Bus},
@@ -116,7 +123,7 @@ pub struct Seams {
 
 /// A handle to the database; cheap to clone.
 #[derive(Clone)]
-pub struct Db(Arc<Inner>);
+pub struct Db(Arc<Inner>, Option<Arc<Origin>>);
 
 struct Inner {
     engine: Engine,
@@ -167,7 +174,7 @@ impl Db {
                 (write, Some(pool(opener(true)?, options.read_connections)))
             }
         };
-        Ok(Self(Arc::new(Inner {
+        let inner = Inner {
             engine,
             options,
             write,
@@ -179,7 +186,18 @@ impl Db {
             bus: Bus::default(),
             statements,
             machines_seen: MachinesSeen::default(),
-        })))
+        };
+        Ok(Self(Arc::new(inner), None))
+    }
+
+    /// The same handle, for a request: what it changes is written down as coming from there.
+    pub fn on_behalf_of(&self, origin: Origin) -> Self {
+        Self(Arc::clone(&self.0), Some(Arc::new(origin)))
+    }
+
+    /// Where the request comes from that this handle is for.
+    pub(crate) fn origin(&self) -> Option<&Origin> {
+        self.1.as_deref()
     }
 
     /// Which database it is.
@@ -300,10 +318,14 @@ impl Db {
             tx.recheck(proof.recheck()).await?;
             match work(&mut tx).await {
                 Ok(value) => {
+                    tx.account()?;
                     let told = tx.write_events().await?;
                     tx.conn.commit().await?;
                     if told {
                         self.0.bus.announce();
+                    }
+                    if tx.audited.load(Ordering::Relaxed) {
+                        self.0.bus.audit_written();
                     }
                     Ok(value)
                 }
@@ -330,6 +352,9 @@ impl Db {
             happened: Vec::new(),
             told: false,
             deferred: Mutex::default(),
+            actor: None,
+            audited: AtomicBool::new(false),
+            accounted: AtomicBool::new(false),
         })
     }
 
@@ -549,6 +574,12 @@ pub struct Tx<'a> {
     /// Whether events were written by [`Tx::append_each`].
     told: bool,
     deferred: Mutex<Vec<Sql>>,
+    /// Whom the proof names.
+    actor: Option<Actor>,
+    /// Whether an entry of the audit log is written with it.
+    audited: AtomicBool,
+    /// Whether it said who did what, or that there is nothing to say.
+    accounted: AtomicBool,
 }
 
 impl Tx<'_> {
@@ -611,6 +642,42 @@ impl Tx<'_> {
     /// Notes what happened. It is written with the change, and those who watch are told after the commit.
     pub(crate) fn append(&mut self, event: Event) {
         self.happened.push(event);
+    }
+
+    /// Writes down who did what, with the change: together with what is deferred, in no round trip of its own. It takes no
+    /// lock that another entry waits for, since it gets its place in the chain later; see [`audit`].
+    pub(crate) fn audit(&self, entry: &Entry) -> Result<(), Fault> {
+        self.accounted.store(true, Ordering::Relaxed);
+        if !entry.is_idle() {
+            self.defer(audit::insert(self, entry)?);
+            self.audited.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Says that what this transaction changes is no entry of the audit log, and why.
+    pub(crate) fn unaudited(&self, _reason: &'static str) {
+        self.accounted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whom the proof names.
+    pub(crate) fn actor(&self) -> Option<Actor> {
+        self.actor
+    }
+
+    /// The net under the audit log: what somebody changed is accounted for. A build for tests fails; in production the
+    /// change is worth more than its entry.
+    fn account(&self) -> Result<(), Fault> {
+        let waits = !self.deferred.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        let changed = waits || self.told || !self.happened.is_empty() || self.conn.has_changed();
+        if self.actor.is_some() && changed && !self.accounted.load(Ordering::Relaxed) {
+            let message = "a change that says neither who did what nor why that is not to be said";
+            if cfg!(debug_assertions) {
+                return Err(Fault::Unaudited(message));
+            }
+            tracing::error!("{message}");
+        }
+        Ok(())
     }
 
     /// Writes events by a statement that makes them of rows; none that is told to an address.
@@ -690,6 +757,12 @@ impl Tx<'_> {
     }
 
     async fn recheck(&mut self, recheck: Recheck) -> Result<(), ReadError> {
+        self.actor = match recheck {
+            Recheck::Nothing => None,
+            Recheck::LetIn(actor) | Recheck::Workspace(actor, ..) | Recheck::Organization(actor, ..) => {
+                Some(actor)
+            }
+        };
         match recheck {
             Recheck::Nothing => {}
             Recheck::LetIn(actor) => {

@@ -45,6 +45,7 @@ pub async fn request(
     }
     let (old_token, new_token) = (fresh_token()?, fresh_token()?);
     db.write(proof, async |tx| {
+        tx.unaudited("a person's address is their own");
         tx.lock_user(user.id).await?;
         let unchanged = Sql::new("SELECT 1 FROM users WHERE password_hash = ")
             .bind(password_hash.as_str())

@@ -29,6 +29,9 @@ pub enum Fault {
         /// The key's id, no secret.
         id: String,
     },
+    /// A change was not accounted for: a defect of this build.
+    #[error("audit log: {0}")]
+    Unaudited(&'static str),
     /// A background thread went away.
     #[error("worker: {0}")]
     Worker(String),

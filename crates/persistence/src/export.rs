@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Permission, PermissionSet, System, SystemRole, role::Role},
+    audit::{Action, Entry, ObjectKind},
     export::{
         CredentialEntry, Document, FieldEntry, FileFault, MemberEntry, Plan, PlannedCredential, PlannedRole,
         PropertyEntry, RoleEntry, WorkspaceEntry,
@@ -338,6 +339,16 @@ async fn make(tx: &mut Tx<'_>, plan: &Plan, organization: Option<&str>) -> Resul
         invitations::write(tx, draft)?;
         invited.push((member.email.as_str().to_owned(), role.name.clone()));
     }
+    let mut made = workspaces::shown(&workspace);
+    made["configProperties"] = plan.config.len().into();
+    made["credentials"] = plan.credentials.len().into();
+    made["invitations"] = invited.len().into();
+    tx.audit(
+        &Entry::of(Action::Import, ObjectKind::Workspace, workspace.id, workspace.display_name.as_str())
+            .in_organization(organization)
+            .in_workspace(Some(workspace.id))
+            .after(made),
+    )?;
     Ok(Imported {
         name: workspace.name,
         display_name: workspace.display_name,

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, perm},
+    audit::{Action, Entry, ObjectKind},
     events::{Event, WorkspaceChange},
     home_page::{DescribeWorkspaceCode, judge_edit},
     ids::{UserId, WorkspaceId},
@@ -10,6 +11,7 @@ use guildhall_domain::{
     text::Markdown,
 };
 use sea_orm::FromQueryResult;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
@@ -82,6 +84,11 @@ pub async fn edit(
             return Ok(Edit::Written(Box::new(row), current));
         }
         let page = write(tx, workspace, by, text.as_ref(), current.version + 1).await?;
+        let shown = |page: &HomePage| json!({ "text": page.text, "version": page.version });
+        tx.audit(
+            &Entry::of(Action::DescribeWorkspace, ObjectKind::HomePage, workspace, row.display_name.as_str())
+                .changed(shown(&current), shown(&page)),
+        )?;
         tx.append(Event::Workspace { workspace, change: WorkspaceChange::HomePage });
         Ok(Edit::Written(Box::new(row), page))
     })

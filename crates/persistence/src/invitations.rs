@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, Open, OrganizationRole, OwnSession, Permission, PermissionSet, perm, role::Role},
+    audit::{Action, By, Entry, ObjectKind},
     events::Event,
     ids::{InvitationId, OrganizationId, RoleId, UserId, WorkspaceId},
     invitations::{
@@ -19,6 +20,7 @@ use guildhall_domain::{
     text::{Email, Message},
 };
 use sea_orm::{DbErr, FromQueryResult, QueryResult};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
@@ -140,7 +142,7 @@ pub async fn invite(
     proof: &Granted<perm::MembersInvite>,
     invitee: &Invitee,
 ) -> Result<Invitation, OpError<InviteMemberCode>> {
-    db.write(proof, async |tx| Ok(plan_and_write(tx, invitee).await??)).await
+    db.write(proof, async |tx| Ok(plan_and_write(tx, Action::InviteMember, invitee).await??)).await
 }
 
 /// Invites several people, each for itself: a refusal of one leaves the others invited.
@@ -153,7 +155,7 @@ pub async fn invite_many(
         let mut results = Vec::with_capacity(invitees.len());
         for invitee in invitees {
             results.push(match invitee {
-                Ok(invitee) => plan_and_write(tx, &invitee).await?,
+                Ok(invitee) => plan_and_write(tx, Action::InviteMembers, &invitee).await?,
                 Err(refusal) => Err(refusal),
             });
         }
@@ -184,6 +186,7 @@ struct InviteFacts {
 
 async fn plan_and_write(
     tx: &mut Tx<'_>,
+    action: Action,
     invitee: &Invitee,
 ) -> Result<Result<Invitation, Refusal<InviteMemberCode>>, ReadError> {
     let access = tx.access()?.clone();
@@ -255,7 +258,7 @@ async fn plan_and_write(
         letterhead: facts.letterhead,
     };
     let id = write(tx, draft)?;
-    Ok(Ok(Invitation {
+    let invitation = Invitation {
         id,
         workspace,
         email: email.into_string(),
@@ -271,7 +274,24 @@ async fn plan_and_write(
         sent_at: None,
         responded_at: None,
         created_at: now,
-    }))
+    };
+    tx.audit(&entry(action, &invitation).after(shown(&invitation)))?;
+    Ok(Ok(invitation))
+}
+
+fn entry(action: Action, invitation: &Invitation) -> Entry {
+    Entry::of(action, ObjectKind::Invitation, invitation.id, invitation.email.as_str())
+}
+
+/// An invitation, as the audit log tells it: nothing of its link.
+fn shown(invitation: &Invitation) -> Value {
+    json!({
+        "email": invitation.email,
+        "role": invitation.role.key,
+        "status": invitation.status.word(),
+        "expiresAt": invitation.expires_at,
+        "membershipExpiresAt": invitation.membership_expires_at,
+    })
 }
 
 /// An invitation to one workspace, as it is to be written.
@@ -507,6 +527,7 @@ pub async fn resend(
             )
             .into());
         }
+        let was = shown(&invitation);
         if let Some(new_role) = new_role {
             let Some(role) = grantable_role(tx, workspace, new_role).await? else {
                 return Err(Refusal::new(Code::InvalidInput, "`role` is no role of this organization.")
@@ -584,6 +605,7 @@ pub async fn resend(
         mails::enqueue(tx, Some(id), &letter)?;
         let status = InvitationStatus::Pending;
         tx.append(Event::Invitation { invitation: id, workspace, email, status });
+        tx.audit(&entry(Action::ResendInvitation, &invitation).before(was).after(shown(&invitation)))?;
         Ok(invitation)
     })
     .await
@@ -614,7 +636,9 @@ pub async fn revoke(
             )
             .into());
         }
+        let was = shown(&invitation);
         invitation.status = InvitationStatus::Revoked;
+        tx.audit(&entry(Action::RevokeInvitation, &invitation).changed(was, shown(&invitation)))?;
         invitation.responded_at = Some(tx.now());
         if invitation.delivery == DeliveryState::Queued {
             invitation.delivery = DeliveryState::Cancelled;
@@ -1119,6 +1143,7 @@ pub(crate) async fn check_acceptable<C: AnswersInvitation>(
     };
     let Err(fault) = judge_accept(&facts, tx.now()) else { return Ok(Ok(())) };
     if fault == AnswerFault::InviterLostPermission {
+        tx.unaudited("it was void since the inviter lost the right, which has an entry of its own");
         finish(tx, &answered.received, InvitationStatus::Revoked).await?;
     }
     Ok(Err(fault.refusal()))
@@ -1139,7 +1164,13 @@ async fn finish(tx: &mut Tx<'_>, received: &Received, status: InvitationStatus) 
 
 /// Makes the person a member of everything the invitation opens. Where they are a member already, they keep
 /// the role they have.
-pub(crate) async fn admit(tx: &mut Tx<'_>, answered: Answered, user: UserId) -> Result<Received, Fault> {
+pub(crate) async fn admit(
+    tx: &mut Tx<'_>,
+    action: Action,
+    answered: Answered,
+    user: UserId,
+) -> Result<Received, Fault> {
+    audit_answer(tx, action, &answered, By::Person(user), InvitationStatus::Accepted)?;
     let mut received = answered.received;
     let role = received.organization_role.unwrap_or(OrganizationRole::Member);
     join_organization(tx, answered.organization, user, role).await?;
@@ -1177,6 +1208,37 @@ pub(crate) async fn admit(tx: &mut Tx<'_>, answered: Answered, user: UserId) -> 
     received.status = InvitationStatus::Accepted;
     received.responded_at = Some(tx.now());
     Ok(received)
+}
+
+/// Writes down an answer: for each workspace that the invitation opens, so that those who may read what was done there
+/// find it, or once where it opens none.
+fn audit_answer(
+    tx: &Tx<'_>,
+    action: Action,
+    answered: &Answered,
+    by: By,
+    status: InvitationStatus,
+) -> Result<(), Fault> {
+    let received = &answered.received;
+    let entry = |workspace: Option<WorkspaceId>, role: Option<&str>| {
+        Entry::of(action, ObjectKind::Invitation, received.id, received.email.as_str())
+            .in_organization(answered.organization)
+            .in_workspace(workspace)
+            .by(by.clone())
+            .before(json!({ "status": InvitationStatus::Pending.word() }))
+            .after(json!({
+                "status": status.word(),
+                "role": role,
+                "organizationRole": received.organization_role.map(OrganizationRole::word),
+            }))
+    };
+    if received.grants.is_empty() {
+        tx.audit(&entry(None, None))?;
+    }
+    for grant in &received.grants {
+        tx.audit(&entry(Some(grant.workspace), Some(&grant.role.key)))?;
+    }
+    Ok(())
 }
 
 /// Accepts an invitation as the person who is signed in.
@@ -1220,7 +1282,7 @@ pub async fn accept(
                     ),
                 )));
             }
-            Ok(Ok(admit(tx, answered, user).await?))
+            Ok(Ok(admit(tx, Action::AcceptInvitation, answered, user).await?))
         })
         .await?;
     outcome.map_err(Into::into)
@@ -1282,7 +1344,10 @@ pub async fn decline(
                 return Ok(Err(not_own(Code::NotFound)));
             }
             match load_answerable(tx, &Answer::Id(id), Code::NotFound).await? {
-                Ok(answered) => turn_down(tx, answered).await,
+                Ok(answered) => {
+                    let by = By::Person(proof.user());
+                    turn_down(tx, answered, by).await
+                }
                 Err(refusal) => Ok(Err(refusal)),
             }
         })
@@ -1299,7 +1364,10 @@ pub async fn decline_by_token(
     let outcome = db
         .write(proof, async |tx| {
             match load_answerable(tx, &Answer::Token(token), DeclineInvitationCode::LinkInvalid).await? {
-                Ok(answered) => turn_down(tx, answered).await,
+                Ok(answered) => {
+                    let by = By::Address(answered.received.email.clone());
+                    turn_down(tx, answered, by).await
+                }
                 Err(refusal) => Ok(Err(refusal)),
             }
         })
@@ -1310,17 +1378,19 @@ pub async fn decline_by_token(
 async fn turn_down(
     tx: &mut Tx<'_>,
     answered: Answered,
+    by: By,
 ) -> Result<Result<Received, Refusal<DeclineInvitationCode>>, OpError<DeclineInvitationCode>> {
-    let Answered { mut received, stored, .. } = answered;
     let facts = AnswerFacts {
-        status: stored,
-        expires_at: received.expires_at,
+        status: answered.stored,
+        expires_at: answered.received.expires_at,
         inviter_may_invite: true,
         opens_an_archive: false,
     };
     if let Err(fault) = judge_decline(&facts, tx.now()) {
         return Ok(Err(fault.refusal()));
     }
+    audit_answer(tx, Action::DeclineInvitation, &answered, by, InvitationStatus::Declined)?;
+    let mut received = answered.received;
     finish(tx, &received, InvitationStatus::Declined).await?;
     received.status = InvitationStatus::Declined;
     received.responded_at = Some(tx.now());

@@ -84,6 +84,8 @@ struct Master {
     wrap: Seal,
     /// Seals mails.
     mails: Seal,
+    /// Seals private keys that sign.
+    signing: Seal,
     /// See [`Keys::checks`].
     check: String,
 }
@@ -95,6 +97,7 @@ impl Master {
             id: master_key_id(key),
             wrap: Seal::new(&derived(b"wrap data keys")),
             mails: Seal::new(&derived(b"seal mails")),
+            signing: Seal::new(&derived(b"seal signing keys")),
             check: URL_SAFE_NO_PAD.encode(tag(&mac(derived(b"check").as_slice()), others)),
         }
     }
@@ -422,6 +425,27 @@ impl Keys {
             .ok_or(Fault::Crypto("a mail does not open: it is damaged, or its master key is another one"))
     }
 
+    /// Seals the seed of a key that signs, with the master key.
+    pub(crate) fn seal_signing_key(&self, id: Uuid, purpose: &str, seed: &[u8]) -> Result<Vec<u8>, Fault> {
+        self.master.signing.seal(&signs_for(id, purpose, &self.master.id), seed)
+    }
+
+    /// The seed of a key that signs, which the master key of that id sealed.
+    pub(crate) fn open_signing_key(
+        &self,
+        id: Uuid,
+        purpose: &str,
+        master_key_id: &str,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let Some(master) = self.master(master_key_id) else {
+            let what = format!("the signing key {}", id.as_simple());
+            return Err(Fault::MasterKeyMissing { what, id: master_key_id.to_owned() });
+        };
+        let seed = master.signing.open(&signs_for(id, purpose, master_key_id), sealed);
+        seed.ok_or_else(|| Fault::Stored(format!("the signing key {} is damaged", id.as_simple())))
+    }
+
     /// Wraps a workspace's data key with the master key.
     pub(crate) fn wrap(&self, workspace: WorkspaceId, key: &[u8; 32]) -> Result<Vec<u8>, Fault> {
         self.master.wrap.seal(&wrapped_for(workspace, &self.master.id), key)
@@ -448,6 +472,11 @@ impl Keys {
 /// What a wrapped data key is bound to: the form's version, whose it is, and the key that wraps it.
 fn wrapped_for(workspace: WorkspaceId, master_key_id: &str) -> Vec<u8> {
     [[1].as_slice(), workspace.uuid().as_bytes(), master_key_id.as_bytes()].concat()
+}
+
+/// What the seed of a signing key is bound to: the form's version, the key, what it signs, and the key that seals it.
+fn signs_for(id: Uuid, purpose: &str, master_key_id: &str) -> Vec<u8> {
+    [[1].as_slice(), id.as_bytes(), purpose.as_bytes(), b"\0", master_key_id.as_bytes()].concat()
 }
 
 /// The number in a machine's secret.

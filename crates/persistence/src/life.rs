@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, perm},
+    audit::{Action, Entry, ObjectKind},
     events::{CredentialChange, Event, EventKind, WorkspaceChange},
     ids::{CredentialId, UserId, WorkspaceId},
     invitations::InvitationStatus,
@@ -15,6 +16,7 @@ use guildhall_domain::{
     workspaces::WorkspaceStatus,
 };
 use sea_orm::FromQueryResult;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::{
@@ -22,7 +24,7 @@ use crate::{
     db::{Ask, Db, Engine, Tx},
     error::{Fault, OpError, ReadError},
     sql::{Single, Sql},
-    workspaces::{self, preferred_workspace},
+    workspaces::{self, Workspace, preferred_workspace},
 };
 
 /// Archives a workspace: everything in it stays, is read and not changed. One that is archived stays as it is.
@@ -37,6 +39,7 @@ pub async fn archive(
         if workspace.status == WorkspaceStatus::Active {
             let by = access.actor().person();
             set_status(tx, workspace.id, WorkspaceStatus::Archived, Some((tx.now(), by))).await?;
+            tx.audit(&status_entry(Action::ArchiveWorkspace, &workspace, WorkspaceStatus::Archived))?;
             tx.append(Event::Workspace { workspace: workspace.id, change: WorkspaceChange::Archived });
         }
         Ok(())
@@ -53,12 +56,19 @@ pub async fn restore(
         let access = tx.access()?.clone();
         if access.is_archived() {
             let workspace = access.workspace();
+            let row = workspaces::read(tx, workspace).await?;
             set_status(tx, workspace, WorkspaceStatus::Active, None).await?;
+            tx.audit(&status_entry(Action::RestoreWorkspace, &row, WorkspaceStatus::Active))?;
             tx.append(Event::Workspace { workspace, change: WorkspaceChange::Restored });
         }
         Ok(())
     })
     .await
+}
+
+fn status_entry(action: Action, workspace: &Workspace, status: WorkspaceStatus) -> Entry {
+    Entry::of(action, ObjectKind::Workspace, workspace.id, workspace.display_name.as_str())
+        .changed(json!({ "status": workspace.status.word() }), json!({ "status": status.word() }))
 }
 
 /// Leaves the time of the last change of its settings as it is, since none of them changes.
@@ -287,12 +297,21 @@ pub async fn delete(
         let found = find(tx, workspace).await?;
         found.judge(&Confirmation { name: Some(confirm_name), remove_members })?;
         let counts = found.counts();
+        let row = workspaces::read(tx, workspace).await?;
         send_home(tx, workspace).await?;
         tell_neighbours(tx, workspace).await?;
         forget_uses(tx, workspace).await?;
         end_invitations(tx, workspace).await?;
         let gone = Sql::new("DELETE FROM workspaces WHERE id = ").bind(workspace.uuid());
         tx.run(gone).await?;
+        let mut was = workspaces::shown(&row);
+        was["members"] = counts.members.into();
+        was["credentials"] = counts.credentials.into();
+        was["configProperties"] = counts.config_properties.into();
+        tx.audit(
+            &Entry::of(Action::DeleteWorkspace, ObjectKind::Workspace, workspace, row.display_name.as_str())
+                .before(was),
+        )?;
         tx.append(Event::Workspace { workspace, change: WorkspaceChange::Deleted });
         Ok(counts)
     })

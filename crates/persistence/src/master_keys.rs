@@ -47,6 +47,8 @@ pub struct Holding {
     pub workspaces: u64,
     /// Queued mails.
     pub mails: u64,
+    /// Keys that sign.
+    pub signing_keys: u64,
 }
 
 /// What is sealed with which master key.
@@ -69,10 +71,10 @@ impl Census {
         !is_under_current || self.unnamed_mails > 0 || self.left() > 0
     }
 
-    /// Data keys and queued mails that are sealed with another key than the current one.
+    /// Data keys, queued mails and signing keys that are sealed with another key than the current one.
     pub fn left(&self) -> u64 {
         let others = self.keys.iter().filter(|key| key.place != Place::Current);
-        others.map(|key| key.workspaces + key.mails).sum()
+        others.map(|key| key.workspaces + key.mails + key.signing_keys).sum()
     }
 }
 
@@ -94,8 +96,16 @@ pub(crate) async fn census(ask: &impl Ask, keys: &Keys) -> Result<Census, Fault>
             "SELECT master_key_id AS id, COUNT(*) AS number FROM mails WHERE status = 'QUEUED' GROUP BY master_key_id",
         ))
         .await?;
+    let signing: Vec<Counted> = ask
+        .all(Sql::new(
+            "SELECT master_key_id AS id, COUNT(*) AS number FROM signing_keys GROUP BY master_key_id",
+        ))
+        .await?;
     let mut unnamed_mails = 0;
-    let mut numbers: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let mut numbers: BTreeMap<String, (u64, u64, u64)> = BTreeMap::new();
+    for Counted { id, number } in signing {
+        numbers.entry(id.unwrap_or_default()).or_default().2 += number.unsigned_abs();
+    }
     for Counted { id, number } in wrapped {
         numbers.entry(id.unwrap_or_default()).or_default().0 += number.unsigned_abs();
     }
@@ -107,15 +117,16 @@ pub(crate) async fn census(ask: &impl Ask, keys: &Keys) -> Result<Census, Fault>
     }
     let mut held = Vec::new();
     for id in keys.master_key_ids() {
-        let (workspaces, mails) = numbers.remove(id).unwrap_or_default();
+        let (workspaces, mails, signing_keys) = numbers.remove(id).unwrap_or_default();
         let place = if held.is_empty() { Place::Current } else { Place::Previous };
-        held.push(Holding { id: id.to_owned(), place, workspaces, mails });
+        held.push(Holding { id: id.to_owned(), place, workspaces, mails, signing_keys });
     }
-    held.extend(numbers.into_iter().map(|(id, (workspaces, mails))| Holding {
+    held.extend(numbers.into_iter().map(|(id, (workspaces, mails, signing_keys))| Holding {
         id,
         place: Place::Missing,
         workspaces,
         mails,
+        signing_keys,
     }));
     Ok(Census { keys: held, unnamed_mails, under: instance::master_key(ask).await? })
 }
@@ -132,10 +143,14 @@ pub struct Rotated {
     pub workspaces: u64,
     /// Queued mails that were sealed anew.
     pub mails: u64,
+    /// Keys that sign that were sealed anew.
+    pub signing_keys: u64,
     /// Workspaces whose data key none of the keys opens.
     pub damaged: Vec<WorkspaceId>,
     /// Queued mails that none of the keys opens.
     pub unreadable: Vec<MailId>,
+    /// How many keys that sign none of the keys opens.
+    pub damaged_signing_keys: usize,
     /// How it stands now.
     pub census: Census,
 }
@@ -145,6 +160,8 @@ struct Sealed {
     id: Uuid,
     master_key_id: Option<String>,
     sealed: Vec<u8>,
+    /// What it is sealed for, beside its id.
+    purpose: Option<String>,
 }
 
 /// One batch: what was looked at up to which row, what became of it, and what does not open.
@@ -157,21 +174,32 @@ struct Batch {
 /// Seals with the current master key whatever another one sealed, then puts the database under it. What has been done
 /// stays done, so that another call goes on where one was interrupted; several at once share the work.
 pub async fn rotate(db: &Db, proof: &System) -> Result<Rotated, Fault> {
-    let (mut workspaces, mut mails) = (0, 0);
+    let (mut workspaces, mut mails, mut signing_keys) = (0, 0, 0);
     let mut pass = 0;
     loop {
         let (rewrapped, damaged) = go_through(db, proof, Kind::DataKeys).await?;
         let (resealed, unreadable) = go_through(db, proof, Kind::Mails).await?;
+        let (signing, closed_signing) = go_through(db, proof, Kind::SigningKeys).await?;
+        signing_keys += signing;
         workspaces += rewrapped;
         mails += resealed;
         finish(db, proof).await?;
         let census = status(db, proof).await?;
         pass += 1;
-        let closed = u64::try_from(damaged.len() + unreadable.len()).unwrap_or(u64::MAX);
+        let closed =
+            u64::try_from(damaged.len() + unreadable.len() + closed_signing.len()).unwrap_or(u64::MAX);
         if census.left() + census.unnamed_mails <= closed || pass == PASSES {
             let damaged = damaged.into_iter().map(WorkspaceId::from).collect();
             let unreadable = unreadable.into_iter().map(MailId::from).collect();
-            return Ok(Rotated { workspaces, mails, damaged, unreadable, census });
+            return Ok(Rotated {
+                workspaces,
+                mails,
+                signing_keys,
+                damaged,
+                unreadable,
+                damaged_signing_keys: closed_signing.len(),
+                census,
+            });
         }
         tokio::time::sleep(PAUSE).await;
     }
@@ -181,6 +209,7 @@ pub async fn rotate(db: &Db, proof: &System) -> Result<Rotated, Fault> {
 enum Kind {
     DataKeys,
     Mails,
+    SigningKeys,
 }
 
 /// Goes once through all rows of a kind, in the order of their ids.
@@ -206,10 +235,15 @@ async fn one_batch(db: &Db, proof: &System, kind: Kind, after: Uuid) -> Result<B
         Kind::Mails => {
             ("mails", "id", "sealed", "updated_at", " AND status = 'QUEUED' AND sealed IS NOT NULL")
         }
+        Kind::SigningKeys => ("signing_keys", "id", "sealed", "sealed_at", ""),
+    };
+    let purpose = match kind {
+        Kind::SigningKeys => "purpose",
+        Kind::DataKeys | Kind::Mails => "CAST(NULL AS text) AS purpose",
     };
     let batch = db.write(proof, async |tx| {
         let sql = Sql::new(format!(
-            "SELECT {id} AS id, master_key_id, {sealed} AS sealed FROM {table} WHERE {id} > "
+            "SELECT {id} AS id, master_key_id, {sealed} AS sealed, {purpose} FROM {table} WHERE {id} > "
         ))
         .bind(after)
         .push(" AND (master_key_id IS NULL OR master_key_id <> ")
@@ -259,6 +293,11 @@ fn reseal(keys: &Keys, kind: Kind, row: &Sealed) -> Result<Vec<u8>, Fault> {
                 keys.unwrap(workspace, row.master_key_id.as_deref().unwrap_or_default(), &row.sealed)?;
             keys.wrap(workspace, &key)
         }
+        Kind::SigningKeys => {
+            let purpose = row.purpose.as_deref().unwrap_or_default();
+            let id = row.master_key_id.as_deref().unwrap_or_default();
+            keys.seal_signing_key(row.id, purpose, &keys.open_signing_key(row.id, purpose, id, &row.sealed)?)
+        }
         Kind::Mails => {
             let mail = row.id.into();
             keys.seal_mail(mail, &keys.open_mail(mail, row.master_key_id.as_deref(), &row.sealed)?)
@@ -277,7 +316,8 @@ async fn finish(db: &Db, proof: &System) -> Result<(), Fault> {
             return Ok(());
         }
         let census = census(tx, keys).await?;
-        if census.keys.iter().all(|key| key.place == Place::Current || key.workspaces == 0) {
+        if census.keys.iter().all(|key| key.place == Place::Current || key.workspaces + key.signing_keys == 0)
+        {
             instance::set_master_key(tx, id, check).await?;
         }
         Ok(())

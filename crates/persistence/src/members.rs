@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, OrganizationRole, OwnSession, perm, role::Role},
+    audit::{Action, Entry, ObjectKind},
     events::Event,
     ids::{MembershipId, RoleId, UserId, WorkspaceId},
     members::{
@@ -14,6 +15,7 @@ use guildhall_domain::{
     text::SearchTerm,
 };
 use sea_orm::{DbErr, FromQueryResult, QueryResult};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
@@ -257,8 +259,10 @@ pub async fn update_role(
         )
         .await?;
         tx.append(Event::Access { workspace, user: member.user.id });
+        let was = shown(&member);
         member.role = role;
         member.expires_at = expires_at;
+        tx.audit(&entry(Action::UpdateMemberRole, &member).changed(was, shown(&member)))?;
         Ok(member)
     })
     .await
@@ -281,6 +285,7 @@ pub async fn remove(
         tx.lock_user(member.user.id).await?;
         let ended = removal_impact(tx, &member).await?;
         end(tx, &member).await?;
+        tx.audit(&entry(Action::RemoveMember, &member).before(shown(&member)))?;
         Ok((member, ended))
     })
     .await
@@ -304,9 +309,24 @@ pub async fn leave(
         };
         judge_leaving(&facts)?;
         end(tx, &member).await?;
+        tx.audit(&entry(Action::LeaveWorkspace, &member).before(shown(&member)))?;
         Ok(member)
     })
     .await
+}
+
+fn entry(action: Action, member: &Member) -> Entry {
+    Entry::of(action, ObjectKind::Membership, member.id, member.user.display_name.as_str())
+}
+
+/// A membership, as the audit log tells it.
+fn shown(member: &Member) -> Value {
+    json!({
+        "userId": member.user.id.to_string(),
+        "email": member.user.email,
+        "role": member.role.key,
+        "expiresAt": member.expires_at,
+    })
 }
 
 pub(crate) fn no_such_member<C>(code: C) -> Refusal<C> {

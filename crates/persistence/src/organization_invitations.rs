@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet, hash_map::Entry};
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, OrganizationRole, perm},
+    audit::{self, Action, ObjectKind},
     events::Event,
     ids::{InvitationId, RoleId, UserId, WorkspaceId},
     invitations::{DeliveryState, InvitationStatus, effective_status, expiry},
@@ -19,6 +20,7 @@ use guildhall_domain::{
     text::{Email, Message},
 };
 use sea_orm::{DbErr, FromQueryResult, QueryResult};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
@@ -238,9 +240,32 @@ pub async fn invite(
         }
         send(tx, &invitation, letterhead, &token)?;
         tell(tx, &invitation);
+        tx.audit(&entry(Action::InviteOrganizationMember, &invitation).after(shown(&invitation)))?;
         Ok(invitation)
     })
     .await
+}
+
+fn entry(action: Action, invitation: &OrganizationInvitation) -> audit::Entry {
+    audit::Entry::of(action, ObjectKind::Invitation, invitation.id, invitation.email.as_str())
+}
+
+/// An invitation, as the audit log tells it: nothing of its link.
+fn shown(invitation: &OrganizationInvitation) -> Value {
+    let workspaces = invitation.grants.iter().map(|grant| {
+        json!({
+            "name": grant.workspace_name,
+            "role": grant.role.key,
+            "membershipExpiresAt": grant.membership_expires_at,
+        })
+    });
+    json!({
+        "email": invitation.email,
+        "organizationRole": invitation.role.word(),
+        "workspaces": workspaces.collect::<Vec<_>>(),
+        "status": invitation.status.word(),
+        "expiresAt": invitation.expires_at,
+    })
 }
 
 /// Locks every workspace that is told: those to invite to, and those of what the new invitation replaces.
@@ -533,6 +558,7 @@ pub async fn resend(
         }
         let letterhead = letterhead(tx, proof).await?;
         let token = fresh_token()?;
+        let was = shown(&invitation);
         invitation.inviter = proof.access().person()?;
         invitation.status = InvitationStatus::Pending;
         invitation.delivery = DeliveryState::Queued;
@@ -554,6 +580,8 @@ pub async fn resend(
         mails::cancel(tx, &[id]).await?;
         send(tx, &invitation, letterhead, &token)?;
         tell(tx, &invitation);
+        let entry = entry(Action::ResendOrganizationInvitation, &invitation);
+        tx.audit(&entry.before(was).after(shown(&invitation)))?;
         Ok(invitation)
     })
     .await
@@ -578,7 +606,10 @@ pub async fn revoke(
             )
             .into());
         }
+        let was = shown(&invitation);
         invitation.status = InvitationStatus::Revoked;
+        let entry = entry(Action::RevokeOrganizationInvitation, &invitation);
+        tx.audit(&entry.changed(was, shown(&invitation)))?;
         invitation.responded_at = Some(tx.now());
         if invitation.delivery == DeliveryState::Queued {
             invitation.delivery = DeliveryState::Cancelled;

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, OrganizationRole, perm},
+    audit::{Action, Entry, ObjectKind},
     events::Event,
     ids::{OrganizationId, UserId, WorkspaceId},
     organization_members::{
@@ -17,6 +18,7 @@ use guildhall_domain::{
     text::{Email, SearchTerm},
 };
 use sea_orm::{DbErr, FromQueryResult, QueryResult};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
@@ -301,7 +303,9 @@ pub async fn update_role(
             set(tx, organization, user, "role", role.word()).await?;
             ownership::void_from(tx, organization, user).await?;
             tx.append(Event::Rights { user });
+            let was = shown(&member);
             member.role = role;
+            tx.audit(&entry(Action::UpdateOrganizationMember, &member).changed(was, shown(&member)))?;
         }
         Ok(member)
     })
@@ -350,7 +354,7 @@ pub async fn remove(
             return Err(no_such_member(RemoveOrganizationMemberCode::NotFound).into());
         };
         judge_organization_removal(&facts, &orphaned_without(tx, organization, user).await?, by)?;
-        Ok(end(tx, member).await?)
+        Ok(end(tx, Action::RemoveOrganizationMember, member).await?)
     })
     .await
 }
@@ -367,12 +371,21 @@ pub async fn leave(
             return Err(Fault::Stored("a right in an organization without a place in it".into()).into());
         };
         judge_organization_leaving(&facts, &orphaned_without(tx, organization, user).await?)?;
-        Ok(end(tx, member).await?)
+        Ok(end(tx, Action::LeaveOrganization, member).await?)
     })
     .await
 }
 
-async fn end(tx: &mut Tx<'_>, member: OrganizationMember) -> Result<Departed, Fault> {
+/// Somebody's place in the organization, as the audit log tells it.
+fn shown(member: &OrganizationMember) -> Value {
+    json!({ "email": member.user.email, "role": member.role.word(), "status": member.status.word() })
+}
+
+pub(crate) fn entry(action: Action, member: &OrganizationMember) -> Entry {
+    Entry::of(action, ObjectKind::OrganizationMember, member.user.id, member.user.display_name.as_str())
+}
+
+async fn end(tx: &mut Tx<'_>, action: Action, member: OrganizationMember) -> Result<Departed, Fault> {
     let (organization, user) = (member.organization, member.user.id);
     let email = Email::from_stored(member.user.email.clone());
     invitations::revoke_of_person(tx, organization, user, &email).await?;
@@ -411,6 +424,9 @@ async fn end(tx: &mut Tx<'_>, member: OrganizationMember) -> Result<Departed, Fa
         .bind(user.uuid());
     tx.run(gone).await?;
     tx.append(Event::Rights { user });
+    let mut was = shown(&member);
+    was["memberships"] = memberships.len().into();
+    tx.audit(&entry(action, &member).before(was))?;
     Ok(Departed { member, memberships })
 }
 
@@ -428,7 +444,9 @@ pub async fn disable(
         };
         judge_disabling(&facts, &orphaned_without(tx, organization, user).await?, by)?;
         if member.status == OrganizationMemberStatus::Active {
+            let was = shown(&member);
             member.status = OrganizationMemberStatus::Disabled;
+            tx.audit(&entry(Action::DisableUser, &member).changed(was, shown(&member)))?;
             set(tx, organization, user, "status", member.status.word()).await?;
             // Whoever is signing in at this moment has done so before, and is signed out; or waits, and is refused.
             tx.lock_user(user).await?;
@@ -451,6 +469,7 @@ pub async fn end_sessions(
             return Err(no_such_member(EndMemberSessionsCode::NotFound).into());
         };
         judge_ending_sessions(&facts, by)?;
+        tx.audit(&entry(Action::EndMemberSessions, &member))?;
         // Whoever is signing in at this moment has done so before, and is signed out.
         tx.lock_user(user).await?;
         sessions::end_others(tx, user, None).await?;
@@ -472,7 +491,9 @@ pub async fn enable(
         };
         judge_enabling(&facts, by)?;
         if member.status == OrganizationMemberStatus::Disabled {
+            let was = shown(&member);
             member.status = OrganizationMemberStatus::Active;
+            tx.audit(&entry(Action::EnableUser, &member).changed(was, shown(&member)))?;
             set(tx, organization, user, "status", member.status.word()).await?;
         }
         Ok(member)

@@ -2,6 +2,7 @@
 
 use guildhall_domain::{
     access::{Granted, OrganizationPolicy, OrganizationRole, OwnSession, System, perm},
+    audit::{Action, Entry, ObjectKind},
     ids::{OrganizationId, UserId},
     members::MembershipSource,
     organizations::{CreateOrganizationCode, UpdateOrganizationCode, UpdateOrganizationPolicyCode},
@@ -10,6 +11,7 @@ use guildhall_domain::{
     workspaces::{candidate_names, name_unavailable},
 };
 use sea_orm::{ActiveValue::Set, DbErr, EntityTrait, sea_query::OnConflict};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
@@ -85,6 +87,17 @@ pub(crate) async fn insert(
     })
 }
 
+/// What the audit log says of a new organization, as its first entry.
+pub(crate) fn made_entry(action: Action, made: &NewOrganization, name: &DisplayName) -> Entry {
+    Entry::of(action, ObjectKind::Organization, made.id, name.as_str()).in_organization(made.id).after(
+        json!({
+            "name": name.as_str(),
+            "slug": made.slug,
+            "workspace": made.workspace.name,
+        }),
+    )
+}
+
 /// Makes an organization that the actor owns, where everybody may.
 pub async fn create(
     db: &Db,
@@ -99,10 +112,12 @@ pub async fn create(
         .into());
     }
     db.write(proof, async |tx| {
-        insert(tx, name, proof.user(), MembershipSource::Creator).await?.map_err(|name| {
+        let made = insert(tx, name, proof.user(), MembershipSource::Creator).await?;
+        let made = made.map_err(|name| {
             name_unavailable(CreateOrganizationCode::NameUnavailable, "name", &name, NameUnavailable::Taken)
-                .into()
-        })
+        })?;
+        tx.audit(&made_entry(Action::CreateOrganization, &made, name))?;
+        Ok(made)
     })
     .await
 }
@@ -120,7 +135,9 @@ pub async fn create_for(
             Sql::new("SELECT id FROM users WHERE status <> 'DISABLED' AND email = ").bind(owner.as_str());
         let Some(Single(owner)) = tx.one::<Single<Uuid>>(sql).await? else { return Ok(None) };
         let made = insert(tx, name, owner.into(), MembershipSource::Direct).await?;
-        Ok(Some(made.map_err(|name| Fault::Stored(format!("every name like {name} is taken")))?))
+        let made = made.map_err(|name| Fault::Stored(format!("every name like {name} is taken")))?;
+        tx.audit(&made_entry(Action::AdminCreateOrganization, &made, name))?;
+        Ok(Some(made))
     });
     made.await.map_err(OpError::into_fault)
 }
@@ -133,6 +150,13 @@ pub async fn update(
 ) -> Result<(), OpError<UpdateOrganizationCode>> {
     db.write(proof, async |tx| {
         if let Some(name) = name {
+            let id = proof.access().organization();
+            let sql = Sql::new("SELECT name FROM organizations WHERE id = ").bind(id.uuid());
+            let was = tx.one::<Single<String>>(sql).await?.map(|Single(name)| name);
+            tx.audit(
+                &Entry::of(Action::UpdateOrganization, ObjectKind::Organization, id, name.as_str())
+                    .changed(json!({ "name": was }), json!({ "name": name.as_str() })),
+            )?;
             let sql = Sql::new("UPDATE organizations SET name = ")
                 .bind(name.as_str())
                 .push(", updated_at = ")
@@ -146,6 +170,20 @@ pub async fn update(
     .await
 }
 
+/// A policy, as the audit log tells it.
+fn shown(policy: &OrganizationPolicy) -> Value {
+    json!({
+        "workspaceCreation": policy.workspace_creation.word(),
+        "workspaceDeletion": policy.workspace_deletion.word(),
+        "memberListVisibility": policy.member_list_visibility.word(),
+        "shareAcceptance": policy.share_acceptance.word(),
+        "allowReveal": policy.allow_reveal,
+        "invitationLifetimeHours": policy.invitation_lifetime_hours,
+        "apiKeyMaxLifetimeDays": policy.api_key_max_lifetime_days,
+        "loginActivityDays": policy.login_activity_days,
+    })
+}
+
 /// Changes an organization's policy, for the next request of everybody in it. `change` gets the policy as it is.
 pub async fn update_policy(
     db: &Db,
@@ -154,7 +192,13 @@ pub async fn update_policy(
 ) -> Result<(), OpError<UpdateOrganizationPolicyCode>> {
     db.write(proof, async |tx| {
         let mut policy = *tx.organization()?.policy();
+        let was = shown(&policy);
         change(&mut policy);
+        let organization = proof.access().organization();
+        tx.audit(
+            &Entry::of(Action::UpdateOrganizationPolicy, ObjectKind::Organization, organization, "policy")
+                .changed(was, shown(&policy)),
+        )?;
         let sql = Sql::new("UPDATE organizations SET workspace_creation = ")
             .bind(policy.workspace_creation.word())
             .push(", workspace_deletion = ")

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, OrganizationRole, OwnSession, Permission, perm},
+    audit::{Action, Entry, ObjectKind},
     events::Event,
     ids::{OrganizationId, OwnershipTransferId, UserId},
     ownership::{
@@ -14,6 +15,7 @@ use guildhall_domain::{
     refusal::Refusal,
 };
 use sea_orm::{DbErr, FromQueryResult, QueryResult};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
@@ -137,6 +139,16 @@ pub(crate) async fn void_of(tx: &Tx<'_>, organization: OrganizationId, user: Use
     .await
 }
 
+fn entry(action: Action, transfer: &OwnershipTransfer) -> Entry {
+    Entry::of(action, ObjectKind::OwnershipTransfer, transfer.id, transfer.to.display_name.as_str())
+        .in_organization(transfer.organization)
+}
+
+/// A transfer, as the audit log tells it.
+fn shown(transfer: &OwnershipTransfer) -> Value {
+    json!({ "from": transfer.from.email, "to": transfer.to.email, "status": transfer.status.word() })
+}
+
 /// Asks a member to take the organization over from the actor. One that is pending is replaced.
 pub async fn ask(
     db: &Db,
@@ -173,8 +185,10 @@ pub async fn ask(
             ],
         ))
         .await?;
-        let transfer = find(tx, organization, id).await?;
-        Ok(transfer.ok_or_else(|| Fault::Stored(format!("{id} went away")))?)
+        let transfer =
+            find(tx, organization, id).await?.ok_or_else(|| Fault::Stored(format!("{id} went away")))?;
+        tx.audit(&entry(Action::TransferOwnership, &transfer).after(shown(&transfer)))?;
+        Ok(transfer)
     })
     .await
 }
@@ -196,7 +210,9 @@ pub async fn cancel(
             .into());
         };
         judge_pending(transfer.status)?;
+        let was = shown(&transfer);
         finish(tx, &mut transfer, OwnershipTransferStatus::Cancelled).await?;
+        tx.audit(&entry(Action::CancelOwnershipTransfer, &transfer).changed(was, shown(&transfer)))?;
         Ok(transfer)
     })
     .await
@@ -241,6 +257,7 @@ pub async fn accept(
             let receiver = organization_members::find(tx, organization, to).await?;
             let (giver, receiver) = (giver.map(|found| found.facts), receiver.map(|found| found.facts));
             if let Err(refusal) = judge_taking_over(giver.as_ref(), receiver.as_ref()) {
+                tx.unaudited("it was void before somebody noticed");
                 finish(tx, &mut transfer, OwnershipTransferStatus::Void).await?;
                 // Committed: it is void for everybody from now on.
                 return Ok(Err(refusal));
@@ -249,7 +266,9 @@ pub async fn accept(
                 organization_members::set(tx, organization, user, "role", role.word()).await?;
                 tx.append(Event::Rights { user });
             }
+            let was = shown(&transfer);
             finish(tx, &mut transfer, OwnershipTransferStatus::Accepted).await?;
+            tx.audit(&entry(Action::AcceptOwnershipTransfer, &transfer).changed(was, shown(&transfer)))?;
             Ok(Ok(transfer))
         })
         .await?;
@@ -265,7 +284,9 @@ pub async fn decline(
     db.write(proof, async |tx| {
         let mut transfer = load_own(tx, proof, id, OF_ACTIVE, DeclineOwnershipTransferCode::NotFound).await?;
         judge_pending(transfer.status)?;
+        let was = shown(&transfer);
         finish(tx, &mut transfer, OwnershipTransferStatus::Declined).await?;
+        tx.audit(&entry(Action::DeclineOwnershipTransfer, &transfer).changed(was, shown(&transfer)))?;
         Ok(transfer)
     })
     .await

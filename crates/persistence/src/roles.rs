@@ -5,6 +5,7 @@ use std::collections::HashSet;
 
 use guildhall_domain::{
     access::{Granted, OwnSession, PermissionSet, SystemRole, perm, role::Role},
+    audit::{Action, Entry, ObjectKind},
     ids::{OrganizationId, RoleId, WorkspaceId},
     members::{KeepsAnAdmin, keep_admins},
     page::{Page, PageArgs},
@@ -13,6 +14,7 @@ use guildhall_domain::{
     text::{DisplayName, Message},
 };
 use sea_orm::{DbErr, FromQueryResult, QueryResult};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
@@ -155,7 +157,11 @@ pub async fn create(
             description: new.description.map_or_else(String::new, Message::into_string),
             permissions: new.permissions,
         };
-        Ok(insert(tx, organization, role).await?)
+        let role = insert(tx, organization, role).await?;
+        tx.audit(
+            &Entry::of(Action::CreateRole, ObjectKind::Role, role.id, role.name.as_str()).after(shown(&role)),
+        )?;
+        Ok(role)
     })
     .await
 }
@@ -203,6 +209,7 @@ pub async fn update(
         let mut role =
             find(tx, organization, id).await?.ok_or_else(|| no_such_role(Code::NotFound, "roleId"))?;
         refuse_system_role(&role)?;
+        let was = shown(&role);
         let other_rights = change.permissions.is_some_and(|permissions| permissions != role.permissions);
         if let Some(name) = change.name {
             role.name = name.into_string();
@@ -229,6 +236,10 @@ pub async fn update(
         } else {
             tx.run(write).await?;
         }
+        tx.audit(
+            &Entry::of(Action::UpdateRole, ObjectKind::Role, id, role.name.as_str())
+                .changed(was, shown(&role)),
+        )?;
         Ok(role)
     })
     .await
@@ -273,6 +284,7 @@ pub async fn delete(
                     .ok_or_else(|| no_such_role(Code::InvalidInput, "replacement"))?,
             ),
         };
+        let replaced_by = replacement.as_ref().map(|replacement| replacement.name.clone());
         // Before it is counted: nobody is given the role meanwhile.
         let before = Unruled::read(tx, organization).await?;
         let (members, invitations, service_accounts) = match replacement {
@@ -317,9 +329,21 @@ pub async fn delete(
         };
         let gone = Sql::new("UPDATE roles SET deleted_at = ").bind(tx.now()).push(" WHERE id = ").bind(id.uuid());
         tx.run(gone).await?;
+        let mut entry =
+            Entry::of(Action::DeleteRole, ObjectKind::Role, id, role.name.as_str()).before(shown(&role));
+        if let Some(name) = replaced_by {
+            entry = entry.after(json!({ "replacement": name, "members": members, "invitations": invitations, "serviceAccounts": service_accounts }));
+        }
+        tx.audit(&entry)?;
         Ok(DeletedRole { role, members, invitations, service_accounts })
     })
     .await
+}
+
+/// A role, as the audit log tells it.
+fn shown(role: &Role) -> Value {
+    let permissions: Vec<&str> = role.permissions.iter().map(|permission| permission.name()).collect();
+    json!({ "key": role.key, "name": role.name, "description": role.description, "permissions": permissions })
 }
 
 fn no_such_role<C>(code: C, field: &'static str) -> Refusal<C> {

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Actor, Denied, Granted, Open, perm, role::Role},
+    audit::{Action, Entry, ObjectKind},
     events::Event,
     ids::{RoleId, ServiceAccountId, UserId, WorkspaceId},
     machines::MachineKind,
@@ -16,6 +17,7 @@ use guildhall_domain::{
 };
 use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use secrecy::SecretString;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
@@ -248,9 +250,25 @@ pub async fn create(
                 ("updated_at", tx.now().into()),
             ],
         ));
+        tx.audit(&entry(Action::CreateServiceAccount, &account).after(shown(&account)))?;
         Ok(WithSecret { account, secret: secret.into() })
     })
     .await
+}
+
+fn entry(action: Action, account: &ServiceAccount) -> Entry {
+    Entry::of(action, ObjectKind::ServiceAccount, account.id, account.name.as_str())
+}
+
+/// A service account, as the audit log tells it: of its secret only the first characters, which every list shows.
+fn shown(account: &ServiceAccount) -> Value {
+    json!({
+        "name": account.name,
+        "description": account.description,
+        "role": account.role.key,
+        "secretHint": account.secret_hint,
+        "generation": account.generation,
+    })
 }
 
 /// What changes of a service account; `None` leaves it as it is.
@@ -277,6 +295,7 @@ pub async fn update(
         let workspace = access.workspace();
         let account = find(tx, workspace, id).await?;
         let mut account = account.ok_or_else(|| no_such_account(Code::NotFound))?;
+        let was = shown(&account);
         if let Some(role) = change.role {
             let role = grantable_role(tx, workspace, role).await?.ok_or_else(no_such_role)?;
             if role.id != account.role.id {
@@ -303,6 +322,7 @@ pub async fn update(
             sql = sql.push(", name = ").bind(name.as_str()).push(", name_key = ").bind(name_key(name));
         }
         tx.run(sql.push(" WHERE id = ").bind(id.uuid())).await?;
+        tx.audit(&entry(Action::UpdateServiceAccount, &account).changed(was, shown(&account)))?;
         Ok(account)
     })
     .await
@@ -323,6 +343,7 @@ pub async fn rotate_secret(
         // Whoever has the secret has the account's rights.
         judge_grant(access.permissions(), &account.role, Code::PrivilegeEscalation, "serviceAccountId")?;
         let (secret, hash) = tx.db().keys().machine_secret(MachineKind::ServiceAccount, id.uuid())?;
+        let was = shown(&account);
         account.secret_hint = hint(&secret);
         account.secret_made_at = tx.now();
         account.generation += 1;
@@ -338,6 +359,7 @@ pub async fn rotate_secret(
             .bind(id.uuid());
         tx.run(sql).await?;
         tx.append(Event::Machines { workspace });
+        tx.audit(&entry(Action::RotateServiceAccountSecret, &account).changed(was, shown(&account)))?;
         Ok(WithSecret { account, secret: secret.into() })
     })
     .await
@@ -353,6 +375,8 @@ pub async fn delete(
         let workspace = proof.access().workspace();
         let account = find(tx, workspace, id).await?;
         let account = account.ok_or_else(|| no_such_account(DeleteServiceAccountCode::NotFound))?;
+        // Before it is gone: it may be the one that does it.
+        tx.audit(&entry(Action::DeleteServiceAccount, &account).before(shown(&account)))?;
         tx.run(Sql::new("DELETE FROM service_accounts WHERE id = ").bind(id.uuid())).await?;
         tx.append(Event::Machines { workspace });
         Ok(account)

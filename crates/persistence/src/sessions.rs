@@ -201,6 +201,7 @@ pub(crate) async fn end_others(tx: &mut Tx<'_>, user: UserId, keep: Option<Sessi
 /// Signs the actor's own device out.
 pub async fn sign_out(db: &Db, proof: &OwnSession) -> Result<(), OpError<SignOutCode>> {
     db.write(proof, async |tx| {
+        tx.unaudited("a person's sessions are their own");
         if end(tx, proof.user(), proof.session()).await? {
             activity::note_sign_out(tx, proof.user(), proof.session()).await?;
         }
@@ -216,6 +217,7 @@ pub async fn revoke(
     session: SessionId,
 ) -> Result<(), OpError<RevokeSessionCode>> {
     db.write(proof, async |tx| {
+        tx.unaudited("a person's sessions are their own");
         if end(tx, proof.user(), session).await? {
             activity::note_sign_out(tx, proof.user(), session).await?;
             return Ok(());

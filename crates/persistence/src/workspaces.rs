@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, OwnSession, SystemRole, perm},
+    audit::{Action, Entry, ObjectKind},
     events::{Event, WorkspaceChange as Change},
     ids::{InvitationId, MembershipId, OrganizationId, RoleId, UserId, WorkspaceId},
     members::MembershipSource,
@@ -14,6 +15,7 @@ use guildhall_domain::{
     },
 };
 use sea_orm::{ActiveValue::Set, DbErr, EntityTrait, FromQueryResult, QueryResult, sea_query::OnConflict};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
@@ -139,6 +141,16 @@ pub async fn create(
                 name_unavailable(CreateWorkspaceCode::NameUnavailable, "name", &name, NameUnavailable::Taken)
             })?;
         join(tx, workspace.id, user, Joining::admin(MembershipSource::Creator)).await?;
+        tx.audit(
+            &Entry::of(
+                Action::CreateWorkspace,
+                ObjectKind::Workspace,
+                workspace.id,
+                workspace.display_name.as_str(),
+            )
+            .in_workspace(Some(workspace.id))
+            .after(shown(&workspace)),
+        )?;
         Ok(workspace)
     })
     .await
@@ -301,6 +313,19 @@ impl WorkspaceChange {
     }
 }
 
+/// A workspace's settings, as the audit log tells them.
+pub(crate) fn shown(workspace: &Workspace) -> Value {
+    let labels: Value = serde_json::from_str(&workspace.labels.to_stored()).unwrap_or_default();
+    json!({
+        "name": workspace.name,
+        "displayName": workspace.display_name,
+        "countries": workspace.countries,
+        "dockerImage": workspace.docker_image,
+        "region": workspace.region,
+        "labels": labels,
+    })
+}
+
 /// Changes a workspace's settings. What changes nothing is no news.
 pub async fn update(
     db: &Db,
@@ -329,6 +354,15 @@ pub async fn update(
                 .push(" WHERE id = ")
                 .bind(id.uuid());
             tx.run(sql).await?;
+            tx.audit(
+                &Entry::of(
+                    Action::UpdateWorkspace,
+                    ObjectKind::Workspace,
+                    id,
+                    workspace.display_name.as_str(),
+                )
+                .changed(shown(&before), shown(&workspace)),
+            )?;
             tx.append(Event::Workspace { workspace: id, change: Change::Settings });
         }
         Ok(workspace)
@@ -382,6 +416,7 @@ async fn set_preference(
     proof: &Granted<perm::WorkspaceView>,
 ) -> Result<(), ReadError> {
     let access = proof.access();
+    tx.unaudited("where a person was last, and where they land, is their own business");
     tx.run(
         Sql::new(format!("UPDATE users SET {column} = "))
             .bind(access.workspace().uuid())

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Parser, Subcommand};
 
 /// Guildhall: a GraphQL server for workspaces, their members and invitations.
@@ -70,6 +71,52 @@ pub enum Command {
     /// The master key, with which stored credentials are encrypted, and its successor
     #[command(subcommand, arg_required_else_help = true, after_help = "Example:\n  guildhall keys status")]
     Keys(Keys),
+    /// Who did what: an organization's audit log as a file that can be verified anywhere
+    #[command(
+        subcommand,
+        arg_required_else_help = true,
+        after_help = "Example:\n  guildhall audit verify acme.jsonl"
+    )]
+    Audit(Audit),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Audit {
+    /// Write an organization's audit log into a file, with its hash chain and signed checkpoints
+    #[command(after_help = "Example:\n  guildhall audit export --organization acme acme.jsonl")]
+    Export(ExportAudit),
+    /// Tell whether an exported audit log is whole, and else which record is the first that is not
+    ///
+    /// Needs neither configuration nor database. Exits with 1 where a record was changed, inserted, reordered, removed or cut
+    /// off.
+    #[command(after_help = "Example:\n  guildhall audit verify acme.jsonl")]
+    Verify(VerifyAudit),
+}
+
+/// What to write down, and where.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct ExportAudit {
+    /// Slug of the organization
+    #[arg(long, value_name = "SLUG")]
+    pub organization: String,
+    /// Only entries from this moment on, such as 2026-11-21T00:00:00Z
+    #[arg(long, value_name = "MOMENT")]
+    pub from: Option<DateTime<Utc>>,
+    /// Only entries before this moment
+    #[arg(long, value_name = "MOMENT")]
+    pub to: Option<DateTime<Utc>>,
+    /// The file, which is replaced if it exists
+    pub file: PathBuf,
+}
+
+/// What to verify.
+#[derive(Args, Clone, Debug, PartialEq, Eq)]
+pub struct VerifyAudit {
+    /// The file that `audit export` wrote
+    pub file: PathBuf,
+    /// A public key of the instance, in hexadecimal; may be given several times [default: those that the file names]
+    #[arg(long, value_name = "KEY")]
+    pub public_key: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]

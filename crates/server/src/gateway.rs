@@ -7,7 +7,7 @@ use async_graphql::{Request, Response, ServerError, Value, parser::types::Operat
 use axum::http::{HeaderMap, header};
 use futures_util::{FutureExt, StreamExt, stream, stream::BoxStream};
 use guildhall_graphql::{Handoff, Schema, batched};
-use guildhall_persistence::sessions::Device;
+use guildhall_persistence::{audit::Origin, sessions::Device};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -140,14 +140,17 @@ impl Gateway {
             let operation = envelope.operation_name.as_deref();
             (rehearsal, self.shared.of(&document, operation, &envelope.variables))
         });
-        let mut request = envelope
-            .into_request()
+        let ip = caller.client.ip.map(|ip| ip.to_canonical().to_string());
+        let mut request = envelope.into_request();
+        if kind == OperationType::Mutation {
+            // Found before the schema's own handle: what the operation changes is written down as coming from here.
+            let origin = Origin { request_id: Some(id.shared()), ip: ip.clone(), operator: false };
+            request = request.data(self.identify.db().on_behalf_of(origin));
+        }
+        let mut request = request
             .data(guildhall_graphql::Caller {
                 actor: caller.identity.actor(),
-                device: Device {
-                    name: caller.client.user_agent,
-                    ip: caller.client.ip.map(|ip| ip.to_canonical().to_string()),
-                },
+                device: Device { name: caller.client.user_agent, ip },
             })
             .data(guildhall_graphql::RequestId(id.shared()));
         request.set_parsed_query(document.ast.clone());

@@ -60,6 +60,11 @@ impl Identify {
         Self { db, genuine: Cache::new(REMEMBERED) }
     }
 
+    /// The database whose keys they are.
+    pub fn db(&self) -> &Db {
+        &self.db
+    }
+
     /// Whom the token stands for; nobody without one.
     pub fn identify(&self, bearer: Option<&str>) -> Result<Identity, Refused> {
         let Some(token) = bearer else { return Ok(Identity::default()) };

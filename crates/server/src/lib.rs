@@ -2,6 +2,7 @@
 //! and the command line. What may be done, and what is kept, is decided elsewhere.
 
 pub mod app;
+pub mod audit;
 pub mod cli;
 mod client;
 pub mod config;

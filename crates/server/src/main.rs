@@ -7,10 +7,11 @@ use guildhall_domain::{
     access::System,
     text::{DisplayName, Email},
 };
-use guildhall_persistence::{accounts, organizations, seed};
+use guildhall_persistence::{accounts, audit::Origin, organizations, seed};
 use guildhall_server::{
     app::{self, App, StartError},
-    cli::{Admin, Cli, Command},
+    audit,
+    cli::{Admin, Audit, Cli, Command},
     config::{Config, Sources},
     export, master_key, telemetry,
 };
@@ -26,6 +27,12 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     if *cli.chosen() == Command::Schema {
         return print(&guildhall_graphql::sdl());
+    }
+    if let Command::Audit(Audit::Verify(wanted)) = cli.chosen() {
+        return match audit::verify(wanted) {
+            Ok(told) => print(&told),
+            Err(error) => failed(&*error),
+        };
     }
     let config = Sources::of_process(cli.config.as_deref()).and_then(|sources| Config::load(&sources));
     let config = match config {
@@ -96,7 +103,7 @@ async fn run(command: &Command, mut config: Config) -> Result<(), Box<dyn std::e
         }
         Command::Import(wanted) => {
             let db = app::open_database(&mut config, app::system_seams()).await?;
-            let told = export::import(&db, wanted).await;
+            let told = export::import(&db.on_behalf_of(Origin::operator()), wanted).await;
             db.close().await;
             print!("{}", told?);
             Ok(())
@@ -107,7 +114,8 @@ async fn run(command: &Command, mut config: Config) -> Result<(), Box<dyn std::e
             let db = app::open_database(&mut config, app::system_seams()).await?;
             #[expect(clippy::disallowed_methods, reason = "an operator's command has no actor")]
             let proof = System::named("operator");
-            let password = accounts::reset_password(&db, &proof, &email).await?;
+            let password =
+                accounts::reset_password(&db.on_behalf_of(Origin::operator()), &proof, &email).await?;
             db.close().await;
             let Some(password) = password else {
                 return Err(format!("no account has the address {email}").into());
@@ -122,7 +130,8 @@ async fn run(command: &Command, mut config: Config) -> Result<(), Box<dyn std::e
             let db = app::open_database(&mut config, app::system_seams()).await?;
             #[expect(clippy::disallowed_methods, reason = "an operator's command has no actor")]
             let proof = System::named("operator");
-            let made = organizations::create_for(&db, &proof, &name, &owner).await?;
+            let made = organizations::create_for(&db.on_behalf_of(Origin::operator()), &proof, &name, &owner)
+                .await?;
             db.close().await;
             let Some(made) = made else {
                 return Err(format!("no account that is in use has the address {owner}").into());
@@ -137,7 +146,14 @@ async fn run(command: &Command, mut config: Config) -> Result<(), Box<dyn std::e
             println!("{}", master_key::run(*command, config).await?);
             Ok(())
         }
-        Command::Schema | Command::Config => Ok(()),
+        Command::Audit(Audit::Export(wanted)) => {
+            let db = app::open_database(&mut config, app::system_seams()).await?;
+            let told = audit::export(&db, wanted).await;
+            db.close().await;
+            print!("{}", told?);
+            Ok(())
+        }
+        Command::Schema | Command::Config | Command::Audit(Audit::Verify(_)) => Ok(()),
     }
 }
 

@@ -71,10 +71,14 @@ async fn status(mut config: Config) -> Result<String, Box<dyn Error>> {
         };
         let is_under = census.under.as_deref() == Some(&key.id);
         lines.push(format!(
-            "{place:<10} {}  {}, {}{}",
+            "{place:<10} {}  {}, {}{}{}",
             key.id,
             numbered(key.workspaces, "workspace", "workspaces"),
             numbered(key.mails, "queued mail", "queued mails"),
+            match key.signing_keys {
+                0 => String::new(),
+                number => format!(", {}", numbered(number, "signing key", "signing keys")),
+            },
             if is_under { "; the database is under it" } else { "" },
         ));
     }
@@ -116,8 +120,12 @@ async fn rotate(mut config: Config) -> Result<String, Box<dyn Error>> {
     db.close().await;
     let current = rotated.census.keys.first().map(|key| key.id.as_str()).unwrap_or_default();
     let mut lines = vec![format!(
-        "Sealed with the master key {current}: the keys of {} and {}.",
+        "Sealed with the master key {current}: the keys of {}{} and {}.",
         numbered(rotated.workspaces, "workspace", "workspaces"),
+        match rotated.signing_keys {
+            0 => String::new(),
+            number => format!(", {}", numbered(number, "signing key", "signing keys")),
+        },
         numbered(rotated.mails, "queued mail", "queued mails"),
     )];
     lines.extend(rotated.damaged.iter().map(|id| {
@@ -126,7 +134,13 @@ async fn rotate(mut config: Config) -> Result<String, Box<dyn Error>> {
     lines.extend(rotated.unreadable.iter().map(|id| {
         format!("The mail {id} opens with none of the keys; it is given up two days after it was queued.")
     }));
-    if !rotated.damaged.is_empty() {
+    if rotated.damaged_signing_keys > 0 {
+        lines.push(format!(
+            "{} damaged and stays as it is: restore its row of signing_keys from a backup.",
+            numbered(rotated.damaged_signing_keys as u64, "signing key is", "signing keys are")
+        ));
+    }
+    if !rotated.damaged.is_empty() || rotated.damaged_signing_keys > 0 {
         return Err(lines.join("\n").into());
     }
     let closed = u64::try_from(rotated.unreadable.len()).unwrap_or(u64::MAX);

@@ -22,7 +22,9 @@ use guildhall_domain::{
 };
 use guildhall_graphql::Throttle;
 use guildhall_persistence::{
-    Db, Fault, OpError, ReadError, instance,
+    Db, Fault, OpError, ReadError,
+    audit::Origin,
+    instance,
     sessions::{self, Device},
 };
 use sha2::{Digest, Sha256};
@@ -89,6 +91,14 @@ impl FromRequestParts<Arc<Web>> for Visitor {
         let ip = client.ip.map(|ip| ip.to_canonical().to_string());
         let request_id = parts.extensions.get().cloned().unwrap_or_else(RequestId::fresh);
         Ok(Self { device: Device { name: client.user_agent, ip }, request_id })
+    }
+}
+
+impl Visitor {
+    /// The database, for what this request changes.
+    fn db(&self, web: &Web) -> Db {
+        let (request_id, ip) = (Some(self.request_id.shared()), self.device.ip.clone());
+        web.db.on_behalf_of(Origin { request_id, ip, operator: false })
     }
 }
 

@@ -77,6 +77,11 @@ impl Actor {
         }
     }
 
+    /// Whoever shows that key or token.
+    pub fn machine(url: &str, token: &str) -> Self {
+        Self { access_token: Some(token.to_owned()), ..Self::anonymous(url) }
+    }
+
     /// The same person, with the same tokens, at another server.
     pub fn at(&self, url: &str) -> Self {
         Self { url: url.to_owned(), ..self.clone() }

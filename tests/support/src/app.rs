@@ -305,6 +305,13 @@ impl App {
         .expect("texts")
     }
 
+    /// Waits until every entry of the audit log has its place in the chain.
+    pub async fn chained(&self) {
+        while self.number("SELECT count(*) FROM audit_events WHERE place IS NULL").await > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Every table that there is.
     pub async fn tables(&self) -> Vec<String> {
         self.texts(match self.engine() {

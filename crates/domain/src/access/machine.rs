@@ -31,16 +31,17 @@ impl MachineRights {
 /// What a role gives to a service account. A system role means people and keys only when people have it: a machine manages
 /// them by a custom role that names it.
 pub fn of_role(role: &Role) -> PermissionSet {
-    match SystemRole::from_id(role.id) {
-        Some(_) => role.permissions.iter().filter(|permission| !must_be_named(*permission)).collect(),
-        None => role.permissions.without(Permission::MembersInvite),
-    }
+    let is_system = SystemRole::from_id(role.id).is_some();
+    let given =
+        |permission: &Permission| is_for_machines(*permission) && !(is_system && must_be_named(*permission));
+    role.permissions.iter().filter(given).collect()
 }
 
 /// Whether a machine can have it at all. An invitation is a person's: who is invited sees who asks, and it lasts as long as
-/// that person may invite.
+/// that person may invite. And it takes a person to delete everything, the machine itself included.
 pub fn is_for_machines(permission: Permission) -> bool {
-    permission.scope() == Scope::Workspace && permission != Permission::MembersInvite
+    permission.scope() == Scope::Workspace
+        && !matches!(permission, Permission::MembersInvite | Permission::WorkspaceDelete)
 }
 
 /// Whether a machine has it only when it was given it by name.

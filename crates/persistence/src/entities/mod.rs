@@ -373,6 +373,60 @@ table!(mails = "mails" {
     updated_at: DateTimeUtc,
 });
 
+table!(audit_events = "audit_events" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    organization_id: Uuid,
+    workspace_id: Option<Uuid>,
+    created_at: DateTimeUtc,
+    actor_kind: String,
+    actor_id: Option<String>,
+    actor_name: String,
+    action: String,
+    object_kind: String,
+    object_id: String,
+    object_name: String,
+    before_json: Option<String>,
+    after_json: Option<String>,
+    request_id: Option<String>,
+    ip: Option<String>,
+    place: Option<i64>,
+    previous_hash: Option<String>,
+    hash: Option<String>,
+});
+
+table!(audit_chains = "audit_chains" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    organization_id: Uuid,
+    place: i64,
+    hash: String,
+    signed_place: i64,
+    signed_at: DateTimeUtc,
+});
+
+table!(audit_checkpoints = "audit_checkpoints" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    organization_id: Uuid,
+    #[sea_orm(primary_key, auto_increment = false)]
+    place: i64,
+    hash: String,
+    created_at: DateTimeUtc,
+    key_id: String,
+    signature: Vec<u8>,
+});
+
+table!(signing_keys = "signing_keys" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    purpose: String,
+    public_key: Vec<u8>,
+    master_key_id: String,
+    sealed: Vec<u8>,
+    created_at: DateTimeUtc,
+    sealed_at: DateTimeUtc,
+    retired_at: Option<DateTimeUtc>,
+});
+
 /// Reads a row of every table with every column that this version knows: fails where a migration is missing.
 pub(crate) async fn select_each(conn: &impl sea_orm::ConnectionTrait) -> Result<(), sea_orm::DbErr> {
     use sea_orm::EntityTrait;
@@ -407,7 +461,11 @@ pub(crate) async fn select_each(conn: &impl sea_orm::ConnectionTrait) -> Result<
         invitation_grants,
         ownership_transfers,
         events,
-        mails
+        mails,
+        audit_events,
+        audit_chains,
+        audit_checkpoints,
+        signing_keys
     );
     Ok(())
 }

@@ -22,7 +22,7 @@ pub(crate) fn access_of_holders(now: DateTime<Utc>, role: RoleId) -> Sql {
         .bind(now)
         .push(" FROM (SELECT workspace_id, user_id FROM memberships WHERE role_id = ")
         .bind(role.uuid())
-        .push(" UNION ALL SELECT DISTINCT workspace_id, NULL FROM service_accounts WHERE role_id = ")
+        .push(" UNION ALL SELECT DISTINCT workspace_id, CAST(NULL AS uuid) FROM service_accounts WHERE role_id = ")
         .bind(role.uuid())
         .push(") m")
 }
@@ -113,6 +113,15 @@ pub(crate) fn insert(engine: Engine, now: DateTime<Utc>, event: &Event, is_news:
             Value::String(None),
             (*subject).into(),
             change.word().into(),
+            at,
+        ],
+        Event::Audit { organization } => [
+            EventKind::Audit.word().into(),
+            none.clone(),
+            none,
+            Value::String(None),
+            organization.uuid().into(),
+            Value::String(None),
             at,
         ],
         Event::Session { user, session } => [

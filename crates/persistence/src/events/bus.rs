@@ -11,7 +11,7 @@ use std::{
 
 use guildhall_domain::{
     events::Recorded,
-    ids::{UserId, WorkspaceId},
+    ids::{OrganizationId, UserId, WorkspaceId},
 };
 use tokio::sync::Notify;
 
@@ -28,6 +28,8 @@ pub enum Topic {
     Email(String),
     /// A person's sessions and rights.
     User(UserId),
+    /// The growth of an organization's audit log.
+    Audit(OrganizationId),
 }
 
 /// A subscriber was too slow, or subscribed before this process had found its place in the log: events are
@@ -42,6 +44,7 @@ pub struct Bus {
     announced: Notify,
     mail_written: AtomicBool,
     mail_waits: Notify,
+    audit_written: Notify,
 }
 
 impl fmt::Debug for Bus {
@@ -85,12 +88,23 @@ impl Bus {
         self.mail_waits.notified().await;
     }
 
+    /// Says that a transaction with entries of the audit log was committed.
+    pub(crate) fn audit_written(&self) {
+        self.audit_written.notify_one();
+    }
+
+    /// Resolves when this process has committed entries of the audit log since it last did.
+    pub async fn audit_grows(&self) {
+        self.audit_written.notified().await;
+    }
+
     /// Hands an event to everyone who watches one of its topics. To be called in the order of the log.
     pub(crate) fn publish(&self, event: Recorded) {
         let topics = [
             event.workspace.map(Topic::Workspace),
             event.email.clone().map(Topic::Email),
             event.user.map(Topic::User),
+            event.audited().map(Topic::Audit),
         ];
         let event = Arc::new(event);
         let map = lock(&self.topics.0);

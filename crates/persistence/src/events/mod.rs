@@ -71,6 +71,7 @@ fn of_topic(sql: Sql, topic: &Topic) -> Sql {
         Topic::Workspace(workspace) => sql.push("workspace_id = ").bind(workspace.uuid()),
         Topic::Email(email) => sql.push("email = ").bind(email.as_str()),
         Topic::User(user) => sql.push("user_id = ").bind(user.uuid()),
+        Topic::Audit(organization) => sql.push("kind = 'AUDIT' AND subject_id = ").bind(organization.uuid()),
     }
 }
 

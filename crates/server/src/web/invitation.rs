@@ -175,7 +175,8 @@ impl Submission<'_> {
         };
         let password = self.form.get("password");
         let device = &self.visitor.device;
-        let made = accounts::register(&self.web.db, &holder(), self.token, &name, password, device).await;
+        let db = self.visitor.db(self.web);
+        let made = accounts::register(&db, &holder(), self.token, &name, password, device).await;
         match made {
             Ok((_, session, received)) => {
                 self.web.end_session(self.visitor, session.actor).await;
@@ -245,8 +246,9 @@ impl Submission<'_> {
 
     async fn accept(&self, actor: Actor, shown: &mut PendingInvitation) -> Result<Attempt, Trouble> {
         use AcceptInvitationCode as Code;
-        let proof = self.web.db.own_session(actor).await?;
-        let error = match invitations::accept(&self.web.db, &proof, Answer::Token(self.token)).await {
+        let db = self.visitor.db(self.web);
+        let proof = db.own_session(actor).await?;
+        let error = match invitations::accept(&db, &proof, Answer::Token(self.token)).await {
             Ok(received) => return Ok(Attempt::Answered(accepted(self.web, received))),
             Err(error) => error,
         };
@@ -267,7 +269,7 @@ impl Submission<'_> {
     }
 
     async fn decline(&self) -> Result<Attempt, Trouble> {
-        match invitations::decline_by_token(&self.web.db, &holder(), self.token).await {
+        match invitations::decline_by_token(&self.visitor.db(self.web), &holder(), self.token).await {
             Ok(received) => {
                 Ok(Attempt::Answered(InvitationPage::Declined { inviter_name: received.inviter }))
             }

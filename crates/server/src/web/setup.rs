@@ -92,7 +92,7 @@ async fn set_up(web: &Web, visitor: &Visitor, form: &Form) -> Outcome {
     let new = accounts::NewUser { email, display_name, password: form.get("password").to_owned() };
     #[expect(clippy::disallowed_methods, reason = "nobody has an account yet; the link's secret is required")]
     let proof = Open::because("guarded by the secret of the set-up link");
-    match accounts::set_up(&web.db, &proof, token, &new, &organization, &visitor.device).await {
+    match accounts::set_up(&visitor.db(web), &proof, token, &new, &organization, &visitor.device).await {
         Ok(made) => {
             web.end_session(visitor, made.session.actor).await;
             let page = SetupPage::Done {

@@ -1,6 +1,7 @@
-//! What the process does besides answering requests: it reads the event log, sends mail and forgets what is
-//! old. Knows how these tasks start and stop; refuses to know what each of them does.
+//! What the process does besides answering requests: it reads the event log, sends mail, chains the audit log and
+//! forgets what is old. Knows how these tasks start and stop; refuses to know what each of them does.
 
+mod auditor;
 mod housekeeping;
 mod machines;
 mod mailer;
@@ -35,6 +36,10 @@ impl Workers {
         workers.tend("mailer", {
             let (db, stop) = (db.clone(), stop.clone());
             move || mailer::run(db.clone(), Arc::clone(&mailer), Arc::clone(&templates), stop.clone())
+        });
+        workers.tend("audit log", {
+            let (db, stop) = (db.clone(), stop.clone());
+            move || auditor::run(db.clone(), stop.clone())
         });
         workers.tend("machines", {
             let (db, stop) = (db.clone(), stop.clone());
