@@ -14,6 +14,7 @@ mod m0005_organizations;
 mod m0006_keeping;
 mod m0007_machines;
 mod m0008_audit;
+mod m0009_sign_in;
 
 /// All steps in order.
 pub struct Migrator;
@@ -29,6 +30,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0006_keeping::Step),
             Box::new(m0007_machines::Step),
             Box::new(m0008_audit::Step),
+            Box::new(m0009_sign_in::Step),
         ]
     }
 }

@@ -410,6 +410,19 @@ impl Cast {
             ("declineOwnershipTransfer", change(format!(r#"transferId: "otr_{nobody}""#))),
             ("describeWorkspace", change(format!(r##"{of_workspace}, description: "# Lab""##))),
             ("disableUser", change(of_nobody.clone())),
+            ("cancelEmailChange", change(r#"token: "guessed""#.to_owned())),
+            ("confirmEmailChange", change(r#"token: "guessed""#.to_owned())),
+            ("generateRecoveryCodes", change(r#"password: "guessed""#.to_owned())),
+            (
+                "resetPasswordWithRecoveryCode",
+                change(
+                    r#"email: "new@example.org", recoveryCode: "guessed", newPassword: "guessed""#.to_owned(),
+                ),
+            ),
+            ("requestEmailChange", change(r#"password: "guessed", newEmail: "new@example.org""#.to_owned())),
+            ("requestPasswordReset", change(r#"email: "no address""#.to_owned())),
+            ("resetPassword", change(r#"token: "guessed", newPassword: "guessed""#.to_owned())),
+            ("endMemberSessions", change(of_nobody.clone())),
             ("enableUser", change(of_nobody.clone())),
             ("inviteMember", change(format!(r#"{of_workspace}, role: "VIEWER", email: "{turn}@example.org""#))),
             (

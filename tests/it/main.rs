@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
 mod accounts;
+mod activity;
 mod architecture;
 mod archived;
 mod audit;
@@ -26,9 +27,11 @@ mod invitations;
 mod invitations_live;
 mod keys;
 mod life;
+mod lockout;
 mod machines;
 mod mail_delivery;
 mod mail_queue;
+mod member_sessions;
 mod members;
 mod members_leaving;
 mod memberships_in_time;
@@ -43,6 +46,7 @@ mod policy_matrix;
 mod previews;
 mod races;
 mod readme;
+mod recovery;
 mod roles;
 mod running;
 mod schema_file;

@@ -150,7 +150,7 @@ async fn organizations_come_in_pages(app: App) {
 
 const POLICY: &str = "organization { policy {
     workspaceCreation workspaceDeletion memberListVisibility shareAcceptance allowReveal
-    invitationLifetimeHours apiKeyMaxLifetimeDays
+    invitationLifetimeHours apiKeyMaxLifetimeDays loginActivityDays
 } }";
 
 async fn set_policy(by: &Actor, organization: &str, mut switches: Value) -> Answer {
@@ -205,12 +205,13 @@ async fn only_an_owner_sets_the_policy(app: App) {
     // Everybody sees it, with the defaults of the contract.
     let seen = "{ organization(slug: \"example\") { policy {
         workspaceCreation workspaceDeletion memberListVisibility shareAcceptance allowReveal
-        invitationLifetimeHours apiKeyMaxLifetimeDays
+        invitationLifetimeHours apiKeyMaxLifetimeDays loginActivityDays
     } } }";
     let defaults = json!({
         "workspaceCreation": "WORKSPACE_ADMINS", "workspaceDeletion": "ORGANIZATION_ADMINS",
         "memberListVisibility": "MEMBERS", "shareAcceptance": "NOT_REQUIRED", "allowReveal": false,
         "invitationLifetimeHours": null, "apiKeyMaxLifetimeDays": null,
+        "loginActivityDays": 90,
     });
     assert_eq!(adam.query(seen, json!({})).await.ok().data("/organization/policy"), &defaults);
     // What is not named stays.
@@ -232,6 +233,8 @@ async fn a_policy_out_of_range_changes_nothing(app: App) {
         ("apiKeyMaxLifetimeDays", -1),
         ("apiKeyMaxLifetimeDays", 3651),
         ("apiKeyMaxLifetimeDays", i32::MAX),
+        ("loginActivityDays", 0),
+        ("loginActivityDays", 3651),
     ] {
         let refused = set_policy(&ada, &organization, json!({ "allowReveal": true, field: bad })).await;
         assert_eq!(refused.refused("INVALID_INPUT").user_errors()[0]["field"], json!([field]));

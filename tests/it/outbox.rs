@@ -64,6 +64,8 @@ async fn open(database: &TestDatabase, clock: &Arc<ShiftedClock>) -> Db {
         app_url: "https://guild.example".into(),
         invitation_hours: 168,
         refresh_grace: TimeDelta::seconds(30),
+        password_reset: TimeDelta::minutes(30),
+        lockout: Default::default(),
         open_organizations: false,
         default_image: ImageRef::from_stored("python:3".to_owned()),
     };

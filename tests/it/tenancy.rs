@@ -166,6 +166,14 @@ const OPERATIONS: &[(&str, &str)] = &[
         r#"(input: { organizationId: "%own organization%", userId: "%person%" }) { member { role } userErrors { code field message } }"#,
     ),
     (
+        "endMemberSessions",
+        r#"(input: { organizationId: "%organization%", userId: "%person%" }) { member { role } userErrors { code field message } }"#,
+    ),
+    (
+        "endMemberSessions",
+        r#"(input: { organizationId: "%own organization%", userId: "%person%" }) { member { role } userErrors { code field message } }"#,
+    ),
+    (
         "enableUser",
         r#"(input: { organizationId: "%organization%", userId: "%person%" }) { member { role } userErrors { code field message } }"#,
     ),

@@ -27,7 +27,7 @@ codes! {
 }
 codes! {
     /// Why a person was not signed in.
-    SignInCode { InvalidCredentials, UserDisabled, RateLimited }
+    SignInCode { InvalidCredentials, UserDisabled, SignInLocked, RateLimited }
 }
 codes! {
     /// Why a person was not registered.

@@ -128,6 +128,8 @@ ids! {
     ApiKeyId = "key";
     /// A signed-in device: one family of refresh tokens.
     SessionId = "ses";
+    /// Something that happened at the door, as one organization sees it.
+    LoginActivityId = "lga";
     /// A mail in the queue.
     MailId = "mai";
     /// An entry of the audit log.

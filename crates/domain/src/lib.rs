@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod accounts;
+pub mod activity;
 pub mod api_keys;
 pub mod audit;
 pub mod config;
@@ -13,6 +14,7 @@ pub mod home_page;
 pub mod ids;
 pub mod invitations;
 pub mod life;
+pub mod lockout;
 pub mod machines;
 pub mod mail;
 pub mod members;
@@ -22,6 +24,7 @@ pub mod organizations;
 pub mod ownership;
 pub mod page;
 pub mod passwords;
+pub mod recovery;
 pub mod refusal;
 pub mod roles;
 pub mod seams;

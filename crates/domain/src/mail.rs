@@ -14,6 +14,12 @@ use serde::{Deserialize, Serialize};
 pub enum Letter {
     /// Someone is invited to one or more workspaces of an organization.
     Invitation(InvitationLetter),
+    /// Somebody, most likely the recipient, wants to set a new password.
+    PasswordReset(AccountLetter),
+    /// The password was set by a link or a recovery code.
+    PasswordChanged(AccountLetter),
+    /// The account is to have another e-mail address: to both.
+    EmailChange(AccountLetter),
 }
 
 impl Letter {
@@ -21,6 +27,9 @@ impl Letter {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Invitation(_) => "invitation",
+            Self::PasswordReset(_) => "password_reset",
+            Self::PasswordChanged(_) => "password_changed",
+            Self::EmailChange(_) => "email_change",
         }
     }
 
@@ -28,6 +37,9 @@ impl Letter {
     pub fn recipient(&self) -> &str {
         match self {
             Self::Invitation(letter) => &letter.recipient_email,
+            Self::PasswordReset(letter) | Self::PasswordChanged(letter) | Self::EmailChange(letter) => {
+                &letter.recipient_email
+            }
         }
     }
 }
@@ -50,6 +62,35 @@ pub struct InvitationLetter {
     /// A personal note from the inviter; may have several lines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// The facts of a letter about the recipient's own account.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountLetter {
+    pub recipient_email: String,
+    pub recipient_name: String,
+    /// Absolute URL; it carries a secret token, but where it only says where to go.
+    pub link: String,
+    /// Until when the link works, or when it happened.
+    pub at: DateTime<Utc>,
+    /// The address that the account has; empty where that is not the matter.
+    #[serde(default)]
+    pub current_email: String,
+    /// The address that it is to have; empty where that is not the matter.
+    #[serde(default)]
+    pub new_email: String,
+    /// Where it was done from.
+    #[serde(default)]
+    pub ip: Option<String>,
+}
+
+/// Leaves the link out: whoever reads it in a log could take the account.
+impl fmt::Debug for AccountLetter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccountLetter")
+            .field("recipient_email", &self.recipient_email)
+            .finish_non_exhaustive()
+    }
 }
 
 /// One workspace of an invitation, with the role it would give.
@@ -103,5 +144,8 @@ mod tests {
     #[test]
     fn debug_output_does_not_reveal_the_link() {
         assert!(!format!("{:?}", letter()).contains("s3cret-token"));
+        let link = "https://example.com/reset?token=s3cret-token".into();
+        let reset = Letter::PasswordReset(AccountLetter { link, ..AccountLetter::default() });
+        assert!(!format!("{reset:?}").contains("s3cret-token"));
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     ids::UserId,
     members::{KeepsAnAdmin, keep_admins},
     refusal::{Refusal, RefusalCode},
+    sessions::EndMemberSessionsCode,
 };
 
 words! {
@@ -63,7 +64,8 @@ implement! {
     KeepsAnOwner::LAST_OWNER = LastOwner
         for UpdateOrganizationMemberCode, RemoveOrganizationMemberCode, LeaveOrganizationCode, DisableUserCode;
     ProtectsOwners::OWNER_PROTECTED = OwnerProtected
-        for UpdateOrganizationMemberCode, RemoveOrganizationMemberCode, DisableUserCode, EnableUserCode;
+        for UpdateOrganizationMemberCode, RemoveOrganizationMemberCode, DisableUserCode, EnableUserCode,
+            EndMemberSessionsCode;
     KeepsAnAdmin::LAST_ADMIN = LastAdmin
         for RemoveOrganizationMemberCode, LeaveOrganizationCode, DisableUserCode;
 }
@@ -176,6 +178,14 @@ pub fn judge_enabling(member: &OrganizationMemberFacts, by: Changer) -> Result<(
     protect_owners(member, by)
 }
 
+/// Judges signing a member out everywhere.
+pub fn judge_ending_sessions(
+    member: &OrganizationMemberFacts,
+    by: Changer,
+) -> Result<(), Refusal<EndMemberSessionsCode>> {
+    protect_owners(member, by)
+}
+
 /// Whether somebody with these places in organizations is shut out: they have some, and each of them is disabled. Who has
 /// none at all keeps the account, and can be invited.
 pub fn is_shut_out(places: &[OrganizationMemberStatus]) -> bool {
@@ -224,6 +234,10 @@ mod tests {
             DisableUserCode::OwnerProtected
         );
         assert_eq!(judge_enabling(&owner, by(Admin)).unwrap_err().code, EnableUserCode::OwnerProtected);
+        let code = judge_ending_sessions(&owner, by(Admin)).unwrap_err().code;
+        assert_eq!(code, EndMemberSessionsCode::OwnerProtected);
+        assert_eq!(judge_ending_sessions(&owner, by(Owner)), Ok(()));
+        assert_eq!(judge_ending_sessions(&member(Admin, true, 0), by(Admin)), Ok(()));
         for role in [Admin, Member, Owner] {
             let refused = judge_organization_role(&member(role, true, 3), Owner, by(Owner)).unwrap_err();
             assert_eq!(refused.code, UpdateOrganizationMemberCode::InvalidInput);

@@ -28,6 +28,19 @@ pub struct PageFault {
 }
 
 impl<C> PageArgs<C> {
+    /// The same page of the list turned round, in which the last row comes first.
+    pub fn turned(&self) -> Self
+    where
+        C: Clone,
+    {
+        Self {
+            size: self.size,
+            backward: !self.backward,
+            after: self.before.clone(),
+            before: self.after.clone(),
+        }
+    }
+
     /// Reads Relay's four arguments; the cursors are parsed already.
     pub fn read(
         first: Option<i32>,
@@ -79,6 +92,12 @@ impl<T> Page<T> {
         }
     }
 
+    /// The same page of the list turned round; see [`PageArgs::turned`].
+    pub fn turned(mut self) -> Self {
+        self.items.reverse();
+        Self { items: self.items, has_previous: self.has_next, has_next: self.has_previous }
+    }
+
     /// The same page of other things.
     pub fn map<U>(self, f: impl FnMut(T) -> U) -> Page<U> {
         Page {
@@ -111,5 +130,15 @@ mod tests {
         let args = PageArgs { size: 2, backward: true, after: None, before: Some(4u8) };
         let page = Page::cut(&args, vec![3, 2, 1]);
         assert_eq!((page.items, page.has_previous, page.has_next), (vec![2, 3], true, true));
+    }
+
+    #[test]
+    fn a_list_turned_round_is_paged_from_its_end() {
+        let args = PageArgs { size: 2, backward: false, after: Some(4u8), before: None };
+        let turned = args.turned();
+        assert_eq!((turned.backward, turned.after, turned.before), (true, None, Some(4)));
+        let page = Page::cut(&turned, vec![3, 2, 1]).turned();
+        assert_eq!((page.items, page.has_previous, page.has_next), (vec![3, 2], true, true));
+        assert_eq!(args.turned().turned(), args);
     }
 }

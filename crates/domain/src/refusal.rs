@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use chrono::{DateTime, Utc};
+
 use crate::{passwords::PasswordRule, text::TextFault};
 
 /// One reason why an operation changed nothing, for the reader who asked for it.
@@ -25,6 +27,8 @@ pub enum Detail {
     NameUnavailable(NameUnavailable),
     /// The password rules that are not met.
     WeakPassword(Vec<PasswordRule>),
+    /// When it can be tried again.
+    RetryAt(DateTime<Utc>),
 }
 
 crate::access::policy::words! {
@@ -322,6 +326,9 @@ macro_rules! refusal_doc {
     };
     (UserDisabled) => {
         "The account is disabled. An admin of the organization can enable it."
+    };
+    (SignInLocked) => {
+        "Too many sign-ins of the account from this network failed, or of the account, or from the network. Wait until `retryAt`, or set a new password by mail. It is the same for an address that nobody has."
     };
     (WeakPassword) => {
         "The password does not meet every rule; `unmet` lists those it does not."

@@ -19,6 +19,10 @@ codes! {
     RevokeSessionCode { NotFound }
 }
 codes! {
+    /// Why a member's sessions were not ended.
+    EndMemberSessionsCode { NotFound, OwnerProtected }
+}
+codes! {
     /// Why a person was not signed out. Signing out has no refusal of its own.
     SignOutCode {}
 }

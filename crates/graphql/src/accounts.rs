@@ -14,7 +14,7 @@ use guildhall_domain::{
     refusal::{InputReader, Refusal, RefusalCode},
     text::{DisplayName, Email},
 };
-use guildhall_persistence::{ReadError, accounts};
+use guildhall_persistence::{ReadError, accounts, recovery_codes};
 
 use crate::{
     authz::{anonymous, caller, db, open, signed_in, signed_in_directive},
@@ -205,6 +205,14 @@ impl Viewer {
         Ok(ReceivedInvitationConnection::new(ReceivedInvitations { proof: self.proof, statuses, args }))
     }
 
+    /// How many recovery codes the person has left: each sets a new password once, without any mail. None at first; see
+    /// `generateRecoveryCodes`.
+    async fn recovery_codes_left(&self, ctx: &Context<'_>) -> Result<i32> {
+        let left =
+            recovery_codes::left(db(ctx), &self.proof).await.map_err(|fault| error::read(ctx, fault))?;
+        Ok(i32::try_from(left).unwrap_or(i32::MAX))
+    }
+
     /// The person's signed-in devices; the oldest first.
     #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
     async fn sessions(
@@ -359,7 +367,7 @@ fn also_password<C: TakesPassword + RefusalCode>(
 pub struct AccountMutation;
 
 /// A password that is far too long is not even hashed.
-const MAX_PASSWORD_BYTES: usize = 4096;
+pub(crate) const MAX_PASSWORD_BYTES: usize = 4096;
 
 #[Object]
 impl AccountMutation {

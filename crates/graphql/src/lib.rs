@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod accounts;
+pub mod activity;
 pub mod api_keys;
 pub mod audit;
 mod authors;
@@ -31,6 +32,7 @@ pub mod organizations;
 pub mod ownership;
 pub mod payload;
 pub mod previews;
+pub mod recovery;
 pub mod roles;
 mod schema;
 pub mod service_accounts;

@@ -190,6 +190,7 @@ async fn find(ctx: &Context<'_>, own: OwnSession, id: &ID) -> Result<Option<Node
         Ok(
             AnyId::CredentialShareId(_)
             | AnyId::CredentialUseId(_)
+            | AnyId::LoginActivityId(_)
             | AnyId::MailId(_)
             | AnyId::AuditEventId(_),
         )

@@ -17,6 +17,7 @@ use guildhall_domain::{
     },
     page::{Page, PageArgs},
     refusal::{InputReader, RefusalCode, Refusals},
+    sessions::EndMemberSessionsCode,
 };
 use guildhall_persistence::{
     ReadError, members,
@@ -375,6 +376,23 @@ payload! {
     }
 }
 
+/// Whom to sign out.
+#[derive(InputObject)]
+pub struct EndMemberSessionsInput {
+    /// The organization.
+    organization_id: ID,
+    /// The person.
+    user_id: ID,
+}
+
+payload! {
+    /// Who was signed out.
+    EndMemberSessionsPayload, EndMemberSessionsError = EndMemberSessionsCode {
+        /// The member; none of their devices is signed in.
+        member: OrganizationMember,
+    }
+}
+
 fn read_user<C: RefusalCode>(id: &ID) -> Result<UserId, Refusals<C>> {
     let mut reader = InputReader::default();
     let user = reader.field("userId", input::id(id));
@@ -460,6 +478,24 @@ impl OrganizationMemberMutation {
         let outcome =
             async { organization_members::disable(db(ctx), &proof, read_user(&input.user_id)?).await }.await;
         answer(ctx, outcome, |row| DisableUserPayload {
+            member: member(&proof, row),
+            user_errors: Vec::new(),
+        })
+    }
+
+    /// Signs a member out on every device, from the next request on; their open subscriptions end. They sign in again with
+    /// their password, which nobody but they can read or set. Only an owner signs an owner out.
+    #[graphql(directive = authorize::apply("ORGANIZATION_MANAGE".to_owned()))]
+    async fn end_member_sessions(
+        &self,
+        ctx: &Context<'_>,
+        input: EndMemberSessionsInput,
+    ) -> Result<EndMemberSessionsPayload> {
+        let proof = authorize_in_organization(ctx, Some(&input.organization_id)).await?;
+        let outcome =
+            async { organization_members::end_sessions(db(ctx), &proof, read_user(&input.user_id)?).await }
+                .await;
+        answer(ctx, outcome, |row| EndMemberSessionsPayload {
             member: member(&proof, row),
             user_errors: Vec::new(),
         })

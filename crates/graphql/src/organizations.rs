@@ -8,6 +8,7 @@ use guildhall_domain::{
         Actor, Granted, OrganizationAccess, OrganizationPolicy as DomainPolicy,
         OrganizationRole as DomainRole, perm, policy,
     },
+    activity::kept_days,
     organizations::{
         CreateOrganizationCode, UpdateOrganizationCode, UpdateOrganizationPolicyCode, api_key_lifetime,
         invitation_lifetime,
@@ -25,6 +26,7 @@ use uuid::Uuid;
 use crate::{
     access::{Permission, permissions},
     accounts::throttle,
+    activity::{LoginActivityConnection, LoginActivityFilter},
     audit::{AuditEventConnection, AuditLogFilter, Entries},
     authz::{
         self, authorize, authorize_in_organization, db, organization_by_slug, signed_in, signed_in_directive,
@@ -113,6 +115,8 @@ pub struct OrganizationPolicy {
     invitation_lifetime_hours: Option<i32>,
     /// The longest life of an API key, in days; null: keys need not expire.
     api_key_max_lifetime_days: Option<i32>,
+    /// How long login activity is kept, in days.
+    login_activity_days: i32,
 }
 
 impl From<DomainPolicy> for OrganizationPolicy {
@@ -125,6 +129,7 @@ impl From<DomainPolicy> for OrganizationPolicy {
             allow_reveal: policy.allow_reveal,
             invitation_lifetime_hours: policy.invitation_lifetime_hours.map(Into::into),
             api_key_max_lifetime_days: policy.api_key_max_lifetime_days.map(Into::into),
+            login_activity_days: policy.login_activity_days.into(),
         }
     }
 }
@@ -199,6 +204,24 @@ impl Organization {
     ) -> Option<Result<OrganizationInvitationConnection>> {
         let window = Window { first, after, last, before };
         Some(self.invitations_of(status.unwrap_or_default(), &window))
+    }
+    /// Who signed in, signed out or was turned away, the newest first: of the people who belonged to it at the time. Kept as
+    /// long as the policy says. Needs `ORGANIZATION_MANAGE`; null with a `FORBIDDEN` error without it.
+    #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
+    async fn login_activity(
+        &self,
+        #[graphql(desc = "Which of it; all of it by default.")] filter: Option<LoginActivityFilter>,
+        #[graphql(
+            desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
+        )]
+        first: Option<i32>,
+        #[graphql(desc = "Only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many items from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
+    ) -> Option<Result<LoginActivityConnection>> {
+        let window = Window { first, after, last, before };
+        let proof = self.view.access().grant().map_err(error::denied);
+        Some(proof.and_then(|proof| LoginActivityConnection::of(proof, filter.unwrap_or_default(), &window)))
     }
     /// Everything you may do in the organization itself. What you may do in a workspace of it, the workspace says.
     async fn viewer_permissions(&self) -> Vec<Permission> {
@@ -387,6 +410,8 @@ pub struct UpdateOrganizationPolicyInput {
     invitation_lifetime_hours: MaybeUndefined<i32>,
     /// The longest life of an API key, in days: 1 to 3650; null: keys need not expire.
     api_key_max_lifetime_days: MaybeUndefined<i32>,
+    /// How long login activity is kept, in days: 1 to 3650. What is older is gone for good soon after.
+    login_activity_days: Option<i32>,
 }
 
 payload! {
@@ -478,6 +503,8 @@ impl OrganizationMutation {
                 input.api_key_max_lifetime_days,
                 api_key_lifetime,
             );
+            let kept = input.login_activity_days.map(kept_days);
+            let kept = reader.optional("loginActivityDays", kept).flatten();
             reader.finish()?;
             organizations::update_policy(db(ctx), &proof, |policy| {
                 set(&mut policy.workspace_creation, input.workspace_creation.map(Into::into));
@@ -487,6 +514,7 @@ impl OrganizationMutation {
                 set(&mut policy.allow_reveal, input.allow_reveal);
                 set(&mut policy.invitation_lifetime_hours, hours);
                 set(&mut policy.api_key_max_lifetime_days, days);
+                set(&mut policy.login_activity_days, kept);
             })
             .await
         }

@@ -92,16 +92,19 @@ macro_rules! user_errors {
                 reason: Option<NameUnavailableReason>,
                 #[doc = "The password rules that are not met; only with `WEAK_PASSWORD`."]
                 unmet: Option<Vec<UnmetPasswordRule>>,
+                #[doc = "When it can be tried again; only with `SIGN_IN_LOCKED`."]
+                retry_at: Option<chrono::DateTime<chrono::Utc>>,
             }
 
             impl From<refusal::Refusal<$remote>> for $error {
                 fn from(refusal: refusal::Refusal<$remote>) -> Self {
-                    let (mut reason, mut unmet) = (None, None);
+                    let (mut reason, mut unmet, mut retry_at) = (None, None, None);
                     match refusal.detail {
                         Some(refusal::Detail::NameUnavailable(why)) => reason = Some(why.into()),
                         Some(refusal::Detail::WeakPassword(rules)) => {
                             unmet = Some(rules.into_iter().map(Into::into).collect());
                         }
+                        Some(refusal::Detail::RetryAt(at)) => retry_at = Some(at),
                         None => {}
                     }
                     let field = refusal.field.into_iter().map(Into::into).collect::<Vec<String>>();
@@ -111,6 +114,7 @@ macro_rules! user_errors {
                         message: refusal.message,
                         reason,
                         unmet,
+                        retry_at,
                     }
                 }
             }
@@ -129,8 +133,8 @@ macro_rules! user_errors {
 use guildhall_domain::{
     accounts as a, api_keys as k, config as cf, credentials as c, home_page as h, invitations as i,
     life as l, members as m, organization_invitations as oi, organization_members as om, organizations as o,
-    ownership as ow, roles as r, service_accounts as sa, sessions as s, workspace_tokens as wt,
-    workspaces as w,
+    ownership as ow, recovery as re, roles as r, service_accounts as sa, sessions as s,
+    workspace_tokens as wt, workspaces as w,
 };
 
 user_errors! {
@@ -178,15 +182,27 @@ user_errors! {
         NotFound, AmbiguousSlug, ShareNotAccepted, ShareExpired, ShareSuspended, WorkspaceArchived
     };
     SetUpError, SetUpErrorCode = a::SetUpCode { SetupDone, LinkInvalid, WeakPassword, NameUnavailable };
-    SignInError, SignInErrorCode = a::SignInCode { InvalidCredentials, UserDisabled, RateLimited };
+    SignInError, SignInErrorCode = a::SignInCode { InvalidCredentials, UserDisabled, SignInLocked, RateLimited };
     RegisterError, RegisterErrorCode = a::RegisterCode {
         LinkInvalid, InvitationNotPending, InvitationExpired, InviterLostPermission, WorkspaceArchived, AccountExists,
         WeakPassword
     };
     UpdateProfileError, UpdateProfileErrorCode = a::UpdateProfileCode {};
     ChangePasswordError, ChangePasswordErrorCode = a::ChangePasswordCode { InvalidCredentials, WeakPassword, RateLimited };
+    RequestPasswordResetError, RequestPasswordResetErrorCode = re::RequestPasswordResetCode { RateLimited };
+    ResetPasswordError, ResetPasswordErrorCode = re::ResetPasswordCode { LinkInvalid, WeakPassword };
+    GenerateRecoveryCodesError, GenerateRecoveryCodesErrorCode = re::GenerateRecoveryCodesCode {
+        InvalidCredentials, RateLimited
+    };
+    ResetPasswordWithRecoveryCodeError, ResetPasswordWithRecoveryCodeErrorCode = re::ResetPasswordWithRecoveryCodeCode {
+        InvalidCredentials, WeakPassword, RateLimited
+    };
+    RequestEmailChangeError, RequestEmailChangeErrorCode = re::RequestEmailChangeCode { InvalidCredentials, RateLimited };
+    ConfirmEmailChangeError, ConfirmEmailChangeErrorCode = re::ConfirmEmailChangeCode { LinkInvalid };
+    CancelEmailChangeError, CancelEmailChangeErrorCode = re::CancelEmailChangeCode { LinkInvalid };
     RefreshSessionError, RefreshSessionErrorCode = s::RefreshSessionCode { SessionInvalid };
     RevokeSessionError, RevokeSessionErrorCode = s::RevokeSessionCode { NotFound };
+    EndMemberSessionsError, EndMemberSessionsErrorCode = s::EndMemberSessionsCode { NotFound, OwnerProtected };
     SignOutError, SignOutErrorCode = s::SignOutCode {};
     CreateWorkspaceError, CreateWorkspaceErrorCode = w::CreateWorkspaceCode { NameUnavailable };
     UpdateWorkspaceError, UpdateWorkspaceErrorCode = w::UpdateWorkspaceCode { WorkspaceArchived };

@@ -8,7 +8,7 @@ use guildhall_persistence::Db;
 use crate::{
     access, accounts, api_keys, audit, config, credential_shares, credential_tests::CredentialTester,
     credentials, explain, home_page, invitations, life, live::Rechecks, loaders, members, node,
-    organization_invitations, organization_members, organizations, ownership, previews, roles,
+    organization_invitations, organization_members, organizations, ownership, previews, recovery, roles,
     service_accounts, sessions, throttle::Throttle, workspace_changes, workspace_tokens, workspaces,
 };
 
@@ -60,6 +60,7 @@ pub struct Query(
 pub struct Mutation(
     accounts::AccountMutation,
     sessions::SessionMutation,
+    recovery::RecoveryMutation,
     workspaces::WorkspaceMutation,
     home_page::HomePageMutation,
     config::ConfigMutation,

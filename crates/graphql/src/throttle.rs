@@ -31,6 +31,12 @@ const ORGANIZATIONS_PER_HOUR: NonZeroU32 = NonZeroU32::new(10).unwrap();
 /// Enough for somebody who mends a credential, and few enough that nobody hammers a service with them.
 const CREDENTIAL_TESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
+/// Mails to one address on which nobody who is flooded need wait long, and more than anybody needs.
+const RESETS_PER_HOUR: NonZeroU32 = NonZeroU32::new(6).unwrap();
+
+/// The same from one network, in which many people may forget their passwords.
+const RESETS_PER_HOUR_PER_IP: NonZeroU32 = NonZeroU32::new(60).unwrap();
+
 /// The counters.
 pub struct Throttle {
     sign_in: DefaultKeyedRateLimiter<String>,
@@ -41,6 +47,8 @@ pub struct Throttle {
     recipient: DefaultKeyedRateLimiter<String>,
     organizations: DefaultKeyedRateLimiter<String>,
     credential_tests: DefaultKeyedRateLimiter<String>,
+    resets: DefaultKeyedRateLimiter<String>,
+    resets_by_ip: DefaultKeyedRateLimiter<String>,
 }
 
 impl Throttle {
@@ -57,6 +65,8 @@ impl Throttle {
             recipient: per_hour(rates.invitations_per_hour_per_recipient),
             organizations: per_hour(ORGANIZATIONS_PER_HOUR),
             credential_tests: per_minute(CREDENTIAL_TESTS_PER_MINUTE),
+            resets: per_hour(RESETS_PER_HOUR),
+            resets_by_ip: per_hour(RESETS_PER_HOUR_PER_IP),
         }
     }
 
@@ -71,6 +81,8 @@ impl Throttle {
             &self.recipient,
             &self.organizations,
             &self.credential_tests,
+            &self.resets,
+            &self.resets_by_ip,
         ] {
             counters.retain_recent();
             counters.shrink_to_fit();
@@ -85,6 +97,12 @@ impl Throttle {
     /// Counts a test of a credential.
     pub fn credential_test(&self, user: &str) -> Result<(), String> {
         check(&self.credential_tests, user.to_owned())
+    }
+
+    /// Counts a mail that lets the holder of an address back in, or confirms an address: whoever has it.
+    pub fn account_mail(&self, ip: Option<&str>, address: &str) -> Result<(), String> {
+        check(&self.resets_by_ip, ip.unwrap_or_default().to_owned())?;
+        check(&self.resets, address.to_owned())
     }
 
     /// Counts a try of a password.

@@ -16,6 +16,7 @@ use guildhall_domain::{
         proof::{OrganizationFacts, Place, WorkspaceFacts},
         role::Role,
     },
+    activity::DEFAULT_DAYS,
     ids::{OrganizationId, RoleId, SessionId, UserId, WorkspaceId},
     page::{Page, PageArgs},
     workspaces::WorkspaceStatus,
@@ -32,7 +33,8 @@ use crate::{
 
 /// The columns of an organization's policy, of the table alias `o`.
 pub(crate) const POLICY_COLUMNS: &str = "o.workspace_creation, o.workspace_deletion, o.member_list_visibility, \
-     o.share_acceptance, o.allow_reveal, o.invitation_lifetime_hours, o.api_key_max_lifetime_days";
+     o.share_acceptance, o.allow_reveal, o.invitation_lifetime_hours, o.api_key_max_lifetime_days, \
+     o.login_activity_days";
 
 /// The columns of a role, of the table alias `r`, as [`role`] reads them.
 macro_rules! role_columns {
@@ -707,6 +709,7 @@ pub(crate) fn policy(row: &QueryResult, prefix: &str) -> Result<OrganizationPoli
         allow_reveal: row.try_get(prefix, "allow_reveal")?,
         invitation_lifetime_hours: number("invitation_lifetime_hours")?,
         api_key_max_lifetime_days: number("api_key_max_lifetime_days")?,
+        login_activity_days: number("login_activity_days")?.unwrap_or(DEFAULT_DAYS),
     })
 }
 

@@ -11,7 +11,7 @@ use guildhall_domain::{
     ids::{OrganizationId, UserId, WorkspaceId},
     members::MembershipSource,
     organization_members::is_shut_out,
-    refusal::{NameUnavailable, Refusal},
+    refusal::{NameUnavailable, Refusal, Refusals},
     text::{DisplayName, Email},
     workspaces::name_unavailable,
 };
@@ -23,8 +23,11 @@ use crate::{
     db::{Db, Tx},
     entities::{self, users},
     error::{Fault, OpError, ReadError, is_duplicate},
-    instance, invitations, organization_members,
+    instance, invitations,
+    lockout::Door,
+    organization_members,
     organizations::{self, NewOrganization},
+    password_resets,
     sessions::{self, Device, SignedIn},
     sql::{Single, Sql},
     workspaces::Workspace,
@@ -241,9 +244,9 @@ pub(crate) async fn join_organization(
 }
 
 #[derive(Debug)]
-struct Secret {
-    user: User,
-    password_hash: String,
+pub(crate) struct Secret {
+    pub(crate) user: User,
+    pub(crate) password_hash: String,
 }
 
 impl FromQueryResult for Secret {
@@ -255,7 +258,7 @@ impl FromQueryResult for Secret {
     }
 }
 
-async fn secret(
+pub(crate) async fn secret(
     db: &Db,
     proof: &impl guildhall_domain::access::Proof,
     key: &str,
@@ -274,6 +277,25 @@ pub async fn sign_in(
     email: Option<&Email>,
     password: &str,
     device: &Device,
+) -> Result<(User, SignedIn), OpError<SignInCode>> {
+    let mut door = Door::of(db, email, device);
+    door.check(db, proof, device).await?;
+    let outcome = try_to_sign_in(db, proof, email, password, device, &door).await;
+    if let Err(OpError::Refused(Refusals(refusals))) = &outcome {
+        for refusal in refusals {
+            door.note_refused(db, proof, refusal.code, device).await?;
+        }
+    }
+    outcome
+}
+
+async fn try_to_sign_in(
+    db: &Db,
+    proof: &Open,
+    email: Option<&Email>,
+    password: &str,
+    device: &Device,
+    door: &Door,
 ) -> Result<(User, SignedIn), OpError<SignInCode>> {
     // An address that cannot be one is looked up all the same, so that it takes the same time.
     let found = secret(db, proof, "u.email", email.map_or("", Email::as_str)).await?;
@@ -303,6 +325,7 @@ pub async fn sign_in(
         {
             return Err(disabled().into());
         }
+        door.passed(tx).await?;
         let signed_in = sessions::open(tx, user.id, device).await?;
         // The condition closes the gap since the check: a password that was changed, or an account that
         // was disabled in between, signs nobody in.
@@ -438,7 +461,15 @@ pub async fn change_password(
     .await
 }
 
-async fn set_password(tx: &Tx<'_>, user: UserId, hash: &str, expected: Option<&str>) -> Result<bool, Fault> {
+/// Stores another password, and ends the links by which one could be set. With `expected`, only where the password is
+/// still that one.
+pub(crate) async fn set_password(
+    tx: &Tx<'_>,
+    user: UserId,
+    hash: &str,
+    expected: Option<&str>,
+) -> Result<bool, Fault> {
+    password_resets::forget(tx, user).await?;
     let mut sql = Sql::new("UPDATE users SET password_hash = ")
         .bind(hash)
         .push(", updated_at = ")

@@ -20,6 +20,7 @@ use guildhall_domain::{
     audit::Entry,
     events::Event,
     ids::{OrganizationId, UserId, WorkspaceId},
+    lockout::Lockout,
     seams::{Clock, IdGen},
     text::ImageRef,
 };
@@ -102,6 +103,10 @@ pub struct Settings {
     pub invitation_hours: u16,
     /// How long the previous refresh token still answers, so that tabs which refresh at once all go on.
     pub refresh_grace: chrono::TimeDelta,
+    /// How long a password can be reset by a link that was mailed.
+    pub password_reset: chrono::TimeDelta,
+    /// How long sign-ins wait after too many that failed.
+    pub lockout: Lockout,
     /// Whether every signed-in person may make organizations.
     pub open_organizations: bool,
     /// The image that a workspace's workloads run unless it names one.

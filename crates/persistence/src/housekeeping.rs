@@ -2,9 +2,10 @@
 //! the sweeper comes. Several may sweep at once.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use guildhall_domain::access::System;
+use guildhall_domain::{access::System, activity::NOBODYS_LAST};
 
 use crate::{
+    activity,
     db::{Db, Tx},
     error::Fault,
     events::PRUNED_TO,
@@ -36,6 +37,12 @@ pub struct Swept {
     pub sessions: usize,
     /// Uses of credentials.
     pub uses: usize,
+    /// Login activity.
+    pub activity: usize,
+    /// Links that reset a password or confirm an address.
+    pub links: usize,
+    /// Counters of sign-ins that failed.
+    pub tries: usize,
 }
 
 /// Deletes everything that was kept long enough, in small transactions.
@@ -54,6 +61,28 @@ pub async fn sweep(db: &Db) -> Result<Swept, Fault> {
     let session_is_old = "(ended_at < $1 OR expires_at < $1)";
     swept.sessions = sweep_table(db, "sessions", session_is_old, db.now() - SESSIONS_LAST).await?;
     swept.uses = sweep_table(db, "credential_uses", "created_at < $1", db.now() - USES_LAST).await?;
+    for links in ["password_resets", "email_changes"] {
+        let key = if links == "email_changes" { "user_id" } else { "id" };
+        swept.links += sweep_keyed(db, links, key, "expires_at < $1", db.now()).await?;
+    }
+    swept.activity = sweep_activity(db).await?;
+    swept.tries = sweep_table(db, "sign_in_tries", "expires_at < $1", db.now()).await?;
+    Ok(swept)
+}
+
+/// Deletes login activity as each organization wants it, those of one wish together.
+#[expect(clippy::disallowed_methods, reason = "deletes what nobody asked to keep")]
+async fn sweep_activity(db: &Db) -> Result<usize, Fault> {
+    let proof = System::named("housekeeping");
+    let days = db.write(&proof, async |tx| Ok(activity::kept_days(tx).await?)).await.map_err(fault)?;
+    let nobodys = "organization_id IS NULL AND created_at < $1";
+    let mut swept = sweep_table(db, "login_activity", nobodys, db.now() - NOBODYS_LAST).await?;
+    for days in days {
+        let theirs = format!(
+            "organization_id IN (SELECT id FROM organizations WHERE login_activity_days = {days}) AND created_at < $1"
+        );
+        swept += sweep_table(db, "login_activity", &theirs, db.now() - TimeDelta::days(days.into())).await?;
+    }
     Ok(swept)
 }
 
@@ -83,13 +112,23 @@ async fn sweep_events(db: &Db) -> Result<usize, Fault> {
     swept.await.map_err(fault)
 }
 
-#[expect(clippy::disallowed_methods, reason = "deletes what nobody asked to keep")]
 async fn sweep_table(db: &Db, table: &str, is_old: &str, before: DateTime<Utc>) -> Result<usize, Fault> {
+    sweep_keyed(db, table, "id", is_old, before).await
+}
+
+#[expect(clippy::disallowed_methods, reason = "deletes what nobody asked to keep")]
+async fn sweep_keyed(
+    db: &Db,
+    table: &str,
+    key: &str,
+    is_old: &str,
+    before: DateTime<Utc>,
+) -> Result<usize, Fault> {
     let proof = System::named("housekeeping");
     let mut swept = 0;
     loop {
         let batch = db.write(&proof, async |tx| {
-            Ok(tx.all::<Single<uuid::Uuid>>(delete(tx, table, "id", is_old, before)).await?.len())
+            Ok(tx.all::<Single<uuid::Uuid>>(delete(tx, table, key, is_old, before)).await?.len())
         });
         let batch = batch.await.map_err(fault)?;
         swept += batch;

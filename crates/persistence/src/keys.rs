@@ -384,6 +384,20 @@ impl Keys {
         tag(&self.token_hash, &[b"link\0", token.as_bytes()]).to_vec()
     }
 
+    /// What stands for a text that is not stored itself: the same text has the same one.
+    pub(crate) fn fingerprint(&self, text: &str) -> String {
+        hex::encode(&tag(&self.token_hash, &[b"fingerprint\0", text.as_bytes()])[..8])
+    }
+
+    /// The number under which something is counted that is not stored itself.
+    pub(crate) fn counter(&self, kind: &str, parts: [&str; 2]) -> Uuid {
+        let [one, other] = parts.map(str::as_bytes);
+        let tag = tag(&self.token_hash, &[b"counter\0", kind.as_bytes(), b"\0", one, b"\0", other]);
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&tag[..16]);
+        Uuid::from_bytes(bytes)
+    }
+
     /// The secret of the set-up link. Computed, so that every replica and every restart prints the same.
     pub fn setup_token(&self) -> String {
         URL_SAFE_NO_PAD.encode(tag(&self.token_hash, &[b"setup"]))

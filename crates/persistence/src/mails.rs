@@ -56,6 +56,27 @@ pub fn enqueue(tx: &Tx<'_>, invitation: Option<InvitationId>, letter: &Letter) -
     Ok(id)
 }
 
+/// Does what [`enqueue`] does, for a letter that must not be written: nobody can tell by the time it takes. The row is one
+/// of a mail that was taken back.
+pub fn pretend(tx: &Tx<'_>) -> Result<(), Fault> {
+    let id: MailId = tx.fresh_id();
+    tx.db().keys().seal_mail(id, &[0; 500])?;
+    tx.defer(Sql::insert(
+        "mails",
+        [
+            ("id", id.uuid().into()),
+            ("status", "CANCELLED".into()),
+            ("recipient", "".into()),
+            ("attempts", 0.into()),
+            ("due_at", tx.now().into()),
+            ("created_at", tx.now().into()),
+            ("updated_at", tx.now().into()),
+        ],
+    ));
+    tx.db().bus().mail_written();
+    Ok(())
+}
+
 /// Takes back what is still queued for invitations: they were revoked, answered or are sent anew.
 pub async fn cancel(tx: &Tx<'_>, invitations: &[InvitationId]) -> Result<(), Fault> {
     let sql = Sql::new("UPDATE mails SET status = 'CANCELLED', sealed = NULL, updated_at = ")

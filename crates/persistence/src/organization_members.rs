@@ -9,11 +9,12 @@ use guildhall_domain::{
     organization_members::{
         Changer, DisableUserCode, EnableUserCode, LeaveOrganizationCode, OrganizationMemberFacts,
         OrganizationMemberStatus, RemoveOrganizationMemberCode, UpdateOrganizationMemberCode,
-        judge_disabling, judge_enabling, judge_organization_leaving, judge_organization_removal,
-        judge_organization_role,
+        judge_disabling, judge_enabling, judge_ending_sessions, judge_organization_leaving,
+        judge_organization_removal, judge_organization_role,
     },
     page::{Page, PageArgs},
     refusal::Refusal,
+    sessions::EndMemberSessionsCode,
     text::{Email, SearchTerm},
 };
 use sea_orm::{DbErr, FromQueryResult, QueryResult};
@@ -451,6 +452,27 @@ pub async fn disable(
             tx.lock_user(user).await?;
             sessions::end_others(tx, user, None).await?;
         }
+        Ok(member)
+    })
+    .await
+}
+
+/// Signs a member out everywhere. Whoever knows the password signs in again.
+pub async fn end_sessions(
+    db: &Db,
+    proof: &Granted<perm::OrganizationManage>,
+    user: UserId,
+) -> Result<OrganizationMember, OpError<EndMemberSessionsCode>> {
+    db.write(proof, async |tx| {
+        let (organization, by) = changer(tx)?;
+        let Some(Found { member, facts }) = find(tx, organization, user).await? else {
+            return Err(no_such_member(EndMemberSessionsCode::NotFound).into());
+        };
+        judge_ending_sessions(&facts, by)?;
+        tx.audit(&entry(Action::EndMemberSessions, &member))?;
+        // Whoever is signing in at this moment has done so before, and is signed out.
+        tx.lock_user(user).await?;
+        sessions::end_others(tx, user, None).await?;
         Ok(member)
     })
     .await

@@ -57,6 +57,7 @@ pub(crate) async fn insert(
             allow_reveal: Set(policy.allow_reveal),
             invitation_lifetime_hours: Set(None),
             api_key_max_lifetime_days: Set(None),
+            login_activity_days: Set(i32::from(policy.login_activity_days)),
             created_at: Set(tx.now()),
             updated_at: Set(tx.now()),
         };
@@ -179,6 +180,7 @@ fn shown(policy: &OrganizationPolicy) -> Value {
         "allowReveal": policy.allow_reveal,
         "invitationLifetimeHours": policy.invitation_lifetime_hours,
         "apiKeyMaxLifetimeDays": policy.api_key_max_lifetime_days,
+        "loginActivityDays": policy.login_activity_days,
     })
 }
 
@@ -211,6 +213,8 @@ pub async fn update_policy(
             .bind(policy.invitation_lifetime_hours.map(i32::from))
             .push(", api_key_max_lifetime_days = ")
             .bind(policy.api_key_max_lifetime_days.map(i32::from))
+            .push(", login_activity_days = ")
+            .bind(i32::from(policy.login_activity_days))
             .push(", updated_at = ")
             .bind(tx.now())
             .push(" WHERE id = ")

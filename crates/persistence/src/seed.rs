@@ -303,6 +303,7 @@ fn organization() -> organizations::ActiveModel {
         allow_reveal: Set(policy.allow_reveal),
         invitation_lifetime_hours: Set(None),
         api_key_max_lifetime_days: Set(None),
+        login_activity_days: Set(i32::from(policy.login_activity_days)),
         created_at: Set(made),
         updated_at: Set(made),
     }

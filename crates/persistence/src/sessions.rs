@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Actor, Open, OwnSession},
+    activity::LoginCode,
     events::Event,
     ids::{SessionId, UserId},
     page::{Page, PageArgs},
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     access::{count, page_by},
+    activity,
     db::{Db, Tx},
     entities::sessions,
     error::{Fault, OpError, ReadError},
@@ -65,6 +67,7 @@ pub(crate) async fn open(tx: &Tx<'_>, user: UserId, device: &Device) -> Result<S
         ended_at: Set(None),
     };
     sessions::Entity::insert(row).exec_without_returning(tx.conn()).await?;
+    activity::note_sign_in(tx, user, device).await?;
     let actor = Actor::User { user, session: id };
     Ok(SignedIn {
         actor,
@@ -124,6 +127,8 @@ pub async fn refresh(
                     RefreshVerdict::Over => return Ok(Err(invalid())),
                     RefreshVerdict::Replayed => {
                         end(tx, stored.user_id.into(), claim.session).await?;
+                        let who = activity::Who::Person(stored.user_id.into());
+                        activity::note(tx, who, LoginCode::RefreshReused, device).await?;
                         tracing::warn!(session = %claim.session, "a refresh token was replayed; its session ends");
                         // Committed: the family must be dead even though the answer is a refusal.
                         return Ok(Err(invalid()));
@@ -197,7 +202,9 @@ pub(crate) async fn end_others(tx: &mut Tx<'_>, user: UserId, keep: Option<Sessi
 pub async fn sign_out(db: &Db, proof: &OwnSession) -> Result<(), OpError<SignOutCode>> {
     db.write(proof, async |tx| {
         tx.unaudited("a person's sessions are their own");
-        end(tx, proof.user(), proof.session()).await?;
+        if end(tx, proof.user(), proof.session()).await? {
+            activity::note_sign_out(tx, proof.user(), proof.session()).await?;
+        }
         Ok(())
     })
     .await
@@ -212,6 +219,7 @@ pub async fn revoke(
     db.write(proof, async |tx| {
         tx.unaudited("a person's sessions are their own");
         if end(tx, proof.user(), session).await? {
+            activity::note_sign_out(tx, proof.user(), session).await?;
             return Ok(());
         }
         Err(Refusal::new(RevokeSessionCode::NotFound, "You have no such session, or it has ended before.")

@@ -12,7 +12,7 @@ use axum::{
     serve::ListenerExt,
 };
 use chrono::TimeDelta;
-use guildhall_domain::seams;
+use guildhall_domain::{lockout::Lockout, seams};
 use guildhall_graphql::{Rates, Throttle};
 use guildhall_persistence::{
     Db, Fault, Hasher, KeyMaterial, Keys, Options, Seams, Settings,
@@ -146,6 +146,11 @@ pub(crate) async fn connect(config: &mut Config, seams: Seams) -> Result<Db, Sta
         app_url: config.app.url.clone(),
         invitation_hours: u16::try_from(config.invitations.lifetime.as_secs() / 3600).unwrap_or(u16::MAX),
         refresh_grace: delta(config.auth.refresh_grace),
+        password_reset: delta(config.auth.password_reset_lifetime),
+        lockout: Lockout {
+            free: config.auth.sign_in_free_failures,
+            longest: delta(config.auth.sign_in_longest_wait),
+        },
         open_organizations: config.organizations.open,
         default_image: config.workspaces.default_image.clone(),
     };

@@ -92,6 +92,8 @@ pub struct Auth {
     pub access_token_lifetime: Duration,
     pub refresh_token_lifetime: Duration,
     pub refresh_grace: Duration,
+    pub sign_in_free_failures: u32,
+    pub sign_in_longest_wait: Duration,
     pub password_reset_lifetime: Duration,
     /// argon2id's `t`.
     pub password_hash_iterations: u32,

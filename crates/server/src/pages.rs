@@ -8,6 +8,7 @@
 //! | page | fields |
 //! |---|---|
 //! | invitation | `token`, `intent` = `register` (`display_name`, `password`), `sign_in` (`email`, `password`) or `decline` |
+//! | recovery | `intent` = `ask` (`email`), `reset` (`token`, `password`), `confirm` or `cancel` (`token`) |
 //! | set-up | `token`, `display_name`, `email`, `password`, `organization_name` |
 
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, syntax::SyntaxConfig, value::Serde};
@@ -23,10 +24,11 @@ pub const CSS_PATH: &str = "/assets/pages.css";
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; form-action 'self'; \
     base-uri 'none'; frame-ancestors 'none'";
 
-const TEMPLATES: [(&str, &str); 4] = [
+const TEMPLATES: [(&str, &str); 5] = [
     ("layout.html", include_str!("../templates/pages/layout.html")),
     ("invitation.html", include_str!("../templates/pages/invitation.html")),
     ("setup.html", include_str!("../templates/pages/setup.html")),
+    ("recovery.html", include_str!("../templates/pages/recovery.html")),
     ("message.html", include_str!("../templates/pages/message.html")),
 ];
 
@@ -135,6 +137,28 @@ pub struct SetupForm {
     pub organization_name_errors: Vec<String>,
 }
 
+/// The pages that mails about one's own account lead to.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum RecoveryPage {
+    /// Who forgot the password? What was typed, and what is wrong with it.
+    Ask { email: String, errors: Vec<String> },
+    /// A mail is on its way, if anybody has the address.
+    Asked,
+    /// A new password is to be chosen; the rules that the last one did not meet.
+    Reset { token: String, errors: Vec<String> },
+    /// It was. `app_url` is where to go on.
+    Done { app_url: String },
+    /// Another address is to be confirmed.
+    Email { token: String, current_email: String, new_email: String },
+    /// It was, here at least; `other_email` is the address where it has to be confirmed as well.
+    Confirmed { changed: bool, other_email: String, new_email: String, app_url: String },
+    /// The change was stopped.
+    Stopped,
+    /// The link is not valid, or not any more; `again`: another can be asked for.
+    Invalid { again: bool },
+}
+
 /// A page that only says something.
 #[derive(Clone, Debug, Serialize)]
 pub struct MessagePage {
@@ -192,6 +216,10 @@ impl Pages {
 
     pub fn setup(&self, page: &SetupPage) -> Result<String, minijinja::Error> {
         self.render("setup.html", page)
+    }
+
+    pub fn recovery(&self, page: &RecoveryPage) -> Result<String, minijinja::Error> {
+        self.render("recovery.html", page)
     }
 
     pub fn message(&self, page: &MessagePage) -> Result<String, minijinja::Error> {
@@ -286,6 +314,22 @@ mod tests {
             ]
             .iter()
             .map(|page| pages.setup(page).unwrap()),
+        );
+        out.extend(
+            [
+                RecoveryPage::Ask { email: e(), errors: errors() },
+                RecoveryPage::Asked,
+                RecoveryPage::Reset { token: e(), errors: vec![e(), e()] },
+                RecoveryPage::Done { app_url: e() },
+                RecoveryPage::Email { token: e(), current_email: e(), new_email: e() },
+                RecoveryPage::Confirmed { changed: true, other_email: e(), new_email: e(), app_url: e() },
+                RecoveryPage::Confirmed { changed: false, other_email: e(), new_email: e(), app_url: e() },
+                RecoveryPage::Stopped,
+                RecoveryPage::Invalid { again: true },
+                RecoveryPage::Invalid { again: false },
+            ]
+            .iter()
+            .map(|page| pages.recovery(page).unwrap()),
         );
         let message =
             MessagePage { title: e(), sentences: errors(), reference: Some(e()), home_url: Some(e()) };

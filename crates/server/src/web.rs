@@ -33,11 +33,14 @@ use url::form_urlencoded;
 
 use crate::{
     client::ClientInfo,
-    pages::{CONTENT_SECURITY_POLICY, CSS, CSS_PATH, InvitationPage, MessagePage, Pages, SetupPage},
+    pages::{
+        CONTENT_SECURITY_POLICY, CSS, CSS_PATH, InvitationPage, MessagePage, Pages, RecoveryPage, SetupPage,
+    },
     request_id::RequestId,
 };
 
 mod invitation;
+mod recovery;
 mod setup;
 #[cfg(test)]
 mod tests;
@@ -57,12 +60,14 @@ pub struct Web {
     pub trust_proxy: bool,
 }
 
-/// `/`, `/setup`, `/invitations/{token}`, the style sheet, and a page for every address that nothing else answers.
+/// `/`, `/setup`, `/invitations/{token}`, `/reset`, `/email`, the style sheet, and a page for every address that nothing else answers.
 /// Expects `request_id::assign` outside of it.
 pub fn router(state: Arc<Web>) -> Router {
     Router::new()
         .route("/", get(home))
         .route("/invitations/{token}", get(invitation::show).post(invitation::answer))
+        .route("/reset", get(recovery::show_reset).post(recovery::reset))
+        .route("/email", get(recovery::show_email).post(recovery::change_email))
         .route("/setup", get(setup::show).post(setup::submit))
         .route(CSS_PATH, get(style_sheet))
         .method_not_allowed_fallback(wrong_method)
@@ -101,12 +106,19 @@ impl Visitor {
 enum Page {
     Invitation(InvitationPage),
     Setup(SetupPage),
+    Recovery(RecoveryPage),
     Message(MessagePage),
 }
 
 impl From<InvitationPage> for Page {
     fn from(page: InvitationPage) -> Self {
         Self::Invitation(page)
+    }
+}
+
+impl From<RecoveryPage> for Page {
+    fn from(page: RecoveryPage) -> Self {
+        Self::Recovery(page)
     }
 }
 
@@ -188,6 +200,7 @@ impl Web {
         let html = match &page {
             Page::Invitation(page) => self.pages.invitation(page),
             Page::Setup(page) => self.pages.setup(page),
+            Page::Recovery(page) => self.pages.recovery(page),
             Page::Message(page) => self.pages.message(page),
         };
         let html = match html {

@@ -111,6 +111,8 @@ pub struct OrganizationPolicy {
     pub invitation_lifetime_hours: Option<u16>,
     /// The longest life of an API key, in days; 1 to 3650. `None`: keys need not expire.
     pub api_key_max_lifetime_days: Option<u16>,
+    /// How long login activity is kept, in days; 1 to 3650.
+    pub login_activity_days: u16,
 }
 
 impl Default for OrganizationPolicy {
@@ -123,6 +125,7 @@ impl Default for OrganizationPolicy {
             allow_reveal: false,
             invitation_lifetime_hours: None,
             api_key_max_lifetime_days: None,
+            login_activity_days: crate::activity::DEFAULT_DAYS,
         }
     }
 }

@@ -54,6 +54,8 @@ words! {
         LeaveOrganization = "leaveOrganization",
         /// A member of the organization lost every access.
         DisableUser = "disableUser",
+        /// A member of the organization was signed out everywhere.
+        EndMemberSessions = "endMemberSessions",
         /// A member of the organization got every access back.
         EnableUser = "enableUser",
         /// Ownership of the organization was offered.

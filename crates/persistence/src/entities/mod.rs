@@ -41,6 +41,56 @@ table!(organizations = "organizations" {
     api_key_max_lifetime_days: Option<i32>,
     created_at: DateTimeUtc,
     updated_at: DateTimeUtc,
+    login_activity_days: i32,
+});
+
+table!(password_resets = "password_resets" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    user_id: Option<Uuid>,
+    token_hash: Vec<u8>,
+    expires_at: DateTimeUtc,
+});
+
+table!(email_changes = "email_changes" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    user_id: Uuid,
+    new_email: String,
+    old_token_hash: Vec<u8>,
+    new_token_hash: Vec<u8>,
+    old_confirmed: bool,
+    new_confirmed: bool,
+    expires_at: DateTimeUtc,
+});
+
+table!(recovery_codes = "recovery_codes" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    user_id: Uuid,
+    code_hash: Vec<u8>,
+    created_at: DateTimeUtc,
+});
+
+table!(sign_in_tries = "sign_in_tries" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    failures: i32,
+    failed_at: Option<DateTimeUtc>,
+    succeeded_at: Option<DateTimeUtc>,
+    noted: bool,
+    expires_at: DateTimeUtc,
+});
+
+table!(login_activity = "login_activity" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    organization_id: Option<Uuid>,
+    user_id: Option<Uuid>,
+    code: String,
+    ip: Option<String>,
+    user_agent: Option<String>,
+    address: Option<String>,
+    created_at: DateTimeUtc,
 });
 
 table!(users = "users" {
@@ -390,6 +440,11 @@ pub(crate) async fn select_each(conn: &impl sea_orm::ConnectionTrait) -> Result<
         users,
         organization_members,
         sessions,
+        login_activity,
+        sign_in_tries,
+        password_resets,
+        email_changes,
+        recovery_codes,
         workspaces,
         workspace_descriptions,
         workspace_keys,

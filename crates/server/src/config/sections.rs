@@ -122,6 +122,8 @@ pub(super) fn auth(layers: &mut Layers, server: Option<&Server>) -> Option<Auth>
         access_token_lifetime,
         refresh_token_lifetime,
         refresh_grace: layers.duration("auth.refresh_grace_seconds", SECOND),
+        sign_in_free_failures: layers.number("auth.sign_in_free_failures"),
+        sign_in_longest_wait: layers.duration("auth.sign_in_longest_wait_minutes", MINUTE),
         password_reset_lifetime: layers.duration("auth.password_reset_token_expiry_in_mins", MINUTE),
         password_hash_iterations: layers.number("auth.password_salt_hash_rounds"),
         password_hashing_threads: layers.number("auth.password_hashing_threads"),

@@ -18,14 +18,23 @@ use minijinja::{
 use serde::Serialize;
 
 use super::one_line;
-use guildhall_domain::mail::{InvitationLetter, InvitedWorkspace, Letter};
+use guildhall_domain::mail::{AccountLetter, InvitationLetter, InvitedWorkspace, Letter};
 
 /// The built-in templates by file name. Names that start with `_` are parts that others include.
-const BUILT_IN: [(&str, &str); 4] = [
+const BUILT_IN: [(&str, &str); 13] = [
     ("_layout.html", include_str!("../../templates/mail/_layout.html")),
     ("invitation.subject.txt", include_str!("../../templates/mail/invitation.subject.txt")),
     ("invitation.txt", include_str!("../../templates/mail/invitation.txt")),
     ("invitation.html", include_str!("../../templates/mail/invitation.html")),
+    ("password_reset.subject.txt", include_str!("../../templates/mail/password_reset.subject.txt")),
+    ("password_reset.txt", include_str!("../../templates/mail/password_reset.txt")),
+    ("password_reset.html", include_str!("../../templates/mail/password_reset.html")),
+    ("password_changed.subject.txt", include_str!("../../templates/mail/password_changed.subject.txt")),
+    ("password_changed.txt", include_str!("../../templates/mail/password_changed.txt")),
+    ("password_changed.html", include_str!("../../templates/mail/password_changed.html")),
+    ("email_change.subject.txt", include_str!("../../templates/mail/email_change.subject.txt")),
+    ("email_change.txt", include_str!("../../templates/mail/email_change.txt")),
+    ("email_change.html", include_str!("../../templates/mail/email_change.html")),
 ];
 
 /// The three texts of a mail.
@@ -101,6 +110,9 @@ impl Templates {
     pub fn render(&self, letter: &Letter) -> Result<Rendered, TemplateError> {
         let variables = match letter {
             Letter::Invitation(letter) => Value::from(Serde(InvitationVariables::of(letter, &self.app_name))),
+            Letter::PasswordReset(letter) | Letter::PasswordChanged(letter) | Letter::EmailChange(letter) => {
+                Value::from(Serde(AccountVariables::of(letter, &self.app_name)))
+            }
         };
         let kind = letter.kind();
         let part = |suffix: &str| {
@@ -132,7 +144,10 @@ impl Templates {
                 Some(detail) => format!("{}: {detail}", cause.kind()),
                 None => cause.kind().to_string(),
             },
-            variables: InvitationVariables::NAMES,
+            variables: match name.starts_with("password_") || name.starts_with("email_") {
+                true => AccountVariables::NAMES,
+                false => InvitationVariables::NAMES,
+            },
         }
     }
 }
@@ -214,6 +229,39 @@ impl InvitationVariables {
     }
 }
 
+/// What the templates of letters about the recipient's own account can use.
+#[derive(Serialize)]
+struct AccountVariables {
+    app_name: String,
+    recipient_email: String,
+    recipient_name: String,
+    link: String,
+    at: String,
+    at_human: String,
+    current_email: String,
+    new_email: String,
+    ip: Option<String>,
+}
+
+impl AccountVariables {
+    const NAMES: &'static str = "app_name, recipient_email, recipient_name, link, at (RFC 3339: until when the link works, or when \
+        it happened), at_human, current_email and new_email (of email_change), ip (of password_changed, may be absent)";
+
+    fn of(letter: &AccountLetter, app_name: &str) -> Self {
+        Self {
+            app_name: app_name.to_owned(),
+            recipient_email: one_line(&letter.recipient_email),
+            recipient_name: inert(&letter.recipient_name),
+            link: one_line(&letter.link),
+            at: letter.at.to_rfc3339_opts(SecondsFormat::Secs, true),
+            at_human: letter.at.format("%A, %-d %B %Y at %H:%M UTC").to_string(),
+            current_email: one_line(&letter.current_email),
+            new_email: one_line(&letter.new_email),
+            ip: letter.ip.as_deref().map(one_line),
+        }
+    }
+}
+
 /// A text from a user that must stay text: one line, and nothing a mail program would turn into a link. The dot of
 /// what looks like a domain becomes U+2024, which looks the same and ends no host name.
 fn inert(text: &str) -> String {
@@ -231,7 +279,7 @@ fn inert(text: &str) -> String {
 }
 
 /// Letters that reach the branches a template can have: one workspace or several, with a message or without.
-fn samples() -> [Letter; 2] {
+fn samples() -> [Letter; 6] {
     let workspace =
         |name: &str, role: &str| InvitedWorkspace { display_name: name.into(), role_name: role.into() };
     let letter = InvitationLetter {
@@ -250,7 +298,23 @@ fn samples() -> [Letter; 2] {
         message: Some("Welcome!\nGlad to have you.".into()),
         ..letter.clone()
     };
-    [Letter::Invitation(letter), Letter::Invitation(several)]
+    let account = AccountLetter {
+        recipient_email: "ben@example.com".into(),
+        recipient_name: "Ben Example".into(),
+        link: "https://guildhall.example/reset?token=sample".into(),
+        at: DateTime::<Utc>::UNIX_EPOCH + TimeDelta::days(7),
+        current_email: "ben@example.com".into(),
+        new_email: "benjamin@example.com".into(),
+        ip: Some("192.0.2.1".into()),
+    };
+    [
+        Letter::Invitation(letter),
+        Letter::Invitation(several),
+        Letter::PasswordReset(account.clone()),
+        Letter::PasswordChanged(AccountLetter { ip: None, ..account.clone() }),
+        Letter::PasswordChanged(account.clone()),
+        Letter::EmailChange(account),
+    ]
 }
 
 #[cfg(test)]
@@ -258,7 +322,7 @@ mod tests {
     use super::*;
 
     fn letter() -> InvitationLetter {
-        let [_, Letter::Invitation(letter)] = samples();
+        let [_, Letter::Invitation(letter), ..] = samples() else { unreachable!() };
         letter
     }
 

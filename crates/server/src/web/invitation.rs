@@ -233,7 +233,7 @@ impl Submission<'_> {
                         SignInCode::UserDisabled | SignInCode::InvalidInput => {
                             shown.sign_in.email_errors.push(message);
                         }
-                        SignInCode::RateLimited => {
+                        SignInCode::RateLimited | SignInCode::SignInLocked => {
                             status = StatusCode::TOO_MANY_REQUESTS;
                             shown.sign_in.password_errors.push(message);
                         }

@@ -81,6 +81,8 @@ impl Site {
             app_url: "https://app.example.org".into(),
             invitation_hours: 24,
             refresh_grace: TimeDelta::seconds(10),
+            password_reset: chrono::TimeDelta::minutes(30),
+            lockout: Default::default(),
             open_organizations: false,
             default_image: ImageRef::from_stored("python:3".to_owned()),
         };
@@ -150,7 +152,7 @@ impl Site {
         let invitation = invitations::invite(&self.db, &proof, &invitee).await.unwrap();
         let mail = mails::claim(&self.db, 1).await.unwrap().pop().unwrap();
         mails::ack(&self.db, &mail.claim).await.unwrap();
-        let Letter::Invitation(letter) = mail.letter.unwrap();
+        let Letter::Invitation(letter) = mail.letter.unwrap() else { panic!("an invitation") };
         (letter.link.strip_prefix("https://app.example.org").unwrap().to_owned(), invitation.id)
     }
 

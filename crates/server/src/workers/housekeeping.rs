@@ -17,9 +17,7 @@ pub(super) async fn run(db: Db, stop: CancellationToken) {
         wait = INTERVAL;
         match stop.run_until_cancelled(housekeeping::sweep(&db)).await {
             Some(Ok(swept)) if swept == housekeeping::Swept::default() => {}
-            Some(Ok(housekeeping::Swept { events, mails, sessions, uses })) => {
-                tracing::info!(events, mails, sessions, uses, "deleted what was kept long enough");
-            }
+            Some(Ok(swept)) => tracing::info!(?swept, "deleted what was kept long enough"),
             Some(Err(error)) => tracing::warn!(%error, "housekeeping failed; it is tried again in an hour"),
             None => {}
         }

@@ -1,0 +1,151 @@
+//! Recovery codes: made for their owner alone, kept as hashes, each good for one new password without any mail.
+
+use guildhall_domain::{
+    access::{Open, OwnSession},
+    accounts::check_password,
+    activity::LoginCode,
+    recovery::{
+        GenerateRecoveryCodesCode, RECOVERY_CODES, ResetPasswordWithRecoveryCodeCode, recovery_code,
+        typed_code,
+    },
+    refusal::Refusal,
+    text::{DisplayName, Email},
+};
+use sea_orm::FromQueryResult;
+use uuid::Uuid;
+
+use crate::{
+    access::count,
+    accounts::{Secret, secret, set_password},
+    activity::{self, Who},
+    db::{Ask, Db},
+    error::{Fault, OpError, ReadError},
+    keys::random,
+    lockout::Door,
+    password_resets,
+    sessions::{self, Device},
+    sql::{Single, Sql},
+};
+
+/// What is stored of somebody's code.
+fn hash(db: &Db, user: Uuid, code: &str) -> Vec<u8> {
+    db.keys().hash_token(&format!("recovery {user} {}", typed_code(code)))
+}
+
+/// Makes fresh codes for the actor; those they had are good for nothing.
+pub async fn generate(
+    db: &Db,
+    proof: &OwnSession,
+    password: &str,
+) -> Result<Vec<String>, OpError<GenerateRecoveryCodesCode>> {
+    let wrong = || {
+        Refusal::new(GenerateRecoveryCodesCode::InvalidCredentials, "This is not your current password.")
+            .at("password")
+    };
+    let found = secret(db, proof, "u.id", proof.user().uuid()).await?;
+    let stored = found.as_ref().map(|secret| secret.password_hash.as_str());
+    let right = db.hasher().verify(password, stored).await?;
+    let Some(Secret { user, password_hash }) = found.filter(|_| right) else { return Err(wrong().into()) };
+    let mut codes = Vec::with_capacity(RECOVERY_CODES);
+    for _ in 0..RECOVERY_CODES {
+        codes.push(recovery_code(&random::<16>()?));
+    }
+    db.write(proof, async |tx| {
+        tx.unaudited("a person's recovery codes are their own");
+        tx.lock_user(user.id).await?;
+        let unchanged = Sql::new("SELECT 1 FROM users WHERE password_hash = ").bind(password_hash.as_str());
+        let unchanged = unchanged.push(" AND id = ").bind(user.id.uuid());
+        if tx.one::<Single<i32>>(unchanged).await?.is_none() {
+            return Err(wrong().into());
+        }
+        tx.run(Sql::new("DELETE FROM recovery_codes WHERE user_id = ").bind(user.id.uuid())).await?;
+        for code in &codes {
+            tx.defer(Sql::insert(
+                "recovery_codes",
+                [
+                    ("id", db.fresh_id().into()),
+                    ("user_id", user.id.uuid().into()),
+                    ("code_hash", hash(db, user.id.uuid(), code).into()),
+                    ("created_at", tx.now().into()),
+                ],
+            ));
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(codes)
+}
+
+/// How many codes the actor has left.
+pub async fn left(db: &Db, proof: &OwnSession) -> Result<u64, ReadError> {
+    let sql = Sql::new("SELECT count(*) FROM recovery_codes WHERE user_id = ").bind(proof.user().uuid());
+    count(db.read(proof).one::<Single<i64>>(sql).await?)
+}
+
+#[derive(Debug, FromQueryResult)]
+struct Person {
+    id: Uuid,
+    email: String,
+    display_name: String,
+}
+
+async fn holder(ask: &impl Ask, db: &Db, email: &Email, code: &str) -> Result<Option<Person>, Fault> {
+    let sql = Sql::new("SELECT id, email, display_name FROM users WHERE status <> 'DISABLED' AND email = ");
+    let person: Option<Person> = ask.one(sql.bind(email.as_str())).await?;
+    // Asked for nobody as well, so that an unknown address costs what a wrong code does.
+    let user = person.as_ref().map_or(Uuid::nil(), |person| person.id);
+    let sql = Sql::new("SELECT 1 FROM recovery_codes WHERE user_id = ")
+        .bind(user)
+        .push(" AND code_hash = ")
+        .bind(hash(db, user, code));
+    let is_right = ask.one::<Single<i32>>(sql).await?.is_some();
+    Ok(person.filter(|_| is_right))
+}
+
+/// Sets a new password, once for each code, for whoever knows one. Everybody is signed out, and a mail tells of it. A wrong
+/// code counts as a sign-in that failed.
+pub async fn reset(
+    db: &Db,
+    proof: &Open,
+    email: &Email,
+    code: &str,
+    password: &str,
+    device: &Device,
+) -> Result<(), OpError<ResetPasswordWithRecoveryCodeCode>> {
+    let wrong = || {
+        Refusal::new(
+            ResetPasswordWithRecoveryCodeCode::InvalidCredentials,
+            "E-mail address and recovery code do not belong together, or the code was used before.",
+        )
+    };
+    let door = Door::of(db, Some(email), device);
+    let Some(person) = holder(&db.read(proof), db, email, code).await? else {
+        db.write::<_, ResetPasswordWithRecoveryCodeCode>(proof, async |tx| {
+            door.failed(tx).await?;
+            activity::note(tx, Who::Address(email.as_str()), LoginCode::WrongPassword, device).await?;
+            Ok(())
+        })
+        .await?;
+        return Err(wrong().into());
+    };
+    let (email, name) = (Email::from_stored(person.email), DisplayName::from_stored(person.display_name));
+    check_password("newPassword", password, Some(&email), Some(&name))?;
+    let new = db.hasher().hash(password).await?;
+    db.write(proof, async |tx| {
+        tx.lock_user(person.id.into()).await?;
+        // Of two with the same code one comes first.
+        let used = Sql::new("DELETE FROM recovery_codes WHERE user_id = ")
+            .bind(person.id)
+            .push(" AND code_hash = ")
+            .bind(hash(db, person.id, code));
+        if tx.run(used).await? == 0 {
+            return Err(wrong().into());
+        }
+        set_password(tx, person.id.into(), &new, None).await?;
+        sessions::end_others(tx, person.id.into(), None).await?;
+        door.forgive(tx).await?;
+        password_resets::tell(tx, &email, &name, device)?;
+        Ok(())
+    })
+    .await
+}
