@@ -285,7 +285,7 @@ mod tests {
             app_url: "https://guild.example".into(),
             invitation_hours: 168,
             refresh_grace: TimeDelta::seconds(30),
-            password_reset: chrono::TimeDelta::minutes(30),
+            password_reset: TimeDelta::minutes(30),
             lockout: Default::default(),
             open_organizations: false,
             default_image: guildhall_domain::text::ImageRef::from_stored("python:3".to_owned()),
