@@ -306,6 +306,7 @@ impl Cast {
             // What concerns people and keys it has only by name, and what ends the workspace not at all.
             let named = [
                 Permission::WorkspaceDelete,
+                Permission::CredentialReveal,
                 Permission::MembersView,
                 Permission::MembersManage,
                 Permission::MembersInvite,

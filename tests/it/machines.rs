@@ -29,6 +29,8 @@ both_databases!(
     nobody_hands_out_what_they_lack,
     an_overlap_keeps_the_old_secret_for_its_time,
     a_key_ends_by_itself_and_by_the_policy,
+    what_a_key_makes_ends_no_later_than_itself,
+    a_stricter_policy_holds_from_the_next_secret_on,
     keys_outlive_who_made_them_and_die_with_their_workspace,
     an_archived_workspace_refuses_keys,
     subscriptions_of_a_machine_end_with_it,
@@ -295,7 +297,9 @@ async fn a_key_gives_what_it_names_and_its_account_holds(app: App) {
     let refused =
         machine(&app, &secret).mutate("updateMemberRole", input, "").await.refused("PRIVILEGE_ESCALATION");
     assert_eq!(refused.user_errors()[0]["field"], json!(["role"]));
-    for wrong in ["MEMBERS_INVITE", "ORGANIZATION_MANAGE", "WORKSPACE_CREATE"] {
+    for wrong in
+        ["MEMBERS_INVITE", "WORKSPACE_DELETE", "CREDENTIAL_REVEAL", "ORGANIZATION_MANAGE", "WORKSPACE_CREATE"]
+    {
         let refused =
             create_key(&ada, &lab, &["FILE_READ", wrong], Value::Null).await.refused("INVALID_INPUT");
         assert_eq!(refused.user_errors()[0]["field"], json!(["permissions"]));
@@ -423,6 +427,44 @@ async fn a_key_ends_by_itself_and_by_the_policy(app: App) {
     let actor = machine(&app, longest.text("/createApiKey/secret"));
     app.advance(TimeDelta::days(30));
     dead(&actor, &lab).await;
+}
+
+async fn what_a_key_makes_ends_no_later_than_itself(app: App) {
+    let ada = app.set_up().await;
+    let lab = ada.workspace("Lab").await;
+    app.stop_the_clock();
+    let end = (app.db().now() + TimeDelta::hours(1)).to_rfc3339_opts(SecondsFormat::Millis, true);
+    let holds = ["APIKEYS_MANAGE", "SERVICEACCOUNTS_MANAGE", "FILE_READ"];
+    let first = create_key(&ada, &lab, &holds, json!({ "expiresAt": end })).await.ok();
+    let first = machine(&app, first.text("/createApiKey/secret"));
+    let made = create_key(&first, &lab, &["FILE_READ"], Value::Null).await.ok();
+    assert_eq!(made.data("/createApiKey/apiKey/createdBy"), &Value::Null);
+    let second = machine(&app, made.text("/createApiKey/secret"));
+    let input = json!({ "workspaceId": lab.id, "name": "For good", "role":
+        crate::roles::made(&ada, &ada.organization().await, "Reader", &["FILE_READ"]).await });
+    first.mutate("createServiceAccount", input, "").await.refused("PRIVILEGE_ESCALATION");
+    let endless = key(&ada, &lab, &["FILE_READ"]).await;
+    let input = json!({ "workspaceId": lab.id, "apiKeyId": endless.0 });
+    let renewed = first.mutate("rotateApiKey", input, "secret").await.ok();
+    let third = machine(&app, renewed.text("/rotateApiKey/secret"));
+    for actor in [&first, &second, &third] {
+        assert!(held(actor, &lab).await.is_some());
+    }
+    app.advance(TimeDelta::minutes(61));
+    for actor in [&first, &second, &third] {
+        dead(actor, &lab).await;
+    }
+}
+
+async fn a_stricter_policy_holds_from_the_next_secret_on(app: App) {
+    let ada = app.set_up().await;
+    let lab = ada.workspace("Lab").await;
+    let (id, _) = key(&ada, &lab, &["FILE_READ"]).await;
+    let input = json!({ "organizationId": ada.organization().await, "apiKeyMaxLifetimeDays": 30 });
+    ada.mutate("updateOrganizationPolicy", input, "").await.ok();
+    let input = json!({ "workspaceId": lab.id, "apiKeyId": id });
+    let renewed = ada.mutate("rotateApiKey", input, "apiKey { expiresAt }").await.ok();
+    assert!(!renewed.data("/rotateApiKey/apiKey/expiresAt").is_null());
 }
 
 async fn keys_outlive_who_made_them_and_die_with_their_workspace(app: App) {

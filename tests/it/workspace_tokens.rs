@@ -29,7 +29,7 @@ async fn token(by: &Actor, workspace: &Workspace) -> String {
 
 async fn published(app: &App) -> JwkSet {
     let page = app.anonymous().get("/.well-known/jwks.json").await;
-    assert_eq!(page.headers["cache-control"], "public, max-age=300");
+    assert_eq!(page.headers["cache-control"], "no-cache");
     serde_json::from_slice(&page.body).unwrap()
 }
 
@@ -79,6 +79,17 @@ async fn a_service_reads_a_token_with_the_published_keys(app: App) {
     ada.mutate("updateOrganizationMember", input, "").await.ok();
     let audience = read(&app, &token(&orla, &lab).await, "guildhall").await.unwrap();
     assert_eq!(audience["role"], "ADMIN");
+    // A service that names itself is not shown what was made for another one.
+    let document = "query($token: String!, $audience: String) {
+        checkAccess(token: $token, permissions: [], audience: $audience) { isActive audience } }";
+    for (asks, told) in [
+        (json!(pipelines), json!({ "isActive": true, "audience": pipelines })),
+        (json!(null), json!({ "isActive": true, "audience": pipelines })),
+        (json!("https://elsewhere.example.org"), json!({ "isActive": false, "audience": null })),
+    ] {
+        let answer = app.anonymous().query(document, json!({ "token": text, "audience": asks })).await.ok();
+        assert_eq!(answer.data("/checkAccess"), &told);
+    }
     // It opens nothing here.
     let document = "query($name: String!) { workspace(name: $name) { id } }";
     let as_bearer = Actor::machine(&app.url, text);
@@ -163,6 +174,12 @@ async fn machines_have_tokens_that_end_with_their_secret(app: App) {
     let of_key = token(&Actor::machine(&app.url, &text), &lab).await;
     let claims = read(&app, &of_key, "guildhall").await.unwrap();
     assert_eq!((&claims["sub"], claims.get("role")), (&json!(key), None));
+    // A key of an account that could do anything is limited all the same, and says so to others.
+    let input =
+        json!({ "workspaceId": lab.id, "serviceAccountId": id, "name": "CI", "permissions": ["FILE_READ"] });
+    let limited = ada.mutate("createApiKey", input, "secret").await.ok();
+    let limited = token(&Actor::machine(&app.url, limited.text("/createApiKey/secret")), &lab).await;
+    assert_eq!(read(&app, &limited, "guildhall").await.unwrap().get("role"), None);
     let asked = ["FILE_READ", "FILE_WRITE"];
     assert_eq!(check(&app, &of_account, &asked).await["granted"], json!(asked));
     for shown in [&of_key, &text] {

@@ -7,6 +7,8 @@
 //! before. No wait is longer than the longest, nothing that is tried meanwhile prolongs it, and a password that is reset
 //! by mail ends it.
 
+use std::net::IpAddr;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// The wait after the first failure that is not free; it doubles with each further one.
@@ -15,6 +17,18 @@ const FIRST_WAIT: TimeDelta = TimeDelta::seconds(30);
 pub const FAILURES_LAST: TimeDelta = TimeDelta::days(1);
 /// How long a network counts as one from which an account signed in.
 pub const NETWORKS_LAST: TimeDelta = TimeDelta::days(90);
+
+/// What is counted as one: an IPv4 address, and of IPv6 what one household gets.
+pub fn network(ip: Option<&str>) -> String {
+    match ip.and_then(|ip| ip.parse::<IpAddr>().ok()).map(|ip| ip.to_canonical()) {
+        Some(IpAddr::V4(ip)) => ip.to_string(),
+        Some(IpAddr::V6(ip)) => {
+            let [a, b, c, d, ..] = ip.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::")
+        }
+        None => String::new(),
+    }
+}
 
 /// What an instance decides about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,5 +159,14 @@ mod tests {
             rules.judge(&[of(Counted::Pair, 10)], true, NOW).map(|(counted, _)| counted),
             Some(Counted::Pair)
         );
+    }
+
+    #[test]
+    fn a_household_is_one_network() {
+        assert_eq!(network(Some("192.0.2.7")), "192.0.2.7");
+        assert_eq!(network(Some("::ffff:192.0.2.7")), "192.0.2.7");
+        assert_eq!(network(Some("2001:db8:1:2:3:4:5:6")), network(Some("2001:db8:1:2::9")));
+        assert_ne!(network(Some("2001:db8:1:2::9")), network(Some("2001:db8:1:3::9")));
+        assert_eq!(network(Some("unknown")), network(None));
     }
 }

@@ -145,7 +145,8 @@ pub fn judge_role_change(
         )
         .at("role"));
     }
-    let is_own = Some(member.user) == by && by_role.is_none_or(|role| role == OrganizationRole::Member);
+    let is_own =
+        by.is_none_or(|by| by == member.user) && by_role.is_none_or(|role| role == OrganizationRole::Member);
     let is_longer = member.ends_at.is_some_and(|end| expires_at.is_none_or(|at| at > end));
     if is_own && is_longer {
         return Err(Refusal::new(

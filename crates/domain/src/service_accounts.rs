@@ -1,6 +1,8 @@
 //! Service accounts: machines with a role in one workspace. Knows who may give them which; what they may do then stands in
 //! `access/machine.rs`.
 
+use chrono::{DateTime, Utc};
+
 use crate::{
     access::{PermissionSet, machine::of_role, role::Role},
     codes,
@@ -40,6 +42,17 @@ pub fn judge_grant<C>(
     }
     let message = format!("The role {} holds permissions that you do not have yourself.", role.name);
     Err(Refusal::new(escalation, message).at(field))
+}
+
+/// Refuses the secret of something that does not end to a key that does: it would outlive itself.
+pub fn judge_end<C>(end_of_actor: Option<DateTime<Utc>>, escalation: C) -> Result<(), Refusal<C>> {
+    match end_of_actor {
+        None => Ok(()),
+        Some(_) => Err(Refusal::new(
+            escalation,
+            "The key that asks for this ends by itself, and a service account does not. Ask a person, or make an API key.",
+        )),
+    }
 }
 
 /// Refuses one more than a workspace can have.

@@ -481,7 +481,7 @@ impl AccountMutation {
         let proof = signed_in(ctx).await?;
         let outcome = async {
             throttle(ctx)
-                .sign_in(caller(ctx).device.ip.as_deref(), &proof.user().to_string())
+                .sign_in(None, &proof.user().to_string())
                 .map_err(|wait| Refusal::new(ChangePasswordCode::RateLimited, wait))?;
             let current = input.current_password.get(..MAX_PASSWORD_BYTES).unwrap_or(&input.current_password);
             accounts::change_password(db(ctx), &proof, current, &input.new_password).await

@@ -215,7 +215,8 @@ pub struct CreateApiKeyInput {
     service_account_id: Option<ID>,
     /// The name people read; 1 to 80 characters.
     name: String,
-    /// What it is limited to: workspace permissions, of which you need to hold each yourself, and never `MEMBERS_INVITE` or `WORKSPACE_DELETE`.
+    /// What it is limited to: workspace permissions, of which you need to hold each yourself, and never
+    /// `MEMBERS_INVITE`, `WORKSPACE_DELETE` or `CREDENTIAL_REVEAL`.
     /// `WORKSPACE_VIEW` is part of every key.
     permissions: Vec<Permission>,
     /// When it ends by itself. When absent, it lasts as long as the organization's policy lets keys last.

@@ -186,7 +186,7 @@ impl RecoveryMutation {
         let proof = signed_in(ctx).await?;
         let outcome = async {
             throttle(ctx)
-                .sign_in(caller(ctx).device.ip.as_deref(), &proof.user().to_string())
+                .sign_in(None, &proof.user().to_string())
                 .map_err(|wait| Refusal::new(GenerateRecoveryCodesCode::RateLimited, wait))?;
             let password = input.password.get(..MAX_PASSWORD_BYTES).unwrap_or(&input.password);
             recovery_codes::generate(db(ctx), &proof, password).await
@@ -241,7 +241,7 @@ impl RecoveryMutation {
             let email = reader.all(email)?;
             let ip = caller(ctx).device.ip.as_deref();
             throttle(ctx)
-                .sign_in(ip, &proof.user().to_string())
+                .sign_in(None, &proof.user().to_string())
                 .and_then(|()| throttle(ctx).account_mail(ip, email.as_str()))
                 .map_err(|wait| Refusal::new(RequestEmailChangeCode::RateLimited, wait))?;
             let password = input.password.get(..MAX_PASSWORD_BYTES).unwrap_or(&input.password);

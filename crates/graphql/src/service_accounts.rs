@@ -71,7 +71,8 @@ impl ServiceAccount {
         &self.row.description
     }
     /// Its role. Of a system role it has everything but what concerns members and API keys: those a machine has only by a
-    /// custom role that names them. Inviting people and deleting the workspace it never can.
+    /// custom role that names them. It never invites people, deletes the
+    /// workspace or is shown secrets; it uses them.
     async fn role(&self) -> Role {
         Role(self.row.role.clone())
     }

@@ -7,6 +7,7 @@ use governor::{
     DefaultKeyedRateLimiter, Quota,
     clock::{Clock, DefaultClock},
 };
+use guildhall_domain::lockout::network;
 
 /// How often something may be tried.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +42,7 @@ const RESETS_PER_HOUR_PER_IP: NonZeroU32 = NonZeroU32::new(60).unwrap();
 pub struct Throttle {
     sign_in: DefaultKeyedRateLimiter<String>,
     tokens: DefaultKeyedRateLimiter<String>,
+    machines: DefaultKeyedRateLimiter<String>,
     inviter: DefaultKeyedRateLimiter<String>,
     workspace: DefaultKeyedRateLimiter<String>,
     ip: DefaultKeyedRateLimiter<String>,
@@ -59,6 +61,7 @@ impl Throttle {
         Self {
             sign_in: per_minute(rates.sign_in_per_minute),
             tokens: per_minute(rates.tokens_per_minute),
+            machines: per_minute(rates.tokens_per_minute),
             inviter: per_hour(rates.invitations_per_hour),
             workspace: per_hour(rates.invitations_per_hour_per_workspace),
             ip: per_hour(rates.invitations_per_hour_per_ip),
@@ -75,6 +78,7 @@ impl Throttle {
         for counters in [
             &self.sign_in,
             &self.tokens,
+            &self.machines,
             &self.inviter,
             &self.workspace,
             &self.ip,
@@ -101,18 +105,24 @@ impl Throttle {
 
     /// Counts a mail that lets the holder of an address back in, or confirms an address: whoever has it.
     pub fn account_mail(&self, ip: Option<&str>, address: &str) -> Result<(), String> {
-        check(&self.resets_by_ip, ip.unwrap_or_default().to_owned())?;
+        check(&self.resets_by_ip, network(ip))?;
         check(&self.resets, address.to_owned())
     }
 
     /// Counts a try of a password.
     pub fn sign_in(&self, ip: Option<&str>, account: &str) -> Result<(), String> {
-        check(&self.sign_in, format!("{} {account}", ip.unwrap_or_default()))
+        check(&self.sign_in, format!("{} {account}", network(ip)))
     }
 
     /// Counts a try of a link's or a session's secret.
     pub fn token(&self, ip: Option<&str>) -> Result<(), String> {
-        check(&self.tokens, ip.unwrap_or_default().to_owned())
+        check(&self.tokens, network(ip))
+    }
+
+    /// Counts a try of a machine's secret that failed. Apart from people's: one machine that tries an old secret in a loop
+    /// must not keep those from working who share its address.
+    pub fn machine(&self, ip: Option<&str>) -> Result<(), String> {
+        check(&self.machines, network(ip))
     }
 
     /// Counts an invitation.
@@ -125,7 +135,7 @@ impl Throttle {
     ) -> Result<(), String> {
         check(&self.inviter, inviter.to_owned())?;
         check(&self.workspace, workspace.to_owned())?;
-        check(&self.ip, ip.unwrap_or_default().to_owned())?;
+        check(&self.ip, network(ip))?;
         check(&self.recipient, recipient.to_owned())
     }
 }

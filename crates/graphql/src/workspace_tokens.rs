@@ -31,7 +31,7 @@ payload! {
     /// A token for another service.
     IssueWorkspaceTokenPayload, IssueWorkspaceTokenError = IssueWorkspaceTokenCode {
         /// A JWT, signed with EdDSA by one of the keys at `/.well-known/jwks.json`. Its claims: `sub` who, `workspace` and
-        /// `workspace_name` where, `role` the key of the role there (none for a key of the workspace itself), `iss`, `aud`, `exp`.
+        /// `workspace_name` where, `role` the key of the role there (none for an API key, which is limited besides), `iss`, `aud`, `exp`.
         token: String,
         /// When it ends: in an hour.
         expires_at: DateTime<Utc>,
@@ -47,6 +47,8 @@ pub struct AccessCheck {
     principal_id: Option<ID>,
     /// The workspace it is for.
     workspace_id: Option<ID>,
+    /// The service that the token was made for; null for an API key, which is made for this one.
+    audience: Option<String>,
     /// Which of the permissions that were asked about the holder has there.
     granted: Vec<Permission>,
     /// Whether the holder has all of them.
@@ -73,26 +75,33 @@ impl WorkspaceTokenQuery {
         #[graphql(desc = "What its holder would like to do; at most 100 permissions.")] permissions: Vec<
             Permission,
         >,
+        #[graphql(
+            desc = "The service that asks, as the token's `aud` has it: give it, so that a token made for another service \
+                    is good for nothing here."
+        )]
+        audience: Option<String>,
     ) -> Result<AccessCheck> {
         if permissions.len() > MAX_PERMISSIONS {
             return Err(error::bad_input(format!("`permissions` has more than {MAX_PERMISSIONS} entries.")));
         }
         let open = open("it tells whoever holds a token what that token is good for");
-        let checked = workspace_tokens::check(db(ctx), &open, &token).await;
-        let Some(access) = checked.map_err(|fault| error::internal(ctx, &fault))? else {
+        let checked = workspace_tokens::check(db(ctx), &open, &token, audience.as_deref()).await;
+        let Some(checked) = checked.map_err(|fault| error::internal(ctx, &fault))? else {
             // Only what is good for nothing counts as a try.
             throttle(ctx)
-                .token(caller(ctx).device.ip.as_deref())
+                .machine(caller(ctx).device.ip.as_deref())
                 .map_err(|wait| error::coded("RATE_LIMITED", wait))?;
             let none = AccessCheck {
                 is_active: false,
                 principal_id: None,
                 workspace_id: None,
+                audience: None,
                 granted: Vec::new(),
                 is_allowed: false,
             };
             return Ok(none);
         };
+        let access = &checked.access;
         let usable = access.usable();
         let principal: ID = match access.actor() {
             Actor::User { user, .. } => user.into(),
@@ -104,6 +113,7 @@ impl WorkspaceTokenQuery {
             is_active: true,
             principal_id: Some(principal),
             workspace_id: Some(access.workspace().into()),
+            audience: checked.audience,
             granted: permissions.into_iter().filter(|permission| usable.holds(permission.0)).collect(),
             is_allowed,
         })

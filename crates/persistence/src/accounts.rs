@@ -21,13 +21,14 @@ use uuid::Uuid;
 use crate::{
     access::word,
     db::{Db, Tx},
+    email_changes,
     entities::{self, users},
     error::{Fault, OpError, ReadError, is_duplicate},
     instance, invitations,
     lockout::Door,
     organization_members,
     organizations::{self, NewOrganization},
-    password_resets,
+    password_resets, recovery_codes,
     sessions::{self, Device, SignedIn},
     sql::{Single, Sql},
     workspaces::Workspace,
@@ -278,12 +279,14 @@ pub async fn sign_in(
     password: &str,
     device: &Device,
 ) -> Result<(User, SignedIn), OpError<SignInCode>> {
-    let mut door = Door::of(db, email, device);
+    let door = Door::of(db, email, device);
     door.check(db, proof, device).await?;
     let outcome = try_to_sign_in(db, proof, email, password, device, &door).await;
     if let Err(OpError::Refused(Refusals(refusals))) = &outcome {
         for refusal in refusals {
-            door.note_refused(db, proof, refusal.code, device).await?;
+            if let Some(late) = door.note_refused(db, proof, refusal.code, device).await? {
+                return Err(late.into());
+            }
         }
     }
     outcome
@@ -461,7 +464,7 @@ pub async fn change_password(
     .await
 }
 
-/// Stores another password, and ends the links by which one could be set. With `expected`, only where the password is
+/// Stores another password, and ends the links by which one could be set and a change of address that is under way. With `expected`, only where the password is
 /// still that one.
 pub(crate) async fn set_password(
     tx: &Tx<'_>,
@@ -469,7 +472,10 @@ pub(crate) async fn set_password(
     hash: &str,
     expected: Option<&str>,
 ) -> Result<bool, Fault> {
+    tx.lock_user(user).await?;
     password_resets::forget(tx, user).await?;
+    // Whoever asked for another address may be the one from whom the account is being taken back.
+    email_changes::forget(tx, user).await?;
     let mut sql = Sql::new("UPDATE users SET password_hash = ")
         .bind(hash)
         .push(", updated_at = ")
@@ -491,6 +497,7 @@ pub async fn reset_password(db: &Db, proof: &System, email: &Email) -> Result<Op
     let hash = db.hasher().hash(&password).await?;
     db.write(proof, async |tx| {
         set_password(tx, found.user.id, &hash, None).await?;
+        recovery_codes::forget(tx, found.user.id).await?;
         // Whoever administers an organization that this person belongs to has to know.
         let sql = Sql::new("SELECT organization_id FROM organization_members WHERE user_id = ");
         for Single(organization) in tx.all::<Single<Uuid>>(sql.bind(found.user.id.uuid())).await? {

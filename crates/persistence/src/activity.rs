@@ -57,7 +57,8 @@ async fn places(tx: &Tx<'_>, who: Who<'_>, code: LoginCode) -> Result<Vec<Place>
          (om.role <> 'MEMBER' OR EXISTS (SELECT 1 FROM memberships m JOIN workspaces w ON w.id = m.workspace_id \
              WHERE m.user_id = om.user_id AND w.organization_id = om.organization_id AND w.status = 'ACTIVE' \
              AND (m.expires_at IS NULL OR m.expires_at > $2))) AS has_workspace, \
-         CASE WHEN u.id IS NULL THEN (SELECT count(*) FROM login_activity a WHERE a.user_id IS NULL AND a.code = $3 \
+         CASE WHEN u.id IS NULL THEN (SELECT count(*) FROM login_activity a WHERE a.user_id IS NULL \
+                 AND a.code = CASE WHEN $3 = 'WRONG_PASSWORD' THEN 'UNKNOWN_USER' ELSE $3 END \
                  AND a.created_at > $4) \
              ELSE (SELECT count(*) FROM login_activity a WHERE a.user_id = u.id AND a.code = $3 AND a.created_at > $4) \
              END AS recent \

@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use guildhall_domain::{
-    access::{Granted, PermissionSet, machine::of_role, perm},
+    access::{Actor, Granted, PermissionSet, perm},
     api_keys::{
         ApiKeyStatus, CreateApiKeyCode, DEFAULT_NAME, RevokeApiKeyCode, RotateApiKeyCode,
         RotateDefaultApiKeyCode, default_permissions, end_of_key, judge_grant, judge_room,
@@ -228,21 +228,20 @@ pub async fn create(db: &Db, proof: &Manage, new: NewKey) -> Result<WithSecret, 
     use CreateApiKeyCode as Code;
     db.write(proof, async |tx| {
         let access = tx.access()?.clone();
-        let mut given = new.permissions;
-        if let Some(account) = new.account {
-            let Some(account) = service_accounts::find(tx, access.workspace(), account).await? else {
-                let message = "This workspace has no such service account.";
-                return Err(Refusal::new(Code::NotFound, message).at("serviceAccountId").into());
-            };
-            // What lies beyond the account's role the key does not give.
-            given = given.intersection(of_role(&account.role));
+        if let Some(account) = new.account
+            && service_accounts::find(tx, access.workspace(), account).await?.is_none()
+        {
+            let message = "This workspace has no such service account.";
+            return Err(Refusal::new(Code::NotFound, message).at("serviceAccountId").into());
         }
-        judge_grant(access.permissions(), given, Code::PrivilegeEscalation)?;
+        // All that it names, even what the account's role does not hold today: it may tomorrow.
+        judge_grant(access.permissions(), new.permissions, Code::PrivilegeEscalation)?;
         let wish = end_of_key(new.expires_at, access.policy().api_key_max_lifetime_days, tx.now());
         let expires_at = wish.map_err(|fault| {
             Refusal::new(Code::InvalidInput, format!("`expiresAt` {}.", fault.0)).at("expiresAt")
         })?;
         refuse_more(tx, access.workspace(), Code::LimitReached).await?;
+        let expires_at = earlier(expires_at, end_of_actor(tx).await?);
         let key = ApiKey {
             id: tx.fresh_id(),
             workspace: access.workspace(),
@@ -285,6 +284,20 @@ fn shown(key: &ApiKey) -> Value {
     })
 }
 
+/// When the key with which this is asked for ends by itself: what it makes lasts no longer.
+pub(crate) async fn end_of_actor(tx: &Tx<'_>) -> Result<Option<DateTime<Utc>>, Fault> {
+    let access = tx.access()?.clone();
+    let Actor::Key { key, .. } = access.actor() else { return Ok(None) };
+    Ok(find(tx, access.workspace(), key).await?.and_then(|key| key.expires_at))
+}
+
+fn earlier(one: Option<DateTime<Utc>>, other: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
 async fn refuse_more<C>(tx: &Tx<'_>, workspace: WorkspaceId, limit_reached: C) -> Result<(), OpError<C>> {
     let sql = Sql::new("SELECT count(*) FROM api_keys k WHERE k.workspace_id = ").bind(workspace.uuid());
     let present = tx.one::<Single<i64>>(good(sql, tx.now())).await?;
@@ -318,14 +331,6 @@ fn no_such_key<C>(code: C) -> Refusal<C> {
     Refusal::new(code, "This workspace has no such API key.").at("apiKeyId")
 }
 
-/// What the key gives whoever has it.
-async fn given_by(tx: &Tx<'_>, key: &ApiKey) -> Result<PermissionSet, Fault> {
-    let Some(account) = key.account else { return Ok(key.permissions) };
-    let account = service_accounts::find(tx, key.workspace, account).await?;
-    let role = account.map_or(PermissionSet::EMPTY, |account| of_role(&account.role));
-    Ok(key.permissions.intersection(role))
-}
-
 /// Gives a key a new secret. The one before stays good for `overlap`, and not longer than the key itself; one before that is
 /// good no longer.
 pub async fn rotate(
@@ -344,7 +349,7 @@ pub async fn rotate(
             );
         }
         // Whoever has the secret has what the key gives.
-        judge_grant(access.permissions(), given_by(tx, &key).await?, Code::PrivilegeEscalation)?;
+        judge_grant(access.permissions(), key.permissions, Code::PrivilegeEscalation)?;
         let was = shown(&key);
         let made = renew(tx, key, overlap).await?;
         tx.audit(&entry(Action::RotateApiKey, &made.key).changed(was, shown(&made.key)))?;
@@ -361,6 +366,10 @@ async fn renew<C: RefusalCode>(
     let (secret, hash) = tx.db().keys().machine_secret(MachineKind::ApiKey, key.id.uuid())?;
     key.prefix = hint(&secret);
     key.rotated_at = Some(tx.now());
+    // A policy that was made stricter since holds from the new secret on.
+    let days = tx.access()?.policy().api_key_max_lifetime_days;
+    let longest = earlier(end_of_key(None, days, tx.now()).unwrap_or_default(), end_of_actor(tx).await?);
+    key.expires_at = earlier(key.expires_at, longest);
     key.previous_until = (overlap > TimeDelta::zero()).then(|| tx.now() + overlap);
     let sql = Sql::new("UPDATE api_keys SET previous_hash = CASE WHEN ")
         .bind(key.previous_until.is_some())
@@ -370,6 +379,8 @@ async fn renew<C: RefusalCode>(
         .bind(hash.to_vec())
         .push(", prefix = ")
         .bind(key.prefix.as_str())
+        .push(", expires_at = ")
+        .bind(key.expires_at)
         .push(", rotated_at = ")
         .bind(tx.now())
         .push(" WHERE id = ")
@@ -412,7 +423,10 @@ pub async fn rotate_default(db: &Db, proof: &Manage) -> Result<WithSecret, OpErr
                     created_at: tx.now(),
                     rotated_at: None,
                     previous_until: None,
-                    expires_at: end_of_key(None, days, tx.now()).unwrap_or_default(),
+                    expires_at: earlier(
+                        end_of_key(None, days, tx.now()).unwrap_or_default(),
+                        end_of_actor(tx).await?,
+                    ),
                     revoked_at: None,
                     last_used_at: None,
                     status: ApiKeyStatus::Active,

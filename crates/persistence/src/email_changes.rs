@@ -214,7 +214,7 @@ pub async fn cancel(db: &Db, proof: &Open, token: &str) -> Result<(), OpError<Ca
     .await
 }
 
-async fn forget(tx: &Tx<'_>, user: UserId) -> Result<(), Fault> {
+pub(crate) async fn forget(tx: &Tx<'_>, user: UserId) -> Result<(), Fault> {
     tx.run(Sql::new("DELETE FROM email_changes WHERE user_id = ").bind(user.uuid())).await?;
     Ok(())
 }

@@ -2,17 +2,16 @@
 //! hangs on the address as it was typed, so that one which nobody has answers like any other. Refuses to know how long
 //! anybody waits.
 //!
-//! A try is judged before its password is hashed and counted afterwards. Of a burst, which `limits.sign_in_per_minute`
-//! bounds, whoever finds the password when the others have failed too often meanwhile is turned away as well.
-
-use std::net::IpAddr;
+//! A try is judged before its password is hashed, counted afterwards, and judged again then: of a burst, which
+//! `limits.sign_in_per_minute` bounds, those that end when too many have failed are turned away alike, whether their
+//! password was right or wrong.
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use guildhall_domain::{
     access::Open,
     accounts::SignInCode,
     activity::LoginCode,
-    lockout::{Counted, FAILURES_LAST, Failures, NETWORKS_LAST},
+    lockout::{Counted, FAILURES_LAST, Failures, NETWORKS_LAST, network},
     refusal::{Detail, Refusal},
     text::Email,
 };
@@ -21,18 +20,16 @@ use uuid::Uuid;
 
 use crate::{
     activity::{self, Who},
-    db::{Ask, Db, Tx},
+    db::{Ask, Db, Engine, Tx},
     error::{Fault, OpError},
     sessions::Device,
-    sql::Sql,
+    sql::{Single, Sql},
 };
 
 /// An account and a network, as they are counted.
 pub(crate) struct Door {
     address: String,
     keys: [(Counted, Uuid); 3],
-    /// How many failures of the pair the try was judged by.
-    seen: u32,
 }
 
 #[derive(Debug, FromQueryResult)]
@@ -42,18 +39,6 @@ struct Row {
     failed_at: Option<DateTime<Utc>>,
     succeeded_at: Option<DateTime<Utc>>,
     noted: bool,
-}
-
-/// What is counted as one: an IPv4 address, and of IPv6 what one household gets.
-fn network(ip: Option<&str>) -> String {
-    match ip.and_then(|ip| ip.parse::<IpAddr>().ok()).map(|ip| ip.to_canonical()) {
-        Some(IpAddr::V4(ip)) => ip.to_string(),
-        Some(IpAddr::V6(ip)) => {
-            let [a, b, c, d, ..] = ip.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::")
-        }
-        None => String::new(),
-    }
 }
 
 impl Door {
@@ -70,7 +55,7 @@ impl Door {
             (counted, db.keys().counter(&format!("{counted:?}"), parts))
         };
         let keys = Counted::ALL.map(key);
-        Self { address, keys, seen: 0 }
+        Self { address, keys }
     }
 
     async fn rows(&self, ask: &impl Ask) -> Result<Vec<(Counted, Row)>, Fault> {
@@ -107,14 +92,12 @@ impl Door {
     /// Turns a try away that has to wait, whoever's address it is and whatever its password. The first of those that are
     /// turned away is written down.
     pub(crate) async fn check(
-        &mut self,
+        &self,
         db: &Db,
         proof: &Open,
         device: &Device,
     ) -> Result<(), OpError<SignInCode>> {
         let rows = self.rows(&db.read(proof)).await?;
-        let pair = rows.iter().find(|(counted, _)| *counted == Counted::Pair);
-        self.seen = pair.map_or(0, |(_, row)| u32::try_from(row.failures).unwrap_or(0));
         let Some((key, until, noted)) = self.judge(db, &rows, db.now()) else { return Ok(()) };
         if !noted {
             db.write::<_, SignInCode>(proof, async |tx| {
@@ -161,28 +144,32 @@ impl Door {
     /// Forgets what failed here, and that the account knows this network from now on. Refuses where so much has failed
     /// since the try was judged that it would have to wait.
     pub(crate) async fn passed(&self, tx: &Tx<'_>) -> Result<(), OpError<SignInCode>> {
-        let free = tx.db().settings().lockout.free_of(Counted::Pair);
-        let most = i32::try_from(self.seen.max(free.saturating_sub(1))).unwrap_or(i32::MAX);
-        if self.reset(tx, most).await? {
-            return Ok(());
-        }
         let rows = self.rows(tx).await?;
-        let until = self.judge(tx.db(), &rows, tx.now()).map_or(tx.now(), |(_, until, _)| until);
-        Err(locked(until).into())
+        match self.judge(tx.db(), &rows, tx.now()) {
+            Some((_, until, _)) => Err(locked(until).into()),
+            None => Ok(self.reset(tx).await?),
+        }
     }
 
     /// The same, however much has failed, and for the account from everywhere: its owner has shown who they are.
     pub(crate) async fn forgive(&self, tx: &Tx<'_>) -> Result<(), Fault> {
-        self.reset(tx, i32::MAX).await?;
+        if tx.db().engine() == Engine::Postgres {
+            // In the order in which failures are counted, so that neither waits for the other.
+            let sql = Sql::new("SELECT id FROM sign_in_tries WHERE id IN ")
+                .bind_list(self.keys.iter().map(|(_, key)| *key))
+                .push(" ORDER BY id FOR UPDATE");
+            tx.all::<Single<Uuid>>(sql).await?;
+        }
+        self.reset(tx).await?;
         let account = self.keys.iter().filter(|(counted, _)| *counted == Counted::Account);
         let sql = Sql::new("DELETE FROM sign_in_tries WHERE id IN ").bind_list(account.map(|(_, key)| *key));
         tx.run(sql).await?;
         Ok(())
     }
 
-    async fn reset(&self, tx: &Tx<'_>, most: i32) -> Result<bool, Fault> {
+    async fn reset(&self, tx: &Tx<'_>) -> Result<(), Fault> {
         let pair = self.keys.iter().find(|(counted, _)| *counted == Counted::Pair);
-        let Some((_, key)) = pair else { return Ok(true) };
+        let Some((_, key)) = pair else { return Ok(()) };
         let sql = Sql::new(
             "INSERT INTO sign_in_tries (id, failures, failed_at, succeeded_at, noted, expires_at) VALUES (",
         )
@@ -193,31 +180,36 @@ impl Door {
         .bind(tx.now() + NETWORKS_LAST)
         .push(
             ") ON CONFLICT (id) DO UPDATE SET failures = 0, failed_at = NULL, succeeded_at = excluded.succeeded_at, \
-             noted = FALSE, expires_at = excluded.expires_at WHERE sign_in_tries.failures <= ",
-        )
-        .bind(most);
-        Ok(tx.run(sql).await? > 0)
+             noted = FALSE, expires_at = excluded.expires_at",
+        );
+        tx.run(sql).await?;
+        Ok(())
     }
 
-    /// Writes down how a try ended that was refused.
+    /// Writes down how a try ended that was refused. Until when it would have to wait, had it come later: others of the same
+    /// burst have failed meanwhile.
     pub(crate) async fn note_refused(
         &self,
         db: &Db,
         proof: &Open,
         code: SignInCode,
         device: &Device,
-    ) -> Result<(), OpError<SignInCode>> {
+    ) -> Result<Option<Refusal<SignInCode>>, OpError<SignInCode>> {
         let code = match code {
             SignInCode::InvalidCredentials => LoginCode::WrongPassword,
             SignInCode::UserDisabled => LoginCode::Disabled,
-            SignInCode::InvalidInput | SignInCode::SignInLocked | SignInCode::RateLimited => return Ok(()),
+            SignInCode::InvalidInput | SignInCode::SignInLocked | SignInCode::RateLimited => return Ok(None),
         };
         db.write(proof, async |tx| {
             if code == LoginCode::WrongPassword {
+                let rows = self.rows(tx).await?;
+                if let Some((_, until, _)) = self.judge(db, &rows, tx.now()) {
+                    return Ok(Some(locked(until)));
+                }
                 self.failed(tx).await?;
             }
             activity::note(tx, Who::Address(&self.address), code, device).await?;
-            Ok(())
+            Ok(None)
         })
         .await
     }
@@ -234,18 +226,4 @@ fn locked(until: DateTime<Utc>) -> Refusal<SignInCode> {
         ),
     )
     .with(Detail::RetryAt(until))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_household_is_one_network() {
-        assert_eq!(network(Some("192.0.2.7")), "192.0.2.7");
-        assert_eq!(network(Some("::ffff:192.0.2.7")), "192.0.2.7");
-        assert_eq!(network(Some("2001:db8:1:2:3:4:5:6")), network(Some("2001:db8:1:2::9")));
-        assert_ne!(network(Some("2001:db8:1:2::9")), network(Some("2001:db8:1:3::9")));
-        assert_eq!(network(Some("unknown")), network(None));
-    }
 }

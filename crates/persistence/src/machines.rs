@@ -69,6 +69,11 @@ impl MachinesSeen {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert((kind, actor.uuid()), now);
     }
 
+    /// Unless it was here again since.
+    fn put_back(&self, machine: (MachineKind, Uuid), at: DateTime<Utc>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(machine).or_insert(at);
+    }
+
     fn take(&self) -> HashMap<(MachineKind, Uuid), DateTime<Utc>> {
         mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -99,21 +104,19 @@ fn table(kind: MachineKind) -> &'static str {
 /// Writes down when machines were here last. What a process had not written when it died is forgotten: the time is for people
 /// who look for keys that nobody uses, and may be some seconds behind.
 pub async fn write_seen(db: &Db, proof: &System) -> Result<(), Fault> {
-    // In one order, so that two processes do not wait for each other.
-    let mut seen: Vec<_> = db.machines_seen().take().into_iter().collect();
-    seen.sort_unstable_by_key(|(machine, _)| *machine);
-    if seen.is_empty() {
-        return Ok(());
-    }
-    db.write(proof, async |tx| {
-        for ((kind, id), at) in &seen {
-            let sql = Sql::new(format!("UPDATE {} SET last_used_at = ", table(*kind))).bind(*at);
-            let sql =
-                sql.push(" WHERE id = ").bind(*id).push(" AND (last_used_at IS NULL OR last_used_at < ");
-            tx.run(sql.bind(*at).push(")")).await?;
+    let mut outcome = Ok(());
+    // One by one: what waits for a row that is being revoked or deleted holds no other meanwhile.
+    for ((kind, id), at) in db.machines_seen().take() {
+        let written = db.write(proof, async |tx| {
+            let sql = Sql::new(format!("UPDATE {} SET last_used_at = ", table(kind))).bind(at);
+            let sql = sql.push(" WHERE id = ").bind(id).push(" AND (last_used_at IS NULL OR last_used_at < ");
+            tx.run(sql.bind(at).push(")")).await?;
+            Ok(())
+        });
+        if let Err(error) = written.await {
+            db.machines_seen().put_back((kind, id), at);
+            outcome = Err(fault(error));
         }
-        Ok(())
-    })
-    .await
-    .map_err(fault)
+    }
+    outcome
 }

@@ -18,7 +18,7 @@ use crate::{
     error::{Fault, OpError},
     keys::fresh_token,
     lockout::Door,
-    mails,
+    mails, recovery_codes,
     sessions::{self, Device},
     sql::Sql,
 };
@@ -43,7 +43,7 @@ pub async fn request(db: &Db, proof: &Open, email: &Email) -> Result<(), OpError
         let sql = Sql::insert(
             "password_resets",
             [
-                ("id", db.keys().counter("password reset", [email.as_str(), ""]).into()),
+                ("id", reset_id(db, email.as_str()).into()),
                 ("user_id", person.as_ref().map(|person| person.id).into()),
                 ("token_hash", db.keys().hash_token(&token).into()),
                 ("expires_at", expires_at.into()),
@@ -75,13 +75,30 @@ pub async fn request(db: &Db, proof: &Open, email: &Email) -> Result<(), OpError
 /// The account that a link is for.
 async fn holder(ask: &impl Ask, db: &Db, token: &str) -> Result<Option<Person>, Fault> {
     let sql = Sql::new(
-        "SELECT u.id, u.email, u.display_name FROM password_resets r \
+        "SELECT u.id, u.email, u.display_name, r.id AS reset_id FROM password_resets r \
          JOIN users u ON u.id = r.user_id AND u.status <> 'DISABLED' WHERE r.token_hash = ",
     )
     .bind(db.keys().hash_token(token))
     .push(" AND r.expires_at > ")
     .bind(ask.now());
-    ask.one(sql).await
+    let found: Option<Holder> = ask.one(sql).await?;
+    // Only while the account has the address that the link was mailed to.
+    let here = |holder: &Holder| holder.reset_id == reset_id(db, &holder.email);
+    let person = |Holder { id, email, display_name, .. }| Person { id, email, display_name };
+    Ok(found.filter(here).map(person))
+}
+
+/// The row of what is asked for an address.
+fn reset_id(db: &Db, email: &str) -> Uuid {
+    db.keys().counter("password reset", [email, ""])
+}
+
+#[derive(Debug, FromQueryResult)]
+struct Holder {
+    id: Uuid,
+    email: String,
+    display_name: String,
+    reset_id: Uuid,
 }
 
 /// Whether a password can be set by that link.
@@ -111,6 +128,8 @@ pub async fn reset(
             return Err(link_invalid().into());
         }
         set_password(tx, user, &hash, None).await?;
+        // Made by whoever knew the password until now.
+        recovery_codes::forget(tx, user).await?;
         let sql = Sql::new("UPDATE users SET email_verified_at = COALESCE(email_verified_at, ")
             .bind(tx.now())
             .push("), status = CASE WHEN status = 'UNVERIFIED' THEN 'ACTIVE' ELSE status END WHERE id = ")

@@ -4,6 +4,7 @@ use guildhall_domain::{
     access::{Open, OwnSession},
     accounts::check_password,
     activity::LoginCode,
+    ids::UserId,
     recovery::{
         GenerateRecoveryCodesCode, RECOVERY_CODES, ResetPasswordWithRecoveryCodeCode, recovery_code,
         typed_code,
@@ -18,7 +19,7 @@ use crate::{
     access::count,
     accounts::{Secret, secret, set_password},
     activity::{self, Who},
-    db::{Ask, Db},
+    db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
     keys::random,
     lockout::Door,
@@ -102,8 +103,14 @@ async fn holder(ask: &impl Ask, db: &Db, email: &Email, code: &str) -> Result<Op
     Ok(person.filter(|_| is_right))
 }
 
+/// Ends the codes of an account.
+pub(crate) async fn forget(tx: &Tx<'_>, user: UserId) -> Result<(), Fault> {
+    tx.run(Sql::new("DELETE FROM recovery_codes WHERE user_id = ").bind(user.uuid())).await?;
+    Ok(())
+}
+
 /// Sets a new password, once for each code, for whoever knows one. Everybody is signed out, and a mail tells of it. A wrong
-/// code counts as a sign-in that failed.
+/// code is no sign-in that failed: strangers who try codes must not make anybody wait.
 pub async fn reset(
     db: &Db,
     proof: &Open,
@@ -121,7 +128,6 @@ pub async fn reset(
     let door = Door::of(db, Some(email), device);
     let Some(person) = holder(&db.read(proof), db, email, code).await? else {
         db.write::<_, ResetPasswordWithRecoveryCodeCode>(proof, async |tx| {
-            door.failed(tx).await?;
             activity::note(tx, Who::Address(email.as_str()), LoginCode::WrongPassword, device).await?;
             Ok(())
         })

@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_secret_reads_back_and_one_that_is_changed_anywhere_does_not() {
-        for bytes in [[0; 56], [255; 56], std::array::from_fn(|n| n as u8 * 37)] {
+        for bytes in [[0; 56], [255; 56], std::array::from_fn(|n| (n as u8).wrapping_mul(37))] {
             let text = write(MachineKind::ApiKey, &bytes);
             assert_eq!(text.len(), 4 + LENGTH + CHECK);
             assert_eq!(read(MachineKind::ApiKey, &text), Some(bytes));

@@ -11,7 +11,7 @@ use guildhall_domain::{
     refusal::{Refusal, RefusalCode},
     service_accounts::{
         CreateServiceAccountCode, DeleteServiceAccountCode, RotateServiceAccountSecretCode,
-        UpdateServiceAccountCode, judge_grant, judge_room,
+        UpdateServiceAccountCode, judge_end, judge_grant, judge_room,
     },
     text::{DisplayName, Message},
 };
@@ -22,6 +22,7 @@ use uuid::Uuid;
 
 use crate::{
     access::{numbers_of, page_by, pages_of, role, role_columns},
+    api_keys,
     db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
     keys::AccessToken,
@@ -212,6 +213,7 @@ pub async fn create(
         let workspace = access.workspace();
         let role = grantable_role(tx, workspace, role).await?.ok_or_else(no_such_role)?;
         judge_grant(access.permissions(), &role, Code::PrivilegeEscalation, "role")?;
+        judge_end(api_keys::end_of_actor(tx).await?, Code::PrivilegeEscalation)?;
         let present = tx.one::<Single<i64>>(of_workspace("count(*)", proof)).await?;
         let present = present.map_or(0, |Single(present)| u64::try_from(present).unwrap_or(0));
         judge_room(present, Code::LimitReached)?;
@@ -340,6 +342,7 @@ pub async fn rotate_secret(
         let workspace = access.workspace();
         let account = find(tx, workspace, id).await?;
         let mut account = account.ok_or_else(|| no_such_account(Code::NotFound))?;
+        judge_end(api_keys::end_of_actor(tx).await?, Code::PrivilegeEscalation)?;
         // Whoever has the secret has the account's rights.
         judge_grant(access.permissions(), &account.role, Code::PrivilegeEscalation, "serviceAccountId")?;
         let (secret, hash) = tx.db().keys().machine_secret(MachineKind::ServiceAccount, id.uuid())?;

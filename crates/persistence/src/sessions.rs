@@ -202,6 +202,8 @@ pub(crate) async fn end_others(tx: &mut Tx<'_>, user: UserId, keep: Option<Sessi
 pub async fn sign_out(db: &Db, proof: &OwnSession) -> Result<(), OpError<SignOutCode>> {
     db.write(proof, async |tx| {
         tx.unaudited("a person's sessions are their own");
+        // Before the session, as whoever ends all of them does.
+        tx.lock_user(proof.user()).await?;
         if end(tx, proof.user(), proof.session()).await? {
             activity::note_sign_out(tx, proof.user(), proof.session()).await?;
         }
@@ -218,6 +220,8 @@ pub async fn revoke(
 ) -> Result<(), OpError<RevokeSessionCode>> {
     db.write(proof, async |tx| {
         tx.unaudited("a person's sessions are their own");
+        // Before the session, as whoever ends all of them does.
+        tx.lock_user(proof.user()).await?;
         if end(tx, proof.user(), session).await? {
             activity::note_sign_out(tx, proof.user(), session).await?;
             return Ok(());

@@ -44,7 +44,7 @@ struct Claims {
     /// The workspace, by its id and its name in addresses.
     workspace: String,
     workspace_name: String,
-    /// The key of the role in the workspace; none for a key of the workspace itself.
+    /// The key of the role in the workspace; none for an API key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     role: Option<String>,
     /// Which session of a person, secret of a service account or secret of a key it was asked for with.
@@ -56,8 +56,11 @@ fn service() -> System {
     System::named("workspace tokens")
 }
 
-/// The role that the actor has in effect.
+/// The role that the actor has in effect; a key has none, whatever its service account's is: it is limited besides.
 fn role_of(access: &WorkspaceAccess) -> Option<String> {
+    if matches!(access.actor(), Actor::Key { .. }) {
+        return None;
+    }
     match access.organization_role() {
         Some(role) if role >= OrganizationRole::Admin => Some(SystemRole::Admin.key().to_owned()),
         _ => access.role().map(|role| role.key.clone()),
@@ -103,8 +106,11 @@ pub async fn issue(
 
 /// The keys with which tokens that may still be good are checked; the first is made.
 pub async fn published(db: &Db) -> Result<Vec<PublicKey>, Fault> {
-    signing::current(db, &service(), Purpose::WorkspaceTokens).await?;
-    let keys = signing::published(db, &service(), Purpose::WorkspaceTokens).await?;
+    let mut keys = signing::published(db, &service(), Purpose::WorkspaceTokens).await?;
+    if keys.iter().all(|key| key.retired_at.is_some()) {
+        signing::current(db, &service(), Purpose::WorkspaceTokens).await?;
+        keys = signing::published(db, &service(), Purpose::WorkspaceTokens).await?;
+    }
     let since = db.now() - LIFETIME - TimeDelta::minutes(5);
     Ok(keys.into_iter().filter(|key| key.retired_at.is_none_or(|retired| retired > since)).collect())
 }
@@ -114,9 +120,24 @@ pub async fn rotate_key(db: &Db) -> Result<String, Fault> {
     Ok(signing::rotate(db, &service(), Purpose::WorkspaceTokens).await?.id)
 }
 
-/// What the holder of a workspace token or an API key may do now; `None` where it is good for nothing any more.
-pub async fn check(db: &Db, proof: &Open, token: &str) -> Result<Option<Arc<WorkspaceAccess>>, Fault> {
-    let (actor, workspace) = match db.keys().read_api_key(token) {
+/// What the holder of a workspace token or an API key may do now.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The holder's rights.
+    pub access: Arc<WorkspaceAccess>,
+    /// The service that the token was made for; `None` of an API key.
+    pub audience: Option<String>,
+}
+
+/// What the holder of a workspace token or an API key may do now; `None` where it is good for nothing any more. With
+/// `audience`, a workspace token is good only if it was made for that service.
+pub async fn check(
+    db: &Db,
+    proof: &Open,
+    token: &str,
+    audience: Option<&str>,
+) -> Result<Option<Checked>, Fault> {
+    let (actor, workspace, made_for) = match db.keys().read_api_key(token) {
         Some(actor) => {
             #[derive(FromQueryResult)]
             struct Row {
@@ -124,22 +145,26 @@ pub async fn check(db: &Db, proof: &Open, token: &str) -> Result<Option<Arc<Work
             }
             let sql = Sql::new("SELECT workspace_id FROM api_keys WHERE id = ").bind(actor.uuid());
             let Some(row) = db.read(proof).one::<Row>(sql).await? else { return Ok(None) };
-            (actor, WorkspaceId::from(row.workspace_id))
+            (actor, WorkspaceId::from(row.workspace_id), None)
         }
         None => match read(db, proof, token).await? {
-            Some(claimed) => claimed,
+            Some((actor, workspace, made_for)) => (actor, workspace, Some(made_for)),
             None => return Ok(None),
         },
     };
+    if made_for.as_deref().zip(audience).is_some_and(|(made_for, audience)| made_for != audience) {
+        return Ok(None);
+    }
     match db.standing(actor, workspace).await {
-        Ok(standing) => Ok(Some(standing.access).filter(|access| !access.is_archived())),
+        Ok(standing) if standing.access.is_archived() => Ok(None),
+        Ok(standing) => Ok(Some(Checked { access: standing.access, audience: made_for })),
         Err(ReadError::Denied(_)) => Ok(None),
         Err(ReadError::Fault(fault)) => Err(fault),
     }
 }
 
-/// Whom a workspace token stands for, and where.
-async fn read(db: &Db, proof: &Open, token: &str) -> Result<Option<(Actor, WorkspaceId)>, Fault> {
+/// Whom a workspace token stands for, where, and the service that it was made for.
+async fn read(db: &Db, proof: &Open, token: &str) -> Result<Option<(Actor, WorkspaceId, String)>, Fault> {
     let Ok(header) = jsonwebtoken::decode_header(token) else { return Ok(None) };
     if header.typ.as_deref() != Some(TYPE) {
         return Ok(None);
@@ -148,7 +173,7 @@ async fn read(db: &Db, proof: &Open, token: &str) -> Result<Option<(Actor, Works
     let Some(key) = keys.iter().find(|key| Some(&key.id) == header.kid.as_ref()) else { return Ok(None) };
     let mut validation = Validation::new(Algorithm::EdDSA);
     validation.set_issuer(&[db.keys().issuer()]);
-    // Whoever asks is the one it was made for, or was given it by them.
+    // Compared by whoever asks for that.
     validation.validate_aud = false;
     // Judged against the service's own clock.
     validation.validate_exp = false;
@@ -167,7 +192,7 @@ async fn read(db: &Db, proof: &Open, token: &str) -> Result<Option<(Actor, Works
     } else {
         None
     };
-    Ok(actor.map(|actor| (actor, workspace)))
+    Ok(actor.map(|actor| (actor, workspace, claims.aud)))
 }
 
 /// The key with that of its secrets which has the version.

@@ -33,6 +33,6 @@ async fn keys(State(db): State<Db>) -> Response {
             })
         })
         .collect();
-    // A verifier asks again when it meets a key it does not know; otherwise five minutes are soon enough.
-    ([(header::CACHE_CONTROL, "public, max-age=300")], Json(json!({ "keys": keys }))).into_response()
+    // A verifier asks again when it meets a key it does not know, and must not get an old answer then.
+    ([(header::CACHE_CONTROL, "no-cache")], Json(json!({ "keys": keys }))).into_response()
 }

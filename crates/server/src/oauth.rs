@@ -125,7 +125,7 @@ async fn token(
             Ok(answer(StatusCode::OK, body))
         }
         // Only who is wrong is counted: a fleet behind one address gets its tokens.
-        Err(ReadError::Denied(_)) => match state.throttle.token(ip.as_deref()) {
+        Err(ReadError::Denied(_)) => match state.throttle.machine(ip.as_deref()) {
             Ok(()) => Err(Refused::InvalidClient),
             Err(wait) => Err(Refused::TooMany(wait)),
         },
@@ -146,7 +146,8 @@ struct Form<'a> {
 impl<'a> Form<'a> {
     fn read(body: &'a [u8]) -> Result<Self, Refused> {
         let mut form = Self::default();
-        for (name, value) in form_urlencoded::parse(body) {
+        // A parameter without a value counts as left out: section 3.2.
+        for (name, value) in form_urlencoded::parse(body).filter(|(_, value)| !value.is_empty()) {
             let field = match &*name {
                 "grant_type" => &mut form.grant_type,
                 "client_id" => &mut form.client_id,
@@ -196,5 +197,7 @@ fn basic(value: &header::HeaderValue) -> Option<(String, String)> {
 }
 
 fn decoded(text: &str) -> String {
-    form_urlencoded::parse(text.as_bytes()).next().map(|(text, _)| text.into_owned()).unwrap_or_default()
+    // As the value of a parameter, so that a `&` or `=` in it is no end of it.
+    let form = format!("v={}", text.replace('&', "%26"));
+    form_urlencoded::parse(form.as_bytes()).next().map(|(_, text)| text.into_owned()).unwrap_or_default()
 }

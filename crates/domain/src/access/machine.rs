@@ -38,10 +38,14 @@ pub fn of_role(role: &Role) -> PermissionSet {
 }
 
 /// Whether a machine can have it at all. An invitation is a person's: who is invited sees who asks, and it lasts as long as
-/// that person may invite. And it takes a person to delete everything, the machine itself included.
+/// that person may invite. It takes a person to delete everything, the machine itself included, and secrets are shown to
+/// people: a machine uses them.
 pub fn is_for_machines(permission: Permission) -> bool {
     permission.scope() == Scope::Workspace
-        && !matches!(permission, Permission::MembersInvite | Permission::WorkspaceDelete)
+        && !matches!(
+            permission,
+            Permission::MembersInvite | Permission::WorkspaceDelete | Permission::CredentialReveal
+        )
 }
 
 /// Whether a machine has it only when it was given it by name.

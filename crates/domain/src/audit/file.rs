@@ -64,6 +64,8 @@ impl Header {
         let mut fields = vec![
             Some("guildhall.audit.file.1"),
             Some(self.organization.as_str()),
+            Some(self.slug.as_str()),
+            Some(self.name.as_str()),
             Some(&self.exported_at),
             Some(&first),
             Some(&self.previous_hash),

@@ -42,18 +42,28 @@ pub struct Chained {
 pub async fn chain(db: &Db) -> Result<Chained, Fault> {
     #[expect(clippy::disallowed_methods, reason = "the chain is the service's own")]
     let proof = System::named("audit log");
-    let mut done = Chained::default();
+    let (mut done, mut failed) = (Chained::default(), None);
     loop {
         let waiting = waiting(db, &proof).await?;
         let mut more = waiting.len() as i64 == AT_ONCE;
         for organization in waiting {
-            let (entries, signed) = chain_one(db, &proof, organization, false).await?;
-            done.entries += entries;
-            done.checkpoints += u64::from(signed);
-            more |= entries == BATCH.unsigned_abs();
+            match chain_one(db, &proof, organization, false).await {
+                Ok((entries, signed)) => {
+                    done.entries += entries;
+                    done.checkpoints += u64::from(signed);
+                    more |= entries == BATCH.unsigned_abs();
+                }
+                // What is wrong with one organization's log keeps no other's waiting.
+                Err(fault) => {
+                    tracing::warn!(%organization, %fault, "the audit log of an organization cannot be chained");
+                    failed.get_or_insert(fault);
+                }
+            }
         }
-        if !more {
-            return Ok(done);
+        match failed {
+            Some(fault) => return Err(fault),
+            None if !more => return Ok(done),
+            None => {}
         }
     }
 }

@@ -81,7 +81,7 @@ impl Site {
             app_url: "https://app.example.org".into(),
             invitation_hours: 24,
             refresh_grace: TimeDelta::seconds(10),
-            password_reset: chrono::TimeDelta::minutes(30),
+            password_reset: TimeDelta::minutes(30),
             lockout: Default::default(),
             open_organizations: false,
             default_image: ImageRef::from_stored("python:3".to_owned()),
