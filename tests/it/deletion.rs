@@ -40,8 +40,8 @@ pub(crate) async fn delete(by: &Actor, workspace: &Workspace, remove_members: bo
     by.mutate("deleteWorkspace", input, &format!("workspaceId deleted {{ {COUNTS} }}")).await
 }
 
-const COUNTS: &str = "members membersBesidesOwners landings invitations credentials configProperties sharesOut borrowers \
-     sharesIn lenders";
+const COUNTS: &str = "members membersBesidesOwners landings invitations credentials configProperties serviceAccounts apiKeys \
+     sharesOut borrowers sharesIn lenders";
 
 async fn impact(by: &Actor, workspace: &Workspace, remove_members: bool) -> Answer {
     let document = format!(
@@ -281,6 +281,13 @@ async fn a_deletion_leaves_no_trace_and_takes_what_was_told(app: App) {
     keeping.property(&lab, "two").await;
     keeping.property(&den, "three").await;
     keeping.key(&lab).await;
+    let (account, _) = crate::machines::account(&ada, &lab, "Nightly", "VIEWER").await;
+    let (ended, _) = crate::machines::key(&ada, &lab, &["FILE_READ"]).await;
+    ada.mutate("revokeApiKey", json!({ "workspaceId": lab.id, "apiKeyId": ended }), "").await.ok();
+    let input =
+        json!({ "workspaceId": lab.id, "serviceAccountId": account, "name": "CI", "permissions": [] });
+    ada.mutate("createApiKey", input, "").await.ok();
+    inside.extend([account, ended, crate::machines::key(&ada, &lab, &["FILE_READ"]).await.0]);
     let foreign = keeping.credential(&den, 3).await;
     keeping.share(&foreign, &den, &lab, 5, "ACTIVE").await;
     inside.extend(keeping.ids.iter().filter(|id| **id != foreign).cloned());
@@ -296,7 +303,7 @@ async fn a_deletion_leaves_no_trace_and_takes_what_was_told(app: App) {
         told["counts"],
         json!({
             "members": 3, "membersBesidesOwners": 2, "landings": 3, "invitations": 2, "credentials": 2,
-            "configProperties": 2, "sharesOut": 3, "borrowers": 2, "sharesIn": 1, "lenders": 1,
+            "configProperties": 2, "serviceAccounts": 1, "apiKeys": 2, "sharesOut": 3, "borrowers": 2, "sharesIn": 1, "lenders": 1,
         })
     );
     assert_eq!(told["members"]["totalCount"], 3);
@@ -312,6 +319,8 @@ async fn a_deletion_leaves_no_trace_and_takes_what_was_told(app: App) {
         ("credential_fields", 2),
         ("config_properties", 2),
         ("workspace_keys", 1),
+        ("service_accounts", 1),
+        ("api_keys", 3),
         ("workspace_descriptions", 1),
         // Those in answer to which the two joined are history of the workspace.
         ("invitations", 4),

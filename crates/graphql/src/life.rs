@@ -93,6 +93,10 @@ pub struct DeletionCounts {
     credentials: u64,
     /// Its configuration properties.
     config_properties: u64,
+    /// Its service accounts: what works with their tokens stops.
+    service_accounts: u64,
+    /// The API keys that are good there, of the workspace and of its service accounts: what works with them stops.
+    api_keys: u64,
     /// Shares of its credentials, pending ones included: they end.
     shares_out: u64,
     /// The workspaces that those are lent to.
@@ -112,6 +116,8 @@ impl From<life::DeletionCounts> for DeletionCounts {
             invitations,
             credentials,
             config_properties,
+            service_accounts,
+            api_keys,
             shares_out,
             borrowers,
             shares_in,
@@ -124,6 +130,8 @@ impl From<life::DeletionCounts> for DeletionCounts {
             invitations,
             credentials,
             config_properties,
+            service_accounts,
+            api_keys,
             shares_out,
             borrowers,
             shares_in,

@@ -447,8 +447,9 @@ pub async fn migrate(options: &Options) -> Result<(), Fault> {
                     .create(directory)
                     .map_err(|error| Fault::Stored(format!("{}: {error}", directory.display())))?;
             }
-            let pool =
-                SqlitePoolOptions::new().max_connections(1).connect_with(sqlite(options, false)?).await?;
+            // Whoever comes second waits for all steps of the first.
+            let patient = sqlite(options, false)?.busy_timeout(Duration::from_secs(60));
+            let pool = SqlitePoolOptions::new().max_connections(1).connect_with(patient).await?;
             let conn = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool);
             let txn = conn
                 .begin_with_options(TransactionOptions {

@@ -105,6 +105,10 @@ pub struct DeletionCounts {
     pub credentials: u64,
     /// Its configuration properties.
     pub config_properties: u64,
+    /// Its service accounts.
+    pub service_accounts: u64,
+    /// API keys of it and of those that are good.
+    pub api_keys: u64,
     /// What it lends, or offers: shares of its credentials.
     pub shares_out: u64,
     /// The workspaces that borrow from it, or are offered to.
@@ -151,6 +155,8 @@ struct Found {
     invitations: i64,
     credentials: i64,
     config_properties: i64,
+    service_accounts: i64,
+    api_keys: i64,
     shares_out: i64,
     borrowers: i64,
     shares_in: i64,
@@ -169,6 +175,9 @@ async fn find(tx: &impl Ask, workspace: WorkspaceId) -> Result<Found, Fault> {
              WHERE g.workspace_id = $1 AND i.status = 'PENDING' AND i.expires_at > $2) AS invitations, \
          (SELECT count(*) FROM credentials c WHERE c.workspace_id = $1) AS credentials, \
          (SELECT count(*) FROM config_properties p WHERE p.workspace_id = $1) AS config_properties, \
+         (SELECT count(*) FROM service_accounts sa WHERE sa.workspace_id = $1) AS service_accounts, \
+         (SELECT count(*) FROM api_keys k WHERE k.workspace_id = $1 AND k.revoked_at IS NULL \
+             AND (k.expires_at IS NULL OR k.expires_at > $2)) AS api_keys, \
          (SELECT count(*) FROM {OPEN_SHARES} AND s.workspace_id = $1) AS shares_out, \
          (SELECT count(DISTINCT s.target_id) FROM {OPEN_SHARES} AND s.workspace_id = $1) AS borrowers, \
          (SELECT count(*) FROM {OPEN_SHARES} AND s.target_id = $1) AS shares_in, \
@@ -189,6 +198,8 @@ impl Found {
             invitations: number(self.invitations),
             credentials: number(self.credentials),
             config_properties: number(self.config_properties),
+            service_accounts: number(self.service_accounts),
+            api_keys: number(self.api_keys),
             shares_out: number(self.shares_out),
             borrowers: number(self.borrowers),
             shares_in: number(self.shares_in),
@@ -308,6 +319,8 @@ pub async fn delete(
         was["members"] = counts.members.into();
         was["credentials"] = counts.credentials.into();
         was["configProperties"] = counts.config_properties.into();
+        was["serviceAccounts"] = counts.service_accounts.into();
+        was["apiKeys"] = counts.api_keys.into();
         tx.audit(
             &Entry::of(Action::DeleteWorkspace, ObjectKind::Workspace, workspace, row.display_name.as_str())
                 .before(was),
