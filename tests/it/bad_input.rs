@@ -375,14 +375,17 @@ impl Rows {
         }
         .unwrap();
         assert!(tables.iter().any(|table| table == "invitations"), "{tables:?}");
-        // What was tried at the door is written down, however it was tried. How far the audit log is chained and signed, time
-        // alone decides; its entries are counted.
-        let elsewhere =
-            ["login_activity", "sign_in_tries", "audit_chains", "audit_checkpoints", "signing_keys"];
+        // How far the audit log is chained and signed, time alone decides; its entries are counted. That a sign-in failed is
+        // written down, however it was tried: those who were let in are counted.
+        let elsewhere = ["sign_in_tries", "audit_chains", "audit_checkpoints", "signing_keys"];
         let tables: Vec<_> =
             tables.into_iter().filter(|table| !elsewhere.contains(&table.as_str())).collect();
         let counts = tables.iter().map(|table| {
-            let which = if table == "events" { " WHERE kind <> 'AUDIT'" } else { "" };
+            let which = match table.as_str() {
+                "events" => " WHERE kind <> 'AUDIT'",
+                "login_activity" => " WHERE code NOT IN ('UNKNOWN_USER', 'WRONG_PASSWORD')",
+                _ => "",
+            };
             format!("CAST((SELECT count(*) FROM \"{table}\"{which}) AS TEXT)")
         });
         let select = format!("SELECT {}", counts.collect::<Vec<_>>().join(" || ' ' || "));

@@ -839,6 +839,12 @@ async fn a_token_endpoint_speaks_oauth(app: App) {
         Request::post(format!("{}/oauth/token", app.url)).header(header::CONTENT_TYPE, "application/json");
     let page = app.anonymous().http(json_body.body(Bytes::from("{}")).unwrap()).await;
     assert_eq!(page.status, StatusCode::BAD_REQUEST);
+    let page = app.anonymous().get("/oauth/token").await;
+    assert_eq!(
+        (page.status, &page.headers[header::ALLOW]),
+        (StatusCode::METHOD_NOT_ALLOWED, &"POST".parse().unwrap())
+    );
+    assert!(page.text().contains("invalid_request"), "{}", page.text());
     let page = ask_token(&app, &"a".repeat(20_000), None).await;
     assert_eq!(page.status, StatusCode::BAD_REQUEST);
 }

@@ -240,26 +240,8 @@ pub async fn create(db: &Db, proof: &Manage, new: NewKey) -> Result<WithSecret, 
         let expires_at = wish.map_err(|fault| {
             Refusal::new(Code::InvalidInput, format!("`expiresAt` {}.", fault.0)).at("expiresAt")
         })?;
-        refuse_more(tx, access.workspace(), Code::LimitReached).await?;
-        let expires_at = earlier(expires_at, end_of_actor(tx).await?);
-        let key = ApiKey {
-            id: tx.fresh_id(),
-            workspace: access.workspace(),
-            account: new.account,
-            name: new.name.into_string(),
-            prefix: String::new(),
-            permissions: new.permissions,
-            is_default: false,
-            created_by: access.actor().person(),
-            created_at: tx.now(),
-            rotated_at: None,
-            previous_until: None,
-            expires_at,
-            revoked_at: None,
-            last_used_at: None,
-            status: ApiKeyStatus::Active,
-        };
-        let made = insert(tx, key)?;
+        let (name, account) = (new.name.into_string(), new.account);
+        let made = make(tx, Code::LimitReached, name, account, new.permissions, false, expires_at).await?;
         tx.audit(&entry(Action::CreateApiKey, &made.key).after(shown(&made.key)))?;
         Ok(made)
     })
@@ -305,9 +287,37 @@ async fn refuse_more<C>(tx: &Tx<'_>, workspace: WorkspaceId, limit_reached: C) -
     Ok(judge_room(present, limit_reached)?)
 }
 
-fn insert(tx: &Tx<'_>, mut key: ApiKey) -> Result<WithSecret, Fault> {
-    let (secret, hash) = tx.db().keys().machine_secret(MachineKind::ApiKey, key.id.uuid())?;
-    key.prefix = hint(&secret);
+/// Writes a key down, if there is room for one more. It ends no later than a key that asks for it.
+async fn make<C>(
+    tx: &Tx<'_>,
+    limit_reached: C,
+    name: String,
+    account: Option<ServiceAccountId>,
+    permissions: PermissionSet,
+    is_default: bool,
+    expires_at: Option<DateTime<Utc>>,
+) -> Result<WithSecret, OpError<C>> {
+    let access = tx.access()?;
+    refuse_more(tx, access.workspace(), limit_reached).await?;
+    let id: ApiKeyId = tx.fresh_id();
+    let (secret, hash) = tx.db().keys().machine_secret(MachineKind::ApiKey, id.uuid())?;
+    let key = ApiKey {
+        id,
+        workspace: access.workspace(),
+        account,
+        name,
+        prefix: hint(&secret),
+        permissions,
+        is_default,
+        created_by: access.actor().person(),
+        created_at: tx.now(),
+        rotated_at: None,
+        previous_until: None,
+        expires_at: earlier(expires_at, end_of_actor(tx).await?),
+        revoked_at: None,
+        last_used_at: None,
+        status: ApiKeyStatus::Active,
+    };
     tx.defer(Sql::insert(
         "api_keys",
         [
@@ -409,29 +419,9 @@ pub async fn rotate_default(db: &Db, proof: &Manage) -> Result<WithSecret, OpErr
                 if let Some(key) = ended {
                     end(tx, &key).await?;
                 }
-                refuse_more(tx, workspace, Code::LimitReached).await?;
                 let days = access.policy().api_key_max_lifetime_days;
-                let key = ApiKey {
-                    id: tx.fresh_id(),
-                    workspace,
-                    account: None,
-                    name: DEFAULT_NAME.to_owned(),
-                    prefix: String::new(),
-                    permissions: wanted,
-                    is_default: true,
-                    created_by: access.actor().person(),
-                    created_at: tx.now(),
-                    rotated_at: None,
-                    previous_until: None,
-                    expires_at: earlier(
-                        end_of_key(None, days, tx.now()).unwrap_or_default(),
-                        end_of_actor(tx).await?,
-                    ),
-                    revoked_at: None,
-                    last_used_at: None,
-                    status: ApiKeyStatus::Active,
-                };
-                insert(tx, key)?
+                let end = end_of_key(None, days, tx.now()).unwrap_or_default();
+                make(tx, Code::LimitReached, DEFAULT_NAME.to_owned(), None, wanted, true, end).await?
             }
         };
         let entry = entry(Action::RotateDefaultApiKey, &made.key);

@@ -257,7 +257,11 @@ pub fn bearer_of(headers: &HeaderMap) -> Result<Option<&str>, Refused> {
 /// What a refused credential reads like.
 pub fn refused_error(refused: Refused) -> ServerError {
     match refused {
-        Refused::Invalid => coded(Code::Unauthenticated, "The token is not valid: sign in again.", None),
+        Refused::Invalid => coded(
+            Code::Unauthenticated,
+            "The token or API key is not valid: sign in again, or use another key.",
+            None,
+        ),
         Refused::Expired => {
             coded(Code::Unauthenticated, "The token has expired: refresh it or sign in again.", None)
         }

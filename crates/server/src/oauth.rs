@@ -37,7 +37,10 @@ pub struct OAuth {
 
 /// `/oauth/token`.
 pub fn router(state: Arc<OAuth>) -> Router {
-    Router::new().route("/oauth/token", post(token)).layer(DefaultBodyLimit::max(MAX_BYTES)).with_state(state)
+    Router::new()
+        .route("/oauth/token", post(token).fallback(wrong_method))
+        .layer(DefaultBodyLimit::max(MAX_BYTES))
+        .with_state(state)
 }
 
 /// The client's address.
@@ -92,6 +95,13 @@ impl IntoResponse for Refused {
 
 fn answer(status: StatusCode, body: Value) -> Response {
     (status, [(header::CACHE_CONTROL, "no-store"), (header::PRAGMA, "no-cache")], Json(body)).into_response()
+}
+
+async fn wrong_method() -> Response {
+    let mut response = Refused::InvalidRequest("Ask for a token with POST.").into_response();
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("POST"));
+    response
 }
 
 async fn token(
