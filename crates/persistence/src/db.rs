@@ -447,22 +447,35 @@ pub async fn migrate(options: &Options) -> Result<(), Fault> {
                     .create(directory)
                     .map_err(|error| Fault::Stored(format!("{}: {error}", directory.display())))?;
             }
-            // Whoever comes second waits for all steps of the first.
-            let patient = sqlite(options, false)?.busy_timeout(Duration::from_secs(60));
-            let pool = SqlitePoolOptions::new().max_connections(1).connect_with(patient).await?;
-            let conn = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool);
-            let txn = conn
-                .begin_with_options(TransactionOptions {
-                    sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-                    ..TransactionOptions::default()
-                })
-                .await?;
-            Migrator::up(&txn, None).await?;
-            txn.commit().await?;
-            conn.close().await?;
+            // While one process makes the file or turns it to WAL, SQLite answers the others at once that the
+            // database is locked, whatever their busy timeout: waiting there could deadlock.
+            const PATIENCE: Duration = Duration::from_secs(60);
+            let started = tokio::time::Instant::now();
+            while let Err(fault) = migrate_sqlite(options).await {
+                if !fault.busy() || started.elapsed() > PATIENCE {
+                    return Err(fault);
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
             Ok(())
         }
     }
+}
+
+/// All steps in one transaction that excludes every other writer.
+async fn migrate_sqlite(options: &Options) -> Result<(), Fault> {
+    let pool = SqlitePoolOptions::new().max_connections(1).connect_with(sqlite(options, false)?).await?;
+    let conn = SqlxSqliteConnector::from_sqlx_sqlite_pool(pool);
+    let txn = conn
+        .begin_with_options(TransactionOptions {
+            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        })
+        .await?;
+    Migrator::up(&txn, None).await?;
+    txn.commit().await?;
+    conn.close().await?;
+    Ok(())
 }
 
 /// The oldest PostgreSQL that is supported.

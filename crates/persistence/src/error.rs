@@ -5,6 +5,7 @@ use guildhall_domain::{
     refusal::{Refusal, Refusals},
 };
 use sea_orm::{DbErr, RuntimeErr, SqlErr};
+use sqlx::error::DatabaseError;
 
 /// Something failed that no input explains: for the log, never for the caller.
 #[derive(Debug, thiserror::Error)]
@@ -48,17 +49,35 @@ impl Fault {
     pub fn lost_connection(&self) -> bool {
         matches!(self, Self::Database(error) if lost_connection(error))
     }
+
+    /// Whether another connection to the SQLite file stood in the way: nothing was carried out, and trying again helps.
+    pub(crate) fn busy(&self) -> bool {
+        // SQLITE_BUSY, with what extended result codes add in the upper bits: https://sqlite.org/rescode.html#busy
+        const BUSY: i32 = 5;
+        let code = match self {
+            Self::Database(error) => sqlx_error(error).and_then(sqlx::Error::as_database_error),
+            _ => None,
+        };
+        code.and_then(|error| {
+            error.try_downcast_ref::<sqlx::sqlite::SqliteError>()?.code()?.parse::<i32>().ok()
+        })
+        .is_some_and(|code| code & 0xff == BUSY)
+    }
+}
+
+/// What the driver said.
+fn sqlx_error(error: &DbErr) -> Option<&sqlx::Error> {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(error))
+        | DbErr::Exec(RuntimeErr::SqlxError(error))
+        | DbErr::Query(RuntimeErr::SqlxError(error)) => Some(error),
+        _ => None,
+    }
 }
 
 /// Whether the connection broke, rather than the statement.
 pub(crate) fn lost_connection(error: &DbErr) -> bool {
-    match error {
-        DbErr::ConnectionAcquire(_) => true,
-        DbErr::Conn(RuntimeErr::SqlxError(error))
-        | DbErr::Exec(RuntimeErr::SqlxError(error))
-        | DbErr::Query(RuntimeErr::SqlxError(error)) => broken(error),
-        _ => false,
-    }
+    matches!(error, DbErr::ConnectionAcquire(_)) || sqlx_error(error).is_some_and(broken)
 }
 
 /// Whether the connection that gave this error is of no more use.
