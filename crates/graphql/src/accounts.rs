@@ -24,6 +24,7 @@ use crate::{
     organizations::{OrganizationConnection, Organizations},
     ownership::{OwnershipTransferConnection, OwnershipTransfers},
     payload::{answer, payload},
+    rehearsal::unless_rehearsing,
     schema::mirror,
     sessions::{SessionConnection, SessionTokens, Sessions},
     throttle::Throttle,
@@ -401,7 +402,7 @@ impl AccountMutation {
         Ok(SetUpPayload {
             user: Some(User(made.user)),
             workspace: Some(Workspace::new(standing)?),
-            session: Some(SessionTokens(made.session)),
+            session: unless_rehearsing(ctx, SessionTokens(made.session)),
             user_errors: Vec::new(),
         })
     }
@@ -422,7 +423,7 @@ impl AccountMutation {
         .await;
         answer(ctx, outcome, |(user, session)| SignInPayload {
             user: Some(User(user)),
-            session: Some(SessionTokens(session)),
+            session: unless_rehearsing(ctx, SessionTokens(session)),
             user_errors: Vec::new(),
         })
     }
@@ -446,7 +447,7 @@ impl AccountMutation {
         answer(ctx, outcome, |(user, session, invitation)| RegisterPayload {
             user: Some(User(user)),
             invitation: Some(ReceivedInvitation(invitation)),
-            session: Some(SessionTokens(session)),
+            session: unless_rehearsing(ctx, SessionTokens(session)),
             user_errors: Vec::new(),
         })
     }

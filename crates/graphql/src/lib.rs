@@ -33,6 +33,7 @@ pub mod ownership;
 pub mod payload;
 pub mod previews;
 pub mod recovery;
+mod rehearsal;
 pub mod roles;
 mod schema;
 pub mod service_accounts;

@@ -15,6 +15,7 @@ use crate::{
     accounts::{MAX_PASSWORD_BYTES, guard_token, throttle},
     authz::{anonymous, caller, db, open, signed_in, signed_in_directive},
     payload::{answer, payload},
+    rehearsal::unless_rehearsing,
 };
 
 /// Who forgot a password.
@@ -193,7 +194,7 @@ impl RecoveryMutation {
         }
         .await;
         answer(ctx, outcome, |codes| GenerateRecoveryCodesPayload {
-            codes: Some(codes),
+            codes: unless_rehearsing(ctx, codes),
             user_errors: Vec::new(),
         })
     }

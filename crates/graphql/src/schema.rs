@@ -8,8 +8,9 @@ use guildhall_persistence::Db;
 use crate::{
     access, accounts, api_keys, audit, config, credential_shares, credential_tests::CredentialTester,
     credentials, explain, home_page, invitations, life, live::Rechecks, loaders, members, node,
-    organization_invitations, organization_members, organizations, ownership, previews, recovery, roles,
-    service_accounts, sessions, throttle::Throttle, workspace_changes, workspace_tokens, workspaces,
+    organization_invitations, organization_members, organizations, ownership, previews, recovery,
+    rehearsal::Rehearsable, roles, service_accounts, sessions, throttle::Throttle, workspace_changes,
+    workspace_tokens, workspaces,
 };
 
 /// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value
@@ -56,6 +57,11 @@ pub struct Query(
 
 /// Everything that can be changed. Each field takes one `input` and answers the changed objects together
 /// with `userErrors`; when `userErrors` is not empty, nothing was changed.
+///
+/// With `dryRun: true` a mutation is only tried: every check is made, and the payload is what it would be, including
+/// what is selected below the changed objects. Nothing is changed or sent and nobody is told. Ids of objects that
+/// would be made are made up anew each time, and secrets are null. What is limited, such as tries of passwords and
+/// invitations, is counted all the same.
 #[derive(MergedObject, Default)]
 pub struct Mutation(
     accounts::AccountMutation,
@@ -89,7 +95,7 @@ pub struct Subscription(
 );
 
 /// The schema.
-pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
+pub type Schema = async_graphql::Schema<Query, Rehearsable<Mutation>, Subscription>;
 
 /// What a document may ask for, checked before it runs.
 #[derive(Clone, Copy, Debug)]
@@ -112,8 +118,8 @@ impl Default for Limits {
     }
 }
 
-fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
-    Schema::build(Query::default(), Mutation::default(), Subscription::default())
+fn builder() -> async_graphql::SchemaBuilder<Query, Rehearsable<Mutation>, Subscription> {
+    Schema::build(Query::default(), Rehearsable::default(), Subscription::default())
         .register_output_type::<node::Node>()
         .register_output_type::<crate::payload::UserError>()
 }

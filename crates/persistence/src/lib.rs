@@ -39,6 +39,7 @@ pub mod ownership;
 pub mod password_resets;
 pub mod previews;
 pub mod recovery_codes;
+mod rehearsal;
 pub mod roles;
 mod secret_text;
 pub mod seed;

@@ -188,14 +188,25 @@ impl Actor {
     /// Runs one mutation with its `input`; `userErrors { code message field }` are selected beside `selection`. The
     /// payload is in the data under the mutation's name.
     pub async fn mutate(&self, mutation: &str, input: Value, selection: &str) -> Answer {
-        let document = match input_type(mutation) {
-            Some(kind) => format!(
-                "mutation($input: {kind}) {{ {mutation}(input: $input) {{ {selection} userErrors {{ code message field }} }} }}"
-            ),
-            None => {
-                format!("mutation {{ {mutation} {{ {selection} userErrors {{ code message field }} }} }}")
-            }
+        self.mutate_with("", mutation, input, selection).await
+    }
+
+    /// The same with further arguments, such as `dryRun: true`.
+    pub async fn mutate_with(
+        &self,
+        arguments: &str,
+        mutation: &str,
+        input: Value,
+        selection: &str,
+    ) -> Answer {
+        let (variables_of, arguments) = match input_type(mutation) {
+            Some(kind) => (format!("($input: {kind})"), format!("(input: $input, {arguments})")),
+            None if arguments.is_empty() => (String::new(), String::new()),
+            None => (String::new(), format!("({arguments})")),
         };
+        let document = format!(
+            "mutation{variables_of} {{ {mutation}{arguments} {{ {selection} userErrors {{ code message field }} }} }}"
+        );
         let variables = if input.is_null() { json!({}) } else { json!({ "input": input }) };
         self.query(&document, variables).await
     }
@@ -257,5 +268,6 @@ fn input_type(mutation: &str) -> Option<String> {
     let fields = fields.expect("the schema has mutations");
     let field = fields.iter().find(|field| field.node.name.node == mutation);
     let field = field.unwrap_or_else(|| panic!("no mutation {mutation}"));
-    field.node.arguments.first().map(|input| input.node.ty.node.to_string())
+    let input = field.node.arguments.iter().find(|argument| argument.node.name.node == "input");
+    input.map(|input| input.node.ty.node.to_string())
 }
