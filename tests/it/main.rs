@@ -23,6 +23,7 @@ mod guards_declared;
 mod guards_enforced;
 mod harness;
 mod http;
+mod idempotency;
 mod invitation_answers;
 mod invitations;
 mod invitations_live;

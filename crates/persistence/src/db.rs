@@ -44,6 +44,7 @@ use crate::{
     error::{Fault, OpError, ReadError, lost_connection},
     events::{self, Bus},
     hasher::Hasher,
+    idempotency::Claim,
     keys::Keys,
     machines::MachinesSeen,
     rehearsal::Rehearsal,
@@ -131,6 +132,7 @@ pub struct Db(Arc<Inner>, Behalf);
 struct Behalf {
     origin: Option<Arc<Origin>>,
     rehearsal: Option<Arc<Rehearsal>>,
+    claim: Option<Arc<Claim>>,
 }
 
 struct Inner {
@@ -214,9 +216,19 @@ impl Db {
         self.1.rehearsal.is_some()
     }
 
+    /// The same handle, for a mutation with an idempotency key: each change notes that it was made.
+    pub fn claiming(&self, claim: Arc<Claim>) -> Self {
+        Self(Arc::clone(&self.0), Behalf { claim: Some(claim), ..self.1.clone() })
+    }
+
+    /// The claim of the idempotency key that this handle is for.
+    pub fn claim(&self) -> Option<&Claim> {
+        self.1.claim.as_deref()
+    }
+
     /// The same handle, for what is written down even when the rest is only tried: what guards against guessing.
     pub(crate) fn in_earnest(&self) -> Self {
-        Self(Arc::clone(&self.0), Behalf { rehearsal: None, ..self.1.clone() })
+        Self(Arc::clone(&self.0), Behalf { rehearsal: None, claim: None, ..self.1.clone() })
     }
 
     /// Takes back what was tried. A handle that is dropped without this takes it back as well, a little later.
@@ -356,6 +368,11 @@ impl Db {
                     if let Some(rehearsal) = &self.1.rehearsal {
                         rehearsal.keep(tx.conn).await;
                         return Ok(value);
+                    }
+                    if let Some(claim) = self.claim()
+                        && tx.conn.has_changed()
+                    {
+                        claim.perform(&tx).await?;
                     }
                     tx.conn.commit().await?;
                     if told {

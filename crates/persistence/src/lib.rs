@@ -23,6 +23,7 @@ pub mod export;
 mod hasher;
 pub mod home_page;
 pub mod housekeeping;
+pub mod idempotency;
 pub mod instance;
 pub mod invitations;
 mod keys;

@@ -27,6 +27,12 @@ pub enum Code {
     RateLimited,
     /// Only a document's hash was sent.
     PersistedQueryNotSupported,
+    /// The idempotency key belongs to another request.
+    IdempotencyKeyReused,
+    /// A request with the idempotency key is under way.
+    IdempotencyKeyInUse,
+    /// A request with the idempotency key was carried out, and its answer was lost.
+    IdempotencyAnswerLost,
     /// A fault of the server, told by its request id only.
     Internal,
 }
@@ -42,6 +48,9 @@ impl Code {
             Self::QueryTooComplex => "QUERY_TOO_COMPLEX",
             Self::RateLimited => "RATE_LIMITED",
             Self::PersistedQueryNotSupported => "PERSISTED_QUERY_NOT_SUPPORTED",
+            Self::IdempotencyKeyReused => "IDEMPOTENCY_KEY_REUSED",
+            Self::IdempotencyKeyInUse => "IDEMPOTENCY_KEY_IN_USE",
+            Self::IdempotencyAnswerLost => "IDEMPOTENCY_ANSWER_LOST",
             Self::Internal => "INTERNAL",
         }
     }

@@ -6,8 +6,14 @@ use std::{any::Any, collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 use async_graphql::{Request, Response, ServerError, Value, parser::types::OperationType};
 use axum::http::{HeaderMap, header};
 use futures_util::{FutureExt, StreamExt, stream, stream::BoxStream};
+use guildhall_domain::access::Actor;
 use guildhall_graphql::{Handoff, Schema, batched};
-use guildhall_persistence::{audit::Origin, sessions::Device};
+use guildhall_persistence::{
+    Db,
+    audit::Origin,
+    idempotency::{Claim, Once},
+    sessions::Device,
+};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +21,7 @@ use crate::{
     client::ClientInfo,
     document::{Documents, fill_page_sizes, missing_variables},
     errors::{self, Code, coded},
+    idempotency,
     identify::{Identify, Identity, Refused},
     limits::Limits,
     request_id::RequestId,
@@ -49,6 +56,8 @@ const VALID_SUBSCRIPTION: &str = "Subscriptions are not supported on this transp
 pub struct Caller {
     pub identity: Identity,
     pub client: ClientInfo,
+    /// The request's idempotency key.
+    pub key: Option<String>,
 }
 
 /// An operation that is ready to run.
@@ -58,6 +67,30 @@ pub struct Call {
     subscription: Option<(Request, Arc<Shared>)>,
     pub kind: OperationType,
     request_id: RequestId,
+    actor: Option<Actor>,
+    /// Of a mutation: the database in this request's name.
+    db: Option<Db>,
+    /// Of a mutation with an idempotency key.
+    once: Option<Once>,
+}
+
+impl Call {
+    pub fn request_id(&self) -> &RequestId {
+        &self.request_id
+    }
+
+    /// Who asks.
+    pub fn actor(&self) -> Option<Actor> {
+        self.actor
+    }
+
+    /// Has each change of the mutation note that it was made.
+    pub fn claim(&mut self, claim: &Arc<Claim>) {
+        if let Some(db) = &self.db {
+            let request = std::mem::replace(&mut self.request, Request::new(""));
+            self.request = request.data(db.claiming(Arc::clone(claim)));
+        }
+    }
 }
 
 /// What an operation came to. Its errors are complete: coded, masked, with the request id.
@@ -68,6 +101,8 @@ pub enum Payload {
     Executed(Response),
     /// The same, as JSON made once for many subscribers: `{"data":…}` with `errors` where there are any.
     Serialized(Arc<str>),
+    /// The same, of a mutation that was carried out before.
+    Replayed(Arc<str>),
 }
 
 /// A result in the order of members that the specification recommends.
@@ -141,20 +176,30 @@ impl Gateway {
             (rehearsal, self.shared.of(&document, operation, &envelope.variables))
         });
         let ip = caller.client.ip.map(|ip| ip.to_canonical().to_string());
+        let actor = caller.identity.actor();
+        let once = match &caller.key {
+            Some(key) if kind == OperationType::Mutation => {
+                let variables = serde_json::to_vec(&envelope.variables).unwrap_or_default();
+                let operation = envelope.operation_name.as_deref().unwrap_or_default();
+                let body: [&[u8]; 3] = [envelope.query.as_bytes(), operation.as_bytes(), &variables];
+                Some(Once::new(self.identify.db(), actor, key, &body))
+            }
+            _ => None,
+        };
         let mut request = envelope.into_request();
-        if kind == OperationType::Mutation {
-            // Found before the schema's own handle: what the operation changes is written down as coming from here.
+        let db = (kind == OperationType::Mutation).then(|| {
             let origin = Origin { request_id: Some(id.shared()), ip: ip.clone(), operator: false };
-            request = request.data(self.identify.db().on_behalf_of(origin));
+            self.identify.db().on_behalf_of(origin)
+        });
+        if let Some(db) = &db {
+            // Found before the schema's own handle: what the operation changes is written down as coming from here.
+            request = request.data(db.clone());
         }
         let mut request = request
-            .data(guildhall_graphql::Caller {
-                actor: caller.identity.actor(),
-                device: Device { name: caller.client.user_agent, ip },
-            })
+            .data(guildhall_graphql::Caller { actor, device: Device { name: caller.client.user_agent, ip } })
             .data(guildhall_graphql::RequestId(id.shared()));
         request.set_parsed_query(document.ast.clone());
-        Ok(Call { request, subscription, kind, request_id: id.clone() })
+        Ok(Call { request, subscription, kind, request_id: id.clone(), actor, db, once })
     }
 
     /// Completes errors made before execution.
@@ -163,8 +208,17 @@ impl Gateway {
         errors
     }
 
+    /// Runs a query or a mutation; one with an idempotency key unless it ran before.
+    pub async fn execute(self: &Arc<Self>, mut call: Call) -> Payload {
+        match call.once.take() {
+            None => self.run(call).await,
+            // Boxed: rare, and larger than the rest.
+            Some(once) => Box::pin(idempotency::execute(self, call, once)).await,
+        }
+    }
+
     /// Runs a query or a mutation.
-    pub async fn execute(&self, call: Call) -> Payload {
+    pub async fn run(&self, call: Call) -> Payload {
         match AssertUnwindSafe(batched(self.schema.execute(call.request))).catch_unwind().await {
             Ok(response) if errors::never_executed(&response) => {
                 Payload::Refused(self.refusal(response.errors, &call.request_id))

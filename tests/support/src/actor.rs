@@ -172,12 +172,20 @@ impl Actor {
 
     /// Runs a query or mutation over HTTP.
     pub async fn query(&self, document: &str, variables: Value) -> Answer {
+        self.query_with(&[], document, variables).await
+    }
+
+    /// The same with further headers.
+    pub async fn query_with(&self, headers: &[(&str, &str)], document: &str, variables: Value) -> Answer {
         let body = json!({ "query": document, "variables": variables }).to_string();
         let mut request = Request::post(format!("{}/graphql", self.url))
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json");
         if let Some(token) = &self.access_token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let page = self.http(request.body(body.into()).expect("a request")).await;
         let body = serde_json::from_slice(&page.body)
