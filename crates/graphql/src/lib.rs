@@ -11,6 +11,7 @@ mod authz;
 mod batching;
 pub mod config;
 pub mod connection;
+mod cost;
 pub mod credential_shares;
 pub mod credential_tests;
 pub mod credential_uses;
@@ -45,7 +46,8 @@ pub mod workspaces;
 
 pub use authz::Caller;
 pub use batching::batched;
+pub use cost::{TOO_COMPLEX, TOO_DEEP};
 pub use error::RequestId;
 pub use live::{Ended, Handoff, Turn, Watch};
-pub use schema::{Limits, Mutation, Query, Schema, Subscription, build, sdl};
+pub use schema::{Limits, Mutation, Query, Resources, Schema, Subscription, build, build_measuring, sdl};
 pub use throttle::{Rates, Throttle};

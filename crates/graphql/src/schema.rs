@@ -6,11 +6,11 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    access, accounts, api_keys, audit, config, credential_shares, credential_tests::CredentialTester,
-    credentials, explain, home_page, invitations, life, live::Rechecks, loaders, members, node,
-    organization_invitations, organization_members, organizations, ownership, previews, recovery,
-    rehearsal::Rehearsable, roles, service_accounts, sessions, throttle::Throttle, workspace_changes,
-    workspace_tokens, workspaces,
+    access, accounts, api_keys, audit, config, cost::QueryCost, credential_shares,
+    credential_tests::CredentialTester, credentials, explain, home_page, invitations, life, live::Rechecks,
+    loaders, members, node, organization_invitations, organization_members, organizations, ownership,
+    previews, recovery, rehearsal::Rehearsable, roles, service_accounts, sessions, throttle::Throttle,
+    workspace_changes, workspace_tokens, workspaces,
 };
 
 /// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value
@@ -124,28 +124,47 @@ fn builder() -> async_graphql::SchemaBuilder<Query, Rehearsable<Mutation>, Subsc
         .register_output_type::<crate::payload::UserError>()
 }
 
-/// The schema over that database.
-pub fn build(
-    db: Db,
+/// What the resolvers of a schema work with.
+#[derive(Clone)]
+pub struct Resources {
+    /// The database.
+    pub db: Db,
+    /// Counts what is tried often.
+    pub throttle: Arc<Throttle>,
+    /// Tries credentials against their services.
+    pub credential_tester: Arc<dyn CredentialTester>,
+}
+
+/// The schema over those resources.
+pub fn build(resources: Resources, limits: Limits) -> Schema {
+    let schema = limited(resources, limits);
+    schema.limit_depth(limits.depth).limit_complexity(limits.complexity).finish()
+}
+
+/// The same schema, whose answers tell what they cost. An executor with an extension asks it at each field, so only those
+/// who want to know use this one.
+pub fn build_measuring(resources: Resources, limits: Limits) -> Schema {
+    limited(resources, limits).extension(QueryCost(limits)).finish()
+}
+
+fn limited(
+    resources: Resources,
     limits: Limits,
-    throttle: Arc<Throttle>,
-    credential_tester: Arc<dyn CredentialTester>,
-) -> Schema {
+) -> async_graphql::SchemaBuilder<Query, Rehearsable<Mutation>, Subscription> {
+    let Resources { db, throttle, credential_tester } = resources;
     let rechecks = Arc::new(Rechecks::new(&db));
-    let mut builder = builder()
+    let builder = builder()
         .data(loaders::loaders(db.clone()))
         .data(db)
         .data(throttle)
         .data(credential_tester)
         .data(rechecks)
-        .limit_depth(limits.depth)
-        .limit_complexity(limits.complexity)
         .limit_aliases(limits.aliases)
         .limit_directives(limits.directives);
-    if !limits.introspection {
-        builder = builder.disable_introspection().disable_suggestions();
+    match limits.introspection {
+        true => builder,
+        false => builder.disable_introspection().disable_suggestions(),
     }
-    builder.finish()
 }
 
 /// The schema in its definition language, sorted: the content of `schema.graphql`.

@@ -1,9 +1,16 @@
 //! One GraphQL operation, whichever transport brought it: from its envelope to finished answers. Knows the executor,
 //! the limits and who asks; refuses to know HTTP and WebSocket.
 
-use std::{any::Any, collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, LazyLock},
+};
 
-use async_graphql::{Request, Response, ServerError, Value, parser::types::OperationType};
+use async_graphql::{
+    ErrorExtensionValues, Request, Response, ServerError, Value, parser::types::OperationType,
+};
 use axum::http::{HeaderMap, header};
 use futures_util::{FutureExt, StreamExt, stream, stream::BoxStream};
 use guildhall_domain::access::Actor;
@@ -33,6 +40,8 @@ use crate::{
 /// Everything the transports share.
 pub struct Gateway {
     pub schema: Schema,
+    /// The same, whose answers tell what they cost; made when somebody first wants to know.
+    pub measuring: LazyLock<Schema, Box<dyn FnOnce() -> Schema + Send>>,
     pub documents: Documents,
     pub limits: Limits,
     pub identify: Identify,
@@ -68,6 +77,8 @@ pub struct Call {
     pub kind: OperationType,
     request_id: RequestId,
     actor: Option<Actor>,
+    /// Whether the answer is to tell what it cost.
+    is_measured: bool,
     /// Of a mutation: the database in this request's name.
     db: Option<Db>,
     /// Of a mutation with an idempotency key.
@@ -131,6 +142,10 @@ impl<'a> Body<'a> {
 impl Gateway {
     pub fn new(schema: Schema, identify: Identify, limits: Limits, shutdown: CancellationToken) -> Self {
         Self {
+            measuring: LazyLock::new(Box::new({
+                let schema = schema.clone();
+                || schema
+            })),
             schema,
             documents: Documents::new(limits.document.clone()),
             shared: SharedOperations::default(),
@@ -176,6 +191,7 @@ impl Gateway {
             (rehearsal, self.shared.of(&document, operation, &envelope.variables))
         });
         let ip = caller.client.ip.map(|ip| ip.to_canonical().to_string());
+        let is_measured = envelope.extensions.get("queryCost") == Some(&Value::Boolean(true));
         let actor = caller.identity.actor();
         let once = match &caller.key {
             Some(key) if kind == OperationType::Mutation => {
@@ -199,7 +215,7 @@ impl Gateway {
             .data(guildhall_graphql::Caller { actor, device: Device { name: caller.client.user_agent, ip } })
             .data(guildhall_graphql::RequestId(id.shared()));
         request.set_parsed_query(document.ast.clone());
-        Ok(Call { request, subscription, kind, request_id: id.clone(), actor, db, once })
+        Ok(Call { request, subscription, kind, request_id: id.clone(), actor, is_measured, db, once })
     }
 
     /// Completes errors made before execution.
@@ -219,8 +235,15 @@ impl Gateway {
 
     /// Runs a query or a mutation.
     pub async fn run(&self, call: Call) -> Payload {
-        match AssertUnwindSafe(batched(self.schema.execute(call.request))).catch_unwind().await {
-            Ok(response) if errors::never_executed(&response) => {
+        let schema = if call.is_measured { &*self.measuring } else { &self.schema };
+        match AssertUnwindSafe(batched(schema.execute(call.request))).catch_unwind().await {
+            Ok(mut response) if errors::never_executed(&response) => {
+                // There is nowhere else to tell it.
+                let cost = response.extensions.remove("queryCost");
+                for error in response.errors.iter_mut().filter(|_| cost.is_some()) {
+                    let extensions = error.extensions.get_or_insert_with(ErrorExtensionValues::default);
+                    extensions.set("queryCost", cost.clone().unwrap_or_default());
+                }
                 Payload::Refused(self.refusal(response.errors, &call.request_id))
             }
             Ok(response) => self.executed(response, &call.request_id),
