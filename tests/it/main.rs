@@ -39,6 +39,7 @@ mod members_leaving;
 mod memberships_in_time;
 mod migrations;
 mod n_plus_one;
+mod ordering;
 mod organization_invitations;
 mod organization_members;
 mod organizations;

@@ -1,5 +1,7 @@
 //! Pages of a list: how many, from where, which way. Knows no table; a cursor is the sort key of a row.
 
+use uuid::Uuid;
+
 /// The size of a page that names none.
 pub const DEFAULT_PAGE: u32 = 25;
 /// The largest page.
@@ -16,6 +18,44 @@ pub struct PageArgs<C> {
     pub after: Option<C>,
     /// Only rows before this one.
     pub before: Option<C>,
+}
+
+/// Where a row stands in a list that people sort: by its name, or by its id, which are in the order of age.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Position {
+    /// The name as it is sorted: see [`Position::of`].
+    pub name: String,
+    /// Unique in the list.
+    pub id: Uuid,
+}
+
+impl Position {
+    /// The place of what has that name and id. The case of ASCII letters does not count; names are then compared byte by
+    /// byte, which every database does alike.
+    pub fn of(name: &str, id: Uuid) -> Self {
+        Self { name: name.to_ascii_lowercase(), id }
+    }
+}
+
+/// How people sort a list; the oldest first unless they say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Order {
+    /// By name, and those of one name by age.
+    pub by_name: bool,
+    /// The last first.
+    pub descending: bool,
+}
+
+impl Order {
+    /// The same page of the list in ascending order.
+    pub fn ascend<C: Clone>(self, args: &PageArgs<C>) -> PageArgs<C> {
+        if self.descending { args.turned() } else { args.clone() }
+    }
+
+    /// A page of the list in ascending order, as it is asked for.
+    pub fn descend<T>(self, page: Page<T>) -> Page<T> {
+        if self.descending { page.turned() } else { page }
+    }
 }
 
 /// Why page arguments make no page; phrased to follow the argument's name.

@@ -18,7 +18,7 @@ use guildhall_persistence::{ReadError, accounts, recovery_codes};
 
 use crate::{
     authz::{anonymous, caller, db, open, signed_in, signed_in_directive},
-    connection::Window,
+    connection::{Order, Window},
     error,
     invitations::{InvitationStatus, ReceivedInvitation, ReceivedInvitationConnection, ReceivedInvitations},
     organizations::{OrganizationConnection, Organizations},
@@ -174,6 +174,7 @@ impl Viewer {
         &self,
         #[graphql(desc = "Only workspaces in one of these statuses; when absent or empty, those in use.")]
         status: Option<Vec<WorkspaceStatus>>,
+        #[graphql(desc = "How they are sorted; when absent, the oldest first.")] order_by: Option<Order>,
         #[graphql(
             desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
         )]
@@ -184,7 +185,12 @@ impl Viewer {
     ) -> Result<WorkspaceConnection> {
         let args = Window { first, after, last, before }.read(WorkspaceConnection::LIST)?;
         let statuses = status.unwrap_or_default().into_iter().map(Into::into).collect();
-        Ok(WorkspaceConnection::new(Workspaces { proof: self.proof, statuses, args }))
+        Ok(WorkspaceConnection::new(Workspaces {
+            proof: self.proof,
+            statuses,
+            order: Order::read(order_by),
+            args,
+        }))
     }
 
     /// The invitations to the person's verified e-mail address; the oldest first.

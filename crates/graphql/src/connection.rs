@@ -1,9 +1,12 @@
 //! Relay connections over keyset pages. What a client does not select is not queried: the page and the
 //! total are fetched apart, each at most once.
 
-use async_graphql::{Result, SimpleObject};
+use async_graphql::{Enum, InputObject, Result, SimpleObject};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use guildhall_domain::{page::PageArgs, text::ConfigKey};
+use guildhall_domain::{
+    page::{PageArgs, Position},
+    text::ConfigKey,
+};
 use uuid::Uuid;
 
 use crate::error;
@@ -62,6 +65,58 @@ fn read_cursor<K: SortKey>(list: &str, argument: &str, text: &str) -> Result<K> 
         .and_then(|bytes| String::from_utf8(bytes).ok())
         .and_then(|text| text.strip_prefix(list)?.strip_prefix(':').and_then(K::read))
         .ok_or_else(|| error::bad_input(format!("`{argument}` is not a cursor of this list.")))
+}
+
+impl SortKey for Position {
+    fn text(&self) -> String {
+        format!("{}{}", self.id.as_simple(), self.name)
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (id, name) = text.split_at_checked(32)?;
+        // PostgreSQL takes no NUL, not even to compare.
+        let name = (!name.contains('\0')).then(|| name.to_owned())?;
+        Some(Self { name, id: Uuid::try_parse(id).ok()? })
+    }
+}
+
+/// By what a list is sorted.
+#[derive(Enum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderField {
+    /// By age.
+    CreatedAt,
+    /// By display name; the case of ASCII letters does not count, and other letters come after them. Those of one name by
+    /// age.
+    Name,
+}
+
+/// Which way a list is sorted.
+#[derive(Enum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderDirection {
+    /// The oldest, or A, first.
+    Asc,
+    /// The newest, or Z, first.
+    Desc,
+}
+
+/// How a list is sorted. A cursor is good in any order.
+#[derive(InputObject, Clone, Copy)]
+pub struct Order {
+    /// By what.
+    field: OrderField,
+    /// Which way.
+    #[graphql(default_with = "OrderDirection::Asc")]
+    direction: OrderDirection,
+}
+
+impl Order {
+    /// The order that is asked for.
+    pub(crate) fn read(asked: Option<Self>) -> guildhall_domain::page::Order {
+        asked.map_or_else(Default::default, |Self { field, direction }| guildhall_domain::page::Order {
+            by_name: field == OrderField::Name,
+            descending: direction == OrderDirection::Desc,
+        })
+    }
 }
 
 /// Relay's four arguments.

@@ -10,7 +10,7 @@ use async_graphql::{
 use guildhall_domain::{
     access::{Actor, Granted, WorkspaceAccess, catalog::PermissionType, perm},
     ids::{CredentialId, InvitationId, MembershipId, OrganizationId, UserId, WorkspaceId},
-    page::{Page, PageArgs},
+    page::{Page, PageArgs, Position},
 };
 use guildhall_persistence::{
     Db, OrganizationStanding, ReadError, Standing,
@@ -69,7 +69,7 @@ pub(crate) type HomePageKey = Scoped<perm::WorkspaceView>;
 /// The asker's own membership of a workspace, which they see whatever the policy hides.
 pub(crate) type OwnMembershipKey = Scoped<perm::WorkspaceView, MembershipId>;
 /// A page of a workspace's members.
-pub(crate) type MembersKey = Scoped<perm::MembersView, (MemberFilter, PageArgs<Uuid>)>;
+pub(crate) type MembersKey = Scoped<perm::MembersView, (MemberFilter, PageArgs<Position>)>;
 /// The person who sent an invitation of a workspace.
 pub(crate) type InviterKey = Scoped<perm::InvitationsView, UserId>;
 /// A person who did something in a workspace, shown to those who see its members.
@@ -194,13 +194,10 @@ impl Loader<MembersKey> for Batches {
                 continue;
             }
             let proofs: Vec<_> = group.iter().map(|key| key.proof.clone()).collect();
-            let mut rows: HashMap<WorkspaceId, Vec<Member>> = HashMap::new();
-            for member in members::first_of_each(&self.0, &proofs, &filter, &args).await? {
-                rows.entry(member.workspace).or_default().push(member);
-            }
+            let mut firsts = members::first_of_each(&self.0, &proofs, &filter, &args).await?;
             for key in group {
-                let rows = rows.remove(&key.workspace()).unwrap_or_default();
-                pages.insert(key.clone(), Page::cut(&args, rows));
+                let page = firsts.remove(&key.workspace());
+                pages.insert(key.clone(), page.unwrap_or_else(|| Page::cut(&args, Vec::new())));
             }
         }
         Ok(pages)

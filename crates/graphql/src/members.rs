@@ -8,7 +8,7 @@ use guildhall_domain::{
         LeaveWorkspaceCode, MembershipSource as DomainSource, RemoveMemberCode, UpdateMemberRoleCode,
         end_of_membership,
     },
-    page::{Page, PageArgs},
+    page::{Page, PageArgs, Position},
     refusal::InputReader,
     text::SearchTerm,
 };
@@ -16,7 +16,6 @@ use guildhall_persistence::{
     counts::Count,
     members::{self, MemberFilter},
 };
-use uuid::Uuid;
 
 use crate::{
     access::Role,
@@ -85,7 +84,7 @@ impl Member {
 pub(crate) struct Members {
     pub(crate) proof: Granted<perm::MembersView>,
     pub(crate) filter: MemberFilter,
-    pub(crate) args: PageArgs<Uuid>,
+    pub(crate) args: PageArgs<Position>,
 }
 
 impl Members {
@@ -103,7 +102,8 @@ impl Members {
 
 connection! {
     /// A list of a workspace's members.
-    MemberConnection, MemberEdge, Member, Members, "member", |member| member.0.id.uuid()
+    MemberConnection, MemberEdge, Member, Members, "member",
+    |member| Position::of(&member.0.user.display_name, member.0.id.uuid())
 }
 
 /// The people part of the query root.

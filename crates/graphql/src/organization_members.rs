@@ -15,7 +15,7 @@ use guildhall_domain::{
         DisableUserCode, EnableUserCode, LeaveOrganizationCode, OrganizationMemberStatus as DomainStatus,
         RemoveOrganizationMemberCode, UpdateOrganizationMemberCode,
     },
-    page::{Page, PageArgs},
+    page::{Page, PageArgs, Position},
     refusal::{InputReader, RefusalCode, Refusals},
     sessions::EndMemberSessionsCode,
 };
@@ -132,7 +132,7 @@ impl<T: Hash> Hash for InOrganization<T> {
 }
 
 /// A page of an organization's members.
-type MembersKey = InOrganization<(OrganizationMemberFilter, PageArgs<Uuid>)>;
+type MembersKey = InOrganization<(OrganizationMemberFilter, PageArgs<Position>)>;
 /// How many members an organization has.
 type NumberKey = InOrganization<OrganizationMemberFilter>;
 /// A page of somebody's memberships.
@@ -156,13 +156,10 @@ impl Loader<MembersKey> for Batches {
                 continue;
             }
             let proofs: Vec<_> = group.iter().map(|key| key.proof.clone()).collect();
-            let mut rows: HashMap<OrganizationId, Vec<_>> = HashMap::new();
-            for row in organization_members::first_of_each(&self.0, &proofs, &filter, &args).await? {
-                rows.entry(row.organization).or_default().push(row);
-            }
+            let mut firsts = organization_members::first_of_each(&self.0, &proofs, &filter, &args).await?;
             for key in group {
-                let rows = rows.remove(&key.organization()).unwrap_or_default();
-                pages.insert(key.clone(), Page::cut(&args, rows));
+                let page = firsts.remove(&key.organization());
+                pages.insert(key.clone(), page.unwrap_or_else(|| Page::cut(&args, Vec::new())));
             }
         }
         Ok(pages)
@@ -236,7 +233,7 @@ impl Loader<MembershipNumberKey> for Batches {
 pub(crate) struct OrganizationMembers {
     pub(crate) proof: Granted<perm::OrganizationManage>,
     pub(crate) filter: OrganizationMemberFilter,
-    pub(crate) args: PageArgs<Uuid>,
+    pub(crate) args: PageArgs<Position>,
 }
 
 impl OrganizationMembers {
@@ -256,7 +253,7 @@ impl OrganizationMembers {
 connection! {
     /// A list of an organization's members.
     OrganizationMemberConnection, OrganizationMemberEdge, OrganizationMember, OrganizationMembers,
-    "organizationMember", |member| member.row.user.id.uuid()
+    "organizationMember", |member| Position::of(&member.row.user.display_name, member.row.user.id.uuid())
 }
 
 pub(crate) struct Memberships {

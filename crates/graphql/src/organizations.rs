@@ -31,7 +31,7 @@ use crate::{
     authz::{
         self, authorize, authorize_in_organization, db, organization_by_slug, signed_in, signed_in_directive,
     },
-    connection::{Window, connection},
+    connection::{Order, Window, connection},
     error,
     invitations::InvitationStatus,
     loaders,
@@ -263,6 +263,9 @@ impl Organization {
         search: Option<String>,
         #[graphql(desc = "Only members with this role.")] role: Option<OrganizationRole>,
         #[graphql(desc = "Only members with this status.")] status: Option<OrganizationMemberStatus>,
+        #[graphql(desc = "How they are sorted; when absent, by the age of their accounts.")] order_by: Option<
+            Order,
+        >,
         #[graphql(
             desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
         )]
@@ -272,7 +275,7 @@ impl Organization {
         #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
     ) -> Option<Result<OrganizationMemberConnection>> {
         let window = Window { first, after, last, before };
-        Some(self.members_of(search.as_deref(), role, status, &window))
+        Some(self.members_of(search.as_deref(), role, status, order_by, &window))
     }
 }
 
@@ -282,6 +285,7 @@ impl Organization {
         search: Option<&str>,
         role: Option<OrganizationRole>,
         status: Option<OrganizationMemberStatus>,
+        order: Option<Order>,
         window: &Window,
     ) -> Result<OrganizationMemberConnection> {
         let proof = self.view.access().grant().map_err(error::denied)?;
@@ -290,8 +294,12 @@ impl Organization {
             .transpose()
             .map_err(|fault| error::bad_input(format!("`search` {}.", fault.message())))?
             .flatten();
-        let filter =
-            OrganizationMemberFilter { search, role: role.map(Into::into), status: status.map(Into::into) };
+        let filter = OrganizationMemberFilter {
+            search,
+            role: role.map(Into::into),
+            status: status.map(Into::into),
+            order: Order::read(order),
+        };
         let args = window.read(OrganizationMemberConnection::LIST)?;
         Ok(OrganizationMemberConnection::new(OrganizationMembers { proof, filter, args }))
     }

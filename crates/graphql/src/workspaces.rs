@@ -10,7 +10,7 @@ use guildhall_domain::{
         Granted, OrganizationRole, OwnSession, SystemRole, WorkspaceAccess, catalog::PermissionType, perm,
     },
     ids::WorkspaceId,
-    page::{Page, PageArgs},
+    page::{Order as DomainOrder, Page, PageArgs, Position},
     refusal::{FieldFault, InputReader, NameUnavailable, RefusalCode},
     text::{
         ConfigPrefix, CountryCode, DisplayName, ImageRef, Labels, Markdown, Region, SearchTerm, Slug,
@@ -25,7 +25,6 @@ use guildhall_persistence::{
     Standing, api_keys::Keys, credential_shares::Shares, credential_uses::Uses, members::MemberFilter,
     workspaces,
 };
-use uuid::Uuid;
 
 use crate::{
     access::{AccessSource, Permission, Role, ViewerAccess, permissions},
@@ -37,7 +36,7 @@ use crate::{
         signed_in_directive, standing_by_name,
     },
     config::{self, ConfigProperties, ConfigProperty, ConfigPropertyConnection},
-    connection::{Window, connection},
+    connection::{Order, Window, connection},
     credential_shares::{CredentialShareConnection, SharesList},
     credential_uses::{CredentialUseConnection, UsesList},
     credentials::{CredentialConnection, CredentialType, Credentials},
@@ -222,6 +221,7 @@ impl Workspace {
         #[graphql(desc = "Only members with this role: its id, or VIEWER, EDITOR or ADMIN.")] role: Option<
             ID,
         >,
+        #[graphql(desc = "How they are sorted; when absent, by when they joined.")] order_by: Option<Order>,
         #[graphql(
             desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
         )]
@@ -231,7 +231,7 @@ impl Workspace {
         #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
     ) -> Option<Result<MemberConnection>> {
         let window = Window { first, after, last, before };
-        Some(self.members_of(search.as_deref(), role.as_ref(), &window))
+        Some(self.members_of(search.as_deref(), role.as_ref(), order_by, &window))
     }
 
     /// The invitations, by when they were made. Needs `INVITATIONS_VIEW`; null with a `FORBIDDEN` error
@@ -472,6 +472,7 @@ impl Workspace {
         &self,
         search: Option<&str>,
         role: Option<&ID>,
+        order: Option<Order>,
         window: &Window,
     ) -> Result<MemberConnection> {
         let proof = grant(self.view.access())?;
@@ -485,7 +486,8 @@ impl Workspace {
             .transpose()
             .map_err(|FieldFault(message)| error::bad_input(format!("`role` {message}.")))?;
         let args = window.read(MemberConnection::LIST)?;
-        Ok(MemberConnection::new(Members { proof, filter: MemberFilter { search, role }, args }))
+        let order = Order::read(order);
+        Ok(MemberConnection::new(Members { proof, filter: MemberFilter { search, role, order }, args }))
     }
 
     fn invitations_of(&self, status: Vec<InvitationStatus>, window: &Window) -> Result<InvitationConnection> {
@@ -502,13 +504,14 @@ pub(crate) struct Workspaces {
     pub(crate) proof: OwnSession,
     /// Only workspaces in one of these; those in use where there is none.
     pub(crate) statuses: Vec<DomainStatus>,
-    pub(crate) args: PageArgs<Uuid>,
+    pub(crate) order: DomainOrder,
+    pub(crate) args: PageArgs<Position>,
 }
 
 impl Workspaces {
     async fn page(&self, ctx: &Context<'_>) -> Result<Page<Workspace>> {
         let page = db(ctx)
-            .standings(&self.proof, self.statuses(), &self.args)
+            .standings(&self.proof, self.statuses(), self.order, &self.args)
             .await
             .map_err(|fault| error::read(ctx, fault))?;
         let (has_previous, has_next) = (page.has_previous, page.has_next);
@@ -527,7 +530,8 @@ impl Workspaces {
 
 connection! {
     /// A list of workspaces.
-    WorkspaceConnection, WorkspaceEdge, Workspace, Workspaces, "workspace", |workspace| workspace.key().uuid()
+    WorkspaceConnection, WorkspaceEdge, Workspace, Workspaces, "workspace",
+    |workspace| Position::of(&workspace.row.display_name, workspace.key().uuid())
 }
 
 /// Whether a workspace name can be had.

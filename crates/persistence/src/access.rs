@@ -18,14 +18,14 @@ use guildhall_domain::{
     },
     activity::DEFAULT_DAYS,
     ids::{OrganizationId, RoleId, SessionId, UserId, WorkspaceId},
-    page::{Page, PageArgs},
+    page::{Order, Page, PageArgs, Position},
     workspaces::WorkspaceStatus,
 };
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, QueryResult};
 use uuid::Uuid;
 
 use crate::{
-    db::{Db, Read, Tx},
+    db::{Db, Engine, Read, Tx},
     error::{Fault, ReadError},
     sql::{self, Sql},
     workspaces::{WORKSPACE_COLUMNS, Workspace},
@@ -144,14 +144,17 @@ impl Db {
         &self,
         proof: &OwnSession,
         statuses: &[WorkspaceStatus],
-        page: &PageArgs<Uuid>,
+        order: Order,
+        page: &PageArgs<Position>,
     ) -> Result<Page<Standing>, ReadError> {
         let columns = format!("{WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}");
         let sql = standings_sql(proof, &columns, statuses, self.now());
-        let rows: Vec<StandingRow> = self.reader().all(page_by(sql, page, "w.id")).await?;
+        let page = order.ascend(page);
+        let sorted = Sorted::by(self, order, "w.display_name", "w.id");
+        let rows: Vec<StandingRow> = self.reader().all(sorted.page(sql, &page)).await?;
         let judged = rows.into_iter().map(|row| judge(proof.actor(), Some(row)));
         let standings = judged.collect::<Result<_, _>>()?;
-        Ok(Page::cut(page, standings))
+        Ok(order.descend(Page::cut(&page, standings)))
     }
 
     /// The actor's standing in each of those workspaces where they have one, archived or not.
@@ -765,6 +768,54 @@ pub(crate) fn page_by(mut sql: Sql, page: &PageArgs<Uuid>, key: &str) -> Sql {
     }
     let order = if page.backward { "DESC" } else { "ASC" };
     sql.push(&format!(" ORDER BY {key} {order}")).limit(i64::from(page.size) + 1)
+}
+
+/// How a list that people sort is ordered: the columns that sort it, the last of them unique.
+pub(crate) struct Sorted {
+    name: Option<String>,
+    key: String,
+}
+
+impl Sorted {
+    /// `name` is the column of names and `key` that of ids.
+    pub(crate) fn by(db: &Db, order: Order, name: &str, key: &str) -> Self {
+        // As `Position::of` has it: SQLite folds and compares so by itself.
+        let name = match db.engine() {
+            Engine::Postgres => format!("lower({name} COLLATE \"C\")"),
+            Engine::Sqlite => format!("lower({name})"),
+        };
+        Self { name: order.by_name.then_some(name), key: key.to_owned() }
+    }
+
+    /// Only the rows between the cursors of a page of the list in ascending order.
+    pub(crate) fn between(&self, mut sql: Sql, page: &PageArgs<Position>) -> Sql {
+        for (place, side) in [(&page.after, ">"), (&page.before, "<")] {
+            let Some(place) = place else { continue };
+            sql = match &self.name {
+                Some(name) => sql
+                    .push(&format!(" AND ({name}, {}) {side} (", self.key))
+                    .bind(place.name.clone())
+                    .push(", ")
+                    .bind(place.id)
+                    .push(")"),
+                None => sql.push(&format!(" AND {} {side} ", self.key)).bind(place.id),
+            };
+        }
+        sql
+    }
+
+    /// What follows `ORDER BY`.
+    pub(crate) fn order_by(&self, page: &PageArgs<Position>) -> String {
+        let way = if page.backward { " DESC" } else { " ASC" };
+        let name = self.name.as_ref().map(|name| format!("{name}{way}, ")).unwrap_or_default();
+        format!("{name}{}{way}", self.key)
+    }
+
+    /// A page of what a statement that ends in its `WHERE` finds; one row more than it has.
+    pub(crate) fn page(&self, sql: Sql, page: &PageArgs<Position>) -> Sql {
+        let sql = self.between(sql, page).push(&format!(" ORDER BY {}", self.order_by(page)));
+        sql.limit(i64::from(page.size) + 1)
+    }
 }
 
 /// The pages of the lists that [`Sql::each`] asked for by [`page_by`], of its rows in the order of the keys.

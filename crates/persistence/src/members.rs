@@ -1,5 +1,7 @@
 //! Members of a workspace: listing, changing a role, removing, leaving.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, OrganizationRole, OwnSession, perm, role::Role},
@@ -10,7 +12,7 @@ use guildhall_domain::{
         LeaveWorkspaceCode, MemberFacts, MembershipSource, RemoveMemberCode, UpdateMemberRoleCode,
         judge_leaving, judge_removal, judge_role_change,
     },
-    page::{Page, PageArgs},
+    page::{Order, Page, PageArgs, Position},
     refusal::Refusal,
     text::SearchTerm,
 };
@@ -19,7 +21,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    access::{ADMINISTERS, EFFECTIVE_ADMIN_JOINS, in_sight, page_by, role, role_columns, word},
+    access::{ADMINISTERS, EFFECTIVE_ADMIN_JOINS, Sorted, in_sight, role, role_columns, word},
     accounts::User,
     db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
@@ -78,6 +80,8 @@ pub struct MemberFilter {
     pub search: Option<SearchTerm>,
     /// Only those with this role.
     pub role: Option<RoleId>,
+    /// How they are sorted; by age: since when they are members.
+    pub order: Order,
 }
 
 impl MemberFilter {
@@ -98,26 +102,31 @@ pub async fn page(
     db: &Db,
     proof: &Granted<perm::MembersView>,
     filter: &MemberFilter,
-    args: &PageArgs<Uuid>,
+    args: &PageArgs<Position>,
 ) -> Result<Page<Member>, ReadError> {
     let sql = Sql::new(format!("SELECT {MEMBER_COLUMNS} FROM {MEMBER_TABLES} WHERE m.workspace_id = "))
         .bind(proof.access().workspace().uuid());
-    let rows = db.read(proof).all(page_by(filter.apply(sql, db.now()), args, "m.id")).await?;
-    Ok(Page::cut(args, rows))
+    let args = filter.order.ascend(args);
+    let sql = sorted(db, filter).page(filter.apply(sql, db.now()), &args);
+    Ok(filter.order.descend(Page::cut(&args, db.read(proof).all(sql).await?)))
 }
 
-/// The first members of each of several workspaces, in one statement; `size + 1` of each, so that
-/// [`Page::cut`] can tell whether there are more.
+fn sorted(db: &Db, filter: &MemberFilter) -> Sorted {
+    Sorted::by(db, filter.order, "u.display_name", "m.id")
+}
+
+/// The first members of each of several workspaces, in one statement.
 pub async fn first_of_each(
     db: &Db,
     proofs: &[Granted<perm::MembersView>],
     filter: &MemberFilter,
-    args: &PageArgs<Uuid>,
-) -> Result<Vec<Member>, ReadError> {
-    let Some(proof) = proofs.first() else { return Ok(Vec::new()) };
-    let order = if args.backward { "DESC" } else { "ASC" };
+    args: &PageArgs<Position>,
+) -> Result<HashMap<WorkspaceId, Page<Member>>, ReadError> {
+    let Some(proof) = proofs.first() else { return Ok(HashMap::new()) };
+    let args = filter.order.ascend(args);
+    let order = sorted(db, filter).order_by(&args);
     let sql = Sql::new(format!(
-        "SELECT * FROM (SELECT {MEMBER_COLUMNS}, row_number() OVER (PARTITION BY m.workspace_id ORDER BY m.id {order}) AS place \
+        "SELECT * FROM (SELECT {MEMBER_COLUMNS}, row_number() OVER (PARTITION BY m.workspace_id ORDER BY {order}) AS place \
          FROM {MEMBER_TABLES} WHERE m.workspace_id IN "
     ))
     .bind_list(proofs.iter().map(|proof| proof.access().workspace().uuid()));
@@ -125,8 +134,13 @@ pub async fn first_of_each(
         .apply(sql, db.now())
         .push(") AS placed WHERE place <= ")
         .bind(i64::from(args.size) + 1)
-        .push(&format!(" ORDER BY workspace_id, membership_id {order}"));
-    Ok(db.read(proof).all(sql).await?)
+        .push(" ORDER BY workspace_id, place");
+    let mut rows: HashMap<WorkspaceId, Vec<Member>> = HashMap::new();
+    for member in db.read(proof).all::<Member>(sql).await? {
+        rows.entry(member.workspace).or_default().push(member);
+    }
+    let page = |rows| filter.order.descend(Page::cut(&args, rows));
+    Ok(rows.into_iter().map(|(workspace, rows)| (workspace, page(rows))).collect())
 }
 
 /// The actor's own memberships of several workspaces; left out where there is none.

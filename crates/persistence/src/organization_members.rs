@@ -1,5 +1,7 @@
 //! Members of an organization: listing, changing a role, removing, leaving, disabling and enabling.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, OrganizationRole, perm},
@@ -12,7 +14,7 @@ use guildhall_domain::{
         judge_disabling, judge_enabling, judge_ending_sessions, judge_organization_leaving,
         judge_organization_removal, judge_organization_role,
     },
-    page::{Page, PageArgs},
+    page::{Order, Page, PageArgs, Position},
     refusal::Refusal,
     sessions::EndMemberSessionsCode,
     text::{Email, SearchTerm},
@@ -22,7 +24,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    access::{effective_admins, page_by, word},
+    access::{Sorted, effective_admins, word},
     accounts::{USER_COLUMNS, User},
     db::{Db, Tx},
     error::{Fault, OpError, ReadError},
@@ -84,6 +86,8 @@ pub struct OrganizationMemberFilter {
     pub role: Option<OrganizationRole>,
     /// Only those with this status.
     pub status: Option<OrganizationMemberStatus>,
+    /// How they are sorted; by age: of their accounts.
+    pub order: Order,
 }
 
 impl OrganizationMemberFilter {
@@ -110,29 +114,34 @@ pub async fn page(
     db: &Db,
     proof: &Granted<perm::OrganizationManage>,
     filter: &OrganizationMemberFilter,
-    args: &PageArgs<Uuid>,
+    args: &PageArgs<Position>,
 ) -> Result<Page<OrganizationMember>, ReadError> {
     let sql = Sql::new(format!(
         "SELECT {USER_COLUMNS}, {ORGANIZATION_MEMBER_COLUMNS} FROM {ORGANIZATION_MEMBER_TABLES} WHERE om.organization_id = "
     ))
     .bind(proof.access().organization().uuid());
-    let rows = db.read(proof).all(page_by(filter.apply(sql), args, "om.user_id")).await?;
-    Ok(Page::cut(args, rows))
+    let args = filter.order.ascend(args);
+    let sql = sorted(db, filter).page(filter.apply(sql), &args);
+    Ok(filter.order.descend(Page::cut(&args, db.read(proof).all(sql).await?)))
 }
 
-/// The first members of each of several organizations, in one statement; `size + 1` of each, so that [`Page::cut`] can
-/// tell whether there are more.
+fn sorted(db: &Db, filter: &OrganizationMemberFilter) -> Sorted {
+    Sorted::by(db, filter.order, "u.display_name", "om.user_id")
+}
+
+/// The first members of each of several organizations, in one statement.
 pub async fn first_of_each(
     db: &Db,
     proofs: &[Granted<perm::OrganizationManage>],
     filter: &OrganizationMemberFilter,
-    args: &PageArgs<Uuid>,
-) -> Result<Vec<OrganizationMember>, ReadError> {
-    let Some(proof) = proofs.first() else { return Ok(Vec::new()) };
-    let order = if args.backward { "DESC" } else { "ASC" };
+    args: &PageArgs<Position>,
+) -> Result<HashMap<OrganizationId, Page<OrganizationMember>>, ReadError> {
+    let Some(proof) = proofs.first() else { return Ok(HashMap::new()) };
+    let args = filter.order.ascend(args);
+    let order = sorted(db, filter).order_by(&args);
     let sql = Sql::new(format!(
         "SELECT * FROM (SELECT {USER_COLUMNS}, {ORGANIZATION_MEMBER_COLUMNS}, \
-             row_number() OVER (PARTITION BY om.organization_id ORDER BY om.user_id {order}) AS place \
+             row_number() OVER (PARTITION BY om.organization_id ORDER BY {order}) AS place \
          FROM {ORGANIZATION_MEMBER_TABLES} WHERE om.organization_id IN "
     ))
     .bind_list(ids_of(proofs));
@@ -140,8 +149,13 @@ pub async fn first_of_each(
         .apply(sql)
         .push(") AS placed WHERE place <= ")
         .bind(i64::from(args.size) + 1)
-        .push(&format!(" ORDER BY organization_id, user_id {order}"));
-    Ok(db.read(proof).all(sql).await?)
+        .push(" ORDER BY organization_id, place");
+    let mut rows: HashMap<OrganizationId, Vec<OrganizationMember>> = HashMap::new();
+    for member in db.read(proof).all::<OrganizationMember>(sql).await? {
+        rows.entry(member.organization).or_default().push(member);
+    }
+    let page = |rows| filter.order.descend(Page::cut(&args, rows));
+    Ok(rows.into_iter().map(|(organization, rows)| (organization, page(rows))).collect())
 }
 
 /// How many members each of several organizations has; one without any is left out.
