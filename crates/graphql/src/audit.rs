@@ -78,6 +78,8 @@ mirror! {
         ServiceAccount,
         /// An API key.
         ApiKey,
+        /// A webhook.
+        Webhook,
         /// A person's account.
         User,
     }

@@ -9,7 +9,10 @@ use crate::{
     access, accounts, api_keys, audit, config, credential_shares, credential_tests::CredentialTester,
     credentials, explain, home_page, invitations, life, live::Rechecks, loaders, members, node,
     organization_invitations, organization_members, organizations, ownership, previews, recovery, roles,
-    service_accounts, sessions, throttle::Throttle, workspace_changes, workspace_tokens, workspaces,
+    service_accounts, sessions,
+    throttle::Throttle,
+    webhooks::{self, WebhookDestinations},
+    workspace_changes, workspace_tokens, workspaces,
 };
 
 /// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value
@@ -71,6 +74,7 @@ pub struct Mutation(
     service_accounts::ServiceAccountMutation,
     api_keys::ApiKeyMutation,
     workspace_tokens::WorkspaceTokenMutation,
+    webhooks::WebhookMutation,
     members::MemberMutation,
     organization_members::OrganizationMemberMutation,
     ownership::OwnershipMutation,
@@ -124,6 +128,7 @@ pub fn build(
     limits: Limits,
     throttle: Arc<Throttle>,
     credential_tester: Arc<dyn CredentialTester>,
+    webhook_destinations: Arc<dyn WebhookDestinations>,
 ) -> Schema {
     let rechecks = Arc::new(Rechecks::new(&db));
     let mut builder = builder()
@@ -131,6 +136,7 @@ pub fn build(
         .data(db)
         .data(throttle)
         .data(credential_tester)
+        .data(webhook_destinations)
         .data(rechecks)
         .limit_depth(limits.depth)
         .limit_complexity(limits.complexity)
