@@ -29,6 +29,7 @@ use guildhall_persistence::{
 };
 use guildhall_server::{
     mail::{Mailer, Outgoing, SendError, Templates},
+    outbound::Outbound,
     workers::Workers,
 };
 use guildhall_tests::{both_databases, databases::Engine};

@@ -233,7 +233,8 @@ pub fn data_of(event: &Recorded) -> Option<(WebhookEvent, Value)> {
     };
     match event.kind {
         EventKind::Invitation => {
-            let data = json!({ "invitationId": InvitationId::from(event.subject?).to_string(), "status": state? });
+            let data =
+                json!({ "invitationId": InvitationId::from(event.subject?).to_string(), "status": state? });
             told(WebhookEvent::InvitationStatusChanged, data)
         }
         EventKind::Credential => {
@@ -358,7 +359,9 @@ mod tests {
 
     #[test]
     fn addresses_are_of_web_services_and_hold_no_password() {
-        for good in ["https://example.org", "https://example.org:8443/a?b=c", "http://10.0.0.1/", "https://[::1]/"] {
+        for good in
+            ["https://example.org", "https://example.org:8443/a?b=c", "http://10.0.0.1/", "https://[::1]/"]
+        {
             assert!(WebhookUrl::parse(good).is_ok(), "{good}");
         }
         let long = format!("https://example.org/{}", "a".repeat(LONGEST_URL));

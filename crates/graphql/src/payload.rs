@@ -133,8 +133,8 @@ macro_rules! user_errors {
 use guildhall_domain::{
     accounts as a, api_keys as k, config as cf, credentials as c, home_page as h, invitations as i,
     life as l, members as m, organization_invitations as oi, organization_members as om, organizations as o,
-    ownership as ow, recovery as re, roles as r, service_accounts as sa, sessions as s,
-    webhooks as wh, workspace_tokens as wt, workspaces as w,
+    ownership as ow, recovery as re, roles as r, service_accounts as sa, sessions as s, webhooks as wh,
+    workspace_tokens as wt, workspaces as w,
 };
 
 user_errors! {

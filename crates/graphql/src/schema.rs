@@ -6,10 +6,12 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    access, accounts, api_keys, audit, config, credential_shares, credential_tests::CredentialTester,
-    credentials, explain, home_page, invitations, life, live::Rechecks, loaders, members, node,
-    organization_invitations, organization_members, organizations, ownership, previews, recovery, roles,
-    service_accounts, sessions,
+    access, accounts, api_keys, audit, config, credential_shares,
+    credential_tests::CredentialTester,
+    credentials, explain, home_page, invitations, life,
+    live::Rechecks,
+    loaders, members, node, organization_invitations, organization_members, organizations, ownership,
+    previews, recovery, roles, service_accounts, sessions,
     throttle::Throttle,
     webhooks::{self, WebhookDestinations},
     workspace_changes, workspace_tokens, workspaces,

@@ -227,7 +227,8 @@ impl WebhookDelivery {
     }
     /// What is sent. Null for whoever lacks what watching such an event needs.
     async fn payload(&self) -> Option<Json> {
-        let needs = DomainEvent::from_word(&self.row.kind).map_or(Permission::WorkspaceView, DomainEvent::needs);
+        let needs =
+            DomainEvent::from_word(&self.row.kind).map_or(Permission::WorkspaceView, DomainEvent::needs);
         let payload = serde_json::from_str(&self.row.payload).ok().map(Json::of);
         payload.filter(|_| self.proof.access().permissions().holds(needs))
     }
@@ -542,7 +543,9 @@ impl WebhookMutation {
             let name = reader.field("name", DisplayName::parse(&input.name));
             let url = reader.field("url", WebhookUrl::parse(&input.url));
             let events = reader.field("events", events(&input.events));
-            let new = (|| Some(NewWebhook { name: name?, url: url?, events: events?, is_enabled: input.is_enabled }))();
+            let new = (|| {
+                Some(NewWebhook { name: name?, url: url?, events: events?, is_enabled: input.is_enabled })
+            })();
             let new = reader.all(new)?;
             judge_destination(ctx, &new.url, CreateWebhookCode::DestinationRefused)?;
             webhooks::create(db(ctx), &proof, new).await
@@ -569,10 +572,12 @@ impl WebhookMutation {
             let id = reader.field("webhookId", input::id(&input.webhook_id));
             let name = input.name.as_opt_ref().map(|name| name.map(|name| DisplayName::parse(name)));
             let name = reader.kept("name", name);
-            let url = reader.kept("url", input.url.as_opt_ref().map(|url| url.map(|url| WebhookUrl::parse(url))));
+            let url =
+                reader.kept("url", input.url.as_opt_ref().map(|url| url.map(|url| WebhookUrl::parse(url))));
             let events = input.events.as_opt_ref().map(|given| given.map(|given| events(given)));
             let events = reader.kept("events", events);
-            let is_enabled = input.is_enabled.as_opt_ref().map(|given| given.map(|given| Ok::<_, FieldFault>(*given)));
+            let is_enabled =
+                input.is_enabled.as_opt_ref().map(|given| given.map(|given| Ok::<_, FieldFault>(*given)));
             let is_enabled = reader.kept("isEnabled", is_enabled);
             let id = reader.all(id)?;
             if let Some(url) = &url {

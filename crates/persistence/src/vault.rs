@@ -93,8 +93,9 @@ pub(crate) async fn existing_data_keys(
         master_key_id: String,
         wrapped: Vec<u8>,
     }
-    let sql = Sql::new("SELECT workspace_id, master_key_id, wrapped FROM workspace_keys WHERE workspace_id IN ")
-        .bind_list(workspaces.iter().map(|id| id.uuid()));
+    let sql =
+        Sql::new("SELECT workspace_id, master_key_id, wrapped FROM workspace_keys WHERE workspace_id IN ")
+            .bind_list(workspaces.iter().map(|id| id.uuid()));
     let rows: Vec<Row> = ask.all(sql).await?;
     let open = |row: Row| {
         let workspace = WorkspaceId::from(row.workspace_id);
@@ -137,9 +138,8 @@ impl DataKey {
         webhook: WebhookId,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, Fault> {
-        self.open(webhook.uuid().into(), WEBHOOK, sealed).map_err(|_| {
-            Fault::Stored(format!("the secret of {webhook} does not open"))
-        })
+        self.open(webhook.uuid().into(), WEBHOOK, sealed)
+            .map_err(|_| Fault::Stored(format!("the secret of {webhook} does not open")))
     }
 
     /// Tells two addresses of a webhook apart without telling either, since there may be a secret in them.

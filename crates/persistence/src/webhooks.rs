@@ -5,7 +5,7 @@ mod deliveries;
 mod queue;
 
 pub use deliveries::{
-    Deliveries, Delivery, delivery, delivery_place, delivery_numbers, delivery_pages, replay, send_test,
+    Deliveries, Delivery, delivery, delivery_numbers, delivery_pages, delivery_place, replay, send_test,
 };
 pub use queue::{Claim, LEASE, News, Outcome, Outgoing, claim, gather, settle};
 
@@ -114,7 +114,8 @@ pub async fn pages(db: &Db, wanted: &[(Manage, PageArgs<Uuid>)]) -> Result<Vec<P
     let mut pages = Vec::with_capacity(wanted.len());
     for wanted in wanted.chunks(AT_ONCE) {
         let Some((first, _)) = wanted.first() else { break };
-        let each = wanted.iter().map(|(proof, args)| page_by(of_workspace("h.id AS id", proof), args, "h.id"));
+        let each =
+            wanted.iter().map(|(proof, args)| page_by(of_workspace("h.id AS id", proof), args, "h.id"));
         let sql = Sql::new(format!("SELECT listed.place, {COLUMNS} FROM ("))
             .append(Sql::each(each))
             .push(") AS listed JOIN webhooks h ON h.id = listed.id ORDER BY h.id");
@@ -152,7 +153,8 @@ pub async fn by_ids(db: &Db, wanted: &[(Manage, WebhookId)]) -> Result<Vec<Webho
 
 /// The workspace that a webhook is of, if the actor knows of it: where to ask whether it may be seen.
 pub async fn place_of(db: &Db, proof: &OwnSession, id: WebhookId) -> Result<Option<WorkspaceId>, ReadError> {
-    let sql = "SELECT h.workspace_id FROM webhooks h JOIN workspaces w ON w.id = h.workspace_id WHERE h.id = ";
+    let sql =
+        "SELECT h.workspace_id FROM webhooks h JOIN workspaces w ON w.id = h.workspace_id WHERE h.id = ";
     let sql = in_sight(Sql::new(sql).bind(id.uuid()), proof.actor());
     Ok(db.read(proof).one::<Single<Uuid>>(sql).await?.map(|Single(id)| id.into()))
 }
@@ -369,7 +371,8 @@ pub async fn update(
             .bind(tx.now());
         if enabled {
             let newest = events::newest_of_workspace(tx, workspace).await?;
-            sql = sql.push(", disabled_reason = NULL, disabled_at = NULL, failing_since = NULL, event_cursor = ");
+            sql = sql
+                .push(", disabled_reason = NULL, disabled_at = NULL, failing_since = NULL, event_cursor = ");
             sql = sql.bind(newest);
         }
         if !takes_audit(&webhook) {

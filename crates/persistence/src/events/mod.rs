@@ -103,7 +103,8 @@ pub(crate) async fn of_workspace(
     after: i64,
     limit: u32,
 ) -> Result<Vec<(i64, Option<Recorded>)>, Fault> {
-    let sql = of_topic(Sql::new(format!("SELECT {COLUMNS} FROM events WHERE ")), &Topic::Workspace(workspace));
+    let sql =
+        of_topic(Sql::new(format!("SELECT {COLUMNS} FROM events WHERE ")), &Topic::Workspace(workspace));
     let sql = sql.push(" AND seq > ").bind(after).push(" ORDER BY seq").limit(i64::from(limit));
     let rows: Vec<Row> = tx.all(sql).await?;
     Ok(rows.into_iter().map(|row| (row.seq, row.event)).collect())

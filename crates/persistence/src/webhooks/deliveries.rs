@@ -194,14 +194,19 @@ pub async fn delivery_place(
 
 /// How many deliveries of the webhook wait.
 pub(super) async fn waiting(tx: &Tx<'_>, webhook: WebhookId) -> Result<u64, Fault> {
-    let sql = Sql::new("SELECT count(*) FROM webhook_deliveries d WHERE d.state = 'PENDING' AND d.webhook_id = ")
-        .bind(webhook.uuid());
+    let sql =
+        Sql::new("SELECT count(*) FROM webhook_deliveries d WHERE d.state = 'PENDING' AND d.webhook_id = ")
+            .bind(webhook.uuid());
     let waiting = tx.one::<Single<i64>>(sql).await?;
     Ok(waiting.map_or(0, |Single(waiting)| u64::try_from(waiting).unwrap_or(0)))
 }
 
 /// Queues what is to be told, each as its kind and payload, in that order. Whoever asks has locked the webhook, and wakes it.
-pub(super) async fn queue(tx: &Tx<'_>, webhook: WebhookId, told: Vec<(&str, String)>) -> Result<Vec<Delivery>, Fault> {
+pub(super) async fn queue(
+    tx: &Tx<'_>,
+    webhook: WebhookId,
+    told: Vec<(&str, String)>,
+) -> Result<Vec<Delivery>, Fault> {
     let mut sql = Sql::new(
         "INSERT INTO webhook_deliveries (id, webhook_id, kind, payload, state, due_at, created_at, updated_at) VALUES ",
     );
@@ -278,7 +283,8 @@ pub async fn replay(
         delivery.state = WebhookDeliveryState::Pending;
         delivery.due_at = Some(tx.now());
         delivery.delivered_at = None;
-        let told = |state: WebhookDeliveryState| json!({ "deliveryId": id.to_string(), "state": state.word() });
+        let told =
+            |state: WebhookDeliveryState| json!({ "deliveryId": id.to_string(), "state": state.word() });
         let entry = entry(Action::ReplayWebhookDelivery, &webhook);
         tx.audit(&entry.before(told(was)).after(told(delivery.state)))?;
         Ok(delivery)
@@ -303,8 +309,7 @@ pub async fn send_test(
         tx.run(wake(tx).push(" WHERE id = ").bind(id.uuid())).await?;
         let delivery = queued.pop().ok_or_else(|| Fault::Stored("nothing was queued".to_owned()))?;
         tx.audit(
-            &entry(Action::SendTestWebhook, &webhook)
-                .after(json!({ "deliveryId": delivery.id.to_string() })),
+            &entry(Action::SendTestWebhook, &webhook).after(json!({ "deliveryId": delivery.id.to_string() })),
         )?;
         Ok(delivery)
     })

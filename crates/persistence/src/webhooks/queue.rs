@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::{DateTime, TimeDelta, Utc};
 use guildhall_domain::{
     access::System,
@@ -19,7 +20,6 @@ use guildhall_domain::{
     },
     workspaces::WorkspaceStatus,
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sea_orm::FromQueryResult;
 use serde_json::json;
 use uuid::Uuid;
@@ -54,7 +54,10 @@ pub enum News<'a> {
 
 /// Queues for each webhook what it takes of what happened since it was last gathered for. Tells how many deliveries that
 /// were. Several may gather at once: they take turns for each webhook.
-#[expect(clippy::disallowed_methods, reason = "events are gathered for all; what a webhook may be told stands in its row")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "events are gathered for all; what a webhook may be told stands in its row"
+)]
 pub async fn gather(db: &Db, news: News<'_>) -> Result<u64, Fault> {
     let sql = Sql::new(
         "SELECT h.id FROM webhooks h JOIN workspaces w ON w.id = h.workspace_id WHERE h.status = 'ACTIVE' AND (EXISTS ( \
@@ -140,7 +143,8 @@ async fn gather_for(tx: &Tx<'_>, webhook: WebhookId) -> Result<Batch, Fault> {
     let workspace: WorkspaceId = place.workspace_id.into();
     let takes = read_events(&place.events)?;
     // An archived workspace is silent: that it was archived is the last that is told of it.
-    let archived_at = place.archived_at.filter(|_| place.workspace_status == WorkspaceStatus::Archived.word());
+    let archived_at =
+        place.archived_at.filter(|_| place.workspace_status == WorkspaceStatus::Archived.word());
     let is_told = |what: WebhookEvent, at: DateTime<Utc>| {
         takes.contains(&what) && archived_at.is_none_or(|archived| at <= archived)
     };
@@ -247,18 +251,22 @@ struct DueDelivery {
 pub async fn claim(db: &Db, limit: usize) -> Result<Vec<Outgoing>, Fault> {
     let proof = System::named("webhooks");
     let due = |columns: &str, now: DateTime<Utc>| {
-        Sql::new(format!("SELECT {columns} FROM webhooks WHERE status = 'ACTIVE' AND due_at IS NOT NULL AND due_at <= "))
-            .bind(now)
-            .push(" AND (leased_until IS NULL OR leased_until <= ")
-            .bind(now)
-            .push(")")
+        Sql::new(format!(
+            "SELECT {columns} FROM webhooks WHERE status = 'ACTIVE' AND due_at IS NOT NULL AND due_at <= "
+        ))
+        .bind(now)
+        .push(" AND (leased_until IS NULL OR leased_until <= ")
+        .bind(now)
+        .push(")")
     };
     // Asked outside a transaction, since mostly there is none.
     if db.read(&proof).one::<Single<i32>>(due("1", db.now()).push(" LIMIT 1")).await?.is_none() {
         return Ok(Vec::new());
     }
     let claimed = db.write(&proof, async |tx| {
-        let sql = Sql::new("WITH due AS MATERIALIZED (").append(due("id", tx.now())).push(" ORDER BY due_at LIMIT ");
+        let sql = Sql::new("WITH due AS MATERIALIZED (")
+            .append(due("id", tx.now()))
+            .push(" ORDER BY due_at LIMIT ");
         let sql = sql.bind(i64::try_from(limit).unwrap_or(i64::MAX)).push(skip_locked(db));
         let sql = sql.push(") UPDATE webhooks SET leased_until = ").bind(tx.now() + LEASE).push(
             " WHERE id IN (SELECT id FROM due) \
@@ -268,22 +276,24 @@ pub async fn claim(db: &Db, limit: usize) -> Result<Vec<Outgoing>, Fault> {
         if webhooks.is_empty() {
             return Ok(Vec::new());
         }
-        let sql = Sql::new("UPDATE webhook_deliveries SET attempts = attempts + 1, tries = tries + 1, tried_at = ")
-            .bind(tx.now())
-            .push(", updated_at = ")
-            .bind(tx.now())
-            .push(
-                " WHERE id IN (SELECT (SELECT d.id FROM webhook_deliveries d WHERE d.webhook_id = h.id \
+        let sql =
+            Sql::new("UPDATE webhook_deliveries SET attempts = attempts + 1, tries = tries + 1, tried_at = ")
+                .bind(tx.now())
+                .push(", updated_at = ")
+                .bind(tx.now())
+                .push(
+                    " WHERE id IN (SELECT (SELECT d.id FROM webhook_deliveries d WHERE d.webhook_id = h.id \
                  AND d.state = 'PENDING' AND d.due_at <= ",
-            )
-            .bind(tx.now())
-            .push(" ORDER BY d.due_at, d.id LIMIT 1) FROM webhooks h WHERE h.id IN ")
-            .bind_list(webhooks.iter().map(|webhook| webhook.id))
-            .push(") RETURNING id, webhook_id, payload, attempts, tries");
+                )
+                .bind(tx.now())
+                .push(" ORDER BY d.due_at, d.id LIMIT 1) FROM webhooks h WHERE h.id IN ")
+                .bind_list(webhooks.iter().map(|webhook| webhook.id))
+                .push(") RETURNING id, webhook_id, payload, attempts, tries");
         let deliveries: Vec<DueDelivery> = tx.all(sql).await?;
         let mut deliveries: HashMap<Uuid, DueDelivery> =
             deliveries.into_iter().map(|delivery| (delivery.webhook_id, delivery)).collect();
-        let workspaces: Vec<WorkspaceId> = webhooks.iter().map(|webhook| webhook.workspace_id.into()).collect();
+        let workspaces: Vec<WorkspaceId> =
+            webhooks.iter().map(|webhook| webhook.workspace_id.into()).collect();
         let keys = vault::existing_data_keys(tx, db.keys(), &workspaces).await?;
         let mut claimed = Vec::with_capacity(webhooks.len());
         for webhook in webhooks {
@@ -324,13 +334,20 @@ fn sign(
     };
     let timestamp = tx.now().timestamp();
     let signed = format!("{}.{timestamp}.{}", claim.delivery, delivery.payload);
-    let previous = webhook.sealed_previous.filter(|_| webhook.previous_until.is_some_and(|until| until > tx.now()));
+    let previous =
+        webhook.sealed_previous.filter(|_| webhook.previous_until.is_some_and(|until| until > tx.now()));
     let mut signatures = Vec::with_capacity(2);
     for sealed in [Some(webhook.sealed_secret), previous].into_iter().flatten() {
         let secret = key.open_webhook(id, &sealed)?;
         signatures.push(format!("v1,{}", STANDARD.encode(tag(&mac(&secret), &[signed.as_bytes()]))));
     }
-    Ok(Outgoing { claim, url: webhook.url, timestamp, signature: signatures.join(" "), body: delivery.payload })
+    Ok(Outgoing {
+        claim,
+        url: webhook.url,
+        timestamp,
+        signature: signatures.join(" "),
+        body: delivery.payload,
+    })
 }
 
 /// Writes down when the webhook is to be looked after next, and that nobody is at it. Whoever asks has locked it before, in
@@ -404,7 +421,8 @@ pub async fn settle(db: &Db, claim: &Claim, outcome: &Outcome) -> Result<(), Fau
         reschedule(tx, claim.webhook).await?;
         let failing_since = (!delivered).then(|| webhook.failing_since.unwrap_or(tx.now()));
         if failing_since != webhook.failing_since {
-            let sql = Sql::new("UPDATE webhooks SET failing_since = ").bind(failing_since).push(" WHERE id = ");
+            let sql =
+                Sql::new("UPDATE webhooks SET failing_since = ").bind(failing_since).push(" WHERE id = ");
             tx.run(sql.bind(claim.webhook.uuid())).await?;
         }
         let reason = failing_since.and_then(|since| judge_webhook(outcome.status, since, tx.now()));

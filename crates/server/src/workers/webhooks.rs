@@ -70,7 +70,9 @@ fn refusal(outbound: &Outbound, url: &Url) -> Option<&'static str> {
         );
     }
     if url.scheme() != "https" && !outbound.is_named(&host) {
-        return Some("begins with http://, so that anybody on the way could read along: give an https address");
+        return Some(
+            "begins with http://, so that anybody on the way could read along: give an https address",
+        );
     }
     None
 }
@@ -179,7 +181,8 @@ async fn send(db: &Db, outbound: &Arc<Outbound>, queued: &Notify, stop: &Cancell
                     let is_full = claimed.len() == TAKEN;
                     for outgoing in claimed {
                         let (db, outbound) = (db.clone(), Arc::clone(outbound));
-                        under_way.spawn(in_background(async move { deliver(&db, &outbound, outgoing).await }));
+                        under_way
+                            .spawn(in_background(async move { deliver(&db, &outbound, outgoing).await }));
                     }
                     if is_full {
                         continue;
@@ -248,11 +251,9 @@ async fn attempt(outbound: &Outbound, outgoing: Outgoing) -> Outcome {
     let Some(headers) = headers.collect() else { return unanswered(told(WebFault::Unspeakable)) };
     let ask = Ask { method: Method::POST, url: &url, headers, body: Bytes::from(outgoing.body) };
     match timeout(PATIENCE, outbound.ask_briefly(ask, MOST_READ)).await {
-        Ok(Ok(answer)) => Outcome {
-            status: Some(answer.status.as_u16()),
-            body: Some(beginning(&answer.body)),
-            fault: None,
-        },
+        Ok(Ok(answer)) => {
+            Outcome { status: Some(answer.status.as_u16()), body: Some(beginning(&answer.body)), fault: None }
+        }
         Ok(Err(fault)) => unanswered(told(fault)),
         Err(_) => unanswered(told(WebFault::Connection(Fault::TimedOut))),
     }
@@ -270,7 +271,9 @@ fn told(fault: WebFault) -> &'static str {
         WebFault::Connection(Fault::Refused) => {
             "The host is in a network that this server sends nothing to, or the address begins with http://."
         }
-        WebFault::Connection(Fault::UnknownHost) => "There is no host of that name, as far as this server can find out.",
+        WebFault::Connection(Fault::UnknownHost) => {
+            "There is no host of that name, as far as this server can find out."
+        }
         WebFault::Connection(Fault::Unreachable) => "The host does not accept connections at that port.",
         WebFault::Connection(Fault::TimedOut) => "The receiver did not answer within 15 seconds.",
         WebFault::Connection(Fault::Tls) => {
