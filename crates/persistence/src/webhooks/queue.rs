@@ -3,7 +3,7 @@
 //!
 //! Each webhook has its own place in the log of its workspace. The events of a workspace commit in the order of their
 //! numbers, so what is behind that place is complete, whenever it is read: a process that dies gathers nothing, and the next
-//! one goes on from there. Of one webhook one delivery is on its way at a time, the earliest due first: so a slow receiver
+//! one goes on from there. Of one webhook one delivery is on its way at a time, the oldest of those that are due: so a slow receiver
 //! holds up itself alone. Whoever is at one has a lease of the webhook.
 
 use std::collections::HashMap;
@@ -286,7 +286,7 @@ pub async fn claim(db: &Db, limit: usize) -> Result<Vec<Outgoing>, Fault> {
                  AND d.state = 'PENDING' AND d.due_at <= ",
                 )
                 .bind(tx.now())
-                .push(" ORDER BY d.due_at, d.id LIMIT 1) FROM webhooks h WHERE h.id IN ")
+                .push(" ORDER BY d.id LIMIT 1) FROM webhooks h WHERE h.id IN ")
                 .bind_list(webhooks.iter().map(|webhook| webhook.id))
                 .push(") RETURNING id, webhook_id, payload, attempts, tries");
         let deliveries: Vec<DueDelivery> = tx.all(sql).await?;
