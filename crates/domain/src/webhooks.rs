@@ -246,7 +246,7 @@ pub fn data_of(event: &Recorded) -> Option<(WebhookEvent, Value)> {
             told(WebhookEvent::CredentialChanged, json!({ "credentialId": id, "change": change.word() }))
         }
         EventKind::Workspace => told(WebhookEvent::WorkspaceChanged, json!({ "change": state? })),
-        EventKind::Access | EventKind::Session | EventKind::Audit => None,
+        EventKind::Access | EventKind::Session | EventKind::Webhook | EventKind::Audit => None,
     }
 }
 
@@ -450,7 +450,7 @@ mod tests {
             assert!(data["credentialId"].as_str().unwrap().starts_with(prefix));
         }
         assert!(data_of(&recorded(EventKind::Credential, Some(3), "OF_A_NEWER_VERSION")).is_none());
-        for kind in [EventKind::Access, EventKind::Session, EventKind::Audit] {
+        for kind in [EventKind::Access, EventKind::Session, EventKind::Webhook, EventKind::Audit] {
             assert!(data_of(&recorded(kind, Some(3), "X")).is_none());
         }
     }

@@ -7,13 +7,14 @@ mod queue;
 pub use deliveries::{
     Deliveries, Delivery, delivery, delivery_numbers, delivery_pages, delivery_place, replay, send_test,
 };
-pub use queue::{Claim, LEASE, News, Outcome, Outgoing, claim, gather, settle};
+pub use queue::{Claim, LEASE, News, Outcome, Outgoing, claim, gather, settle, watched};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::{DateTime, SecondsFormat, Utc};
 use guildhall_domain::{
     access::{Granted, OwnSession, perm},
     audit::{Action, Entry, ObjectKind},
+    events::Event,
     ids::{OrganizationId, UserId, WebhookId, WorkspaceId},
     page::{Page, PageArgs},
     refusal::Refusal,
@@ -276,6 +277,9 @@ pub async fn create(
                 ("updated_at", tx.now().into()),
             ],
         ));
+        if new.is_enabled {
+            tx.append(Event::Webhook { workspace, organization: access.organization() });
+        }
         tx.audit(&entry(Action::CreateWebhook, &webhook).after(shown(&webhook, &vault)))?;
         Ok(WithSecret { webhook, secret })
     })
@@ -370,6 +374,7 @@ pub async fn update(
             .push(", updated_at = ")
             .bind(tx.now());
         if enabled {
+            tx.append(Event::Webhook { workspace, organization: access.organization() });
             let newest = events::newest_of_workspace(tx, workspace).await?;
             sql = sql
                 .push(", disabled_reason = NULL, disabled_at = NULL, failing_since = NULL, event_cursor = ");

@@ -43,6 +43,21 @@ pub const LEASE: TimeDelta = TimeDelta::minutes(1);
 /// The most events that are gathered in one transaction.
 const BATCH: u32 = 50;
 
+/// The workspaces that have an active webhook, each with its organization. What happens elsewhere need not be gathered;
+/// where one comes to be, the log says so by an [`Event::Webhook`](guildhall_domain::events::Event).
+#[expect(clippy::disallowed_methods, reason = "events are gathered for all")]
+pub async fn watched(db: &Db) -> Result<Vec<(WorkspaceId, OrganizationId)>, Fault> {
+    #[derive(FromQueryResult)]
+    struct Row {
+        workspace_id: Uuid,
+        organization_id: Uuid,
+    }
+    let sql = "SELECT DISTINCT h.workspace_id, w.organization_id FROM webhooks h JOIN workspaces w ON w.id = h.workspace_id \
+               WHERE h.status = 'ACTIVE'";
+    let rows: Vec<Row> = db.read(&System::named("webhooks")).all(Sql::new(sql)).await?;
+    Ok(rows.into_iter().map(|row| (row.workspace_id.into(), row.organization_id.into())).collect())
+}
+
 /// Where something may have happened.
 #[derive(Clone, Copy, Debug)]
 pub enum News<'a> {

@@ -2,7 +2,14 @@
 //! came of it. Knows when, where to and for how long; refuses to know SQL and secrets. No database connection is held
 //! meanwhile.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use guildhall_domain::{
@@ -79,37 +86,71 @@ fn refusal(outbound: &Outbound, url: &Url) -> Option<&'static str> {
 
 /// Tells webhooks until told to stop. Then it takes nothing more, and finishes what is on its way.
 pub(super) async fn run(db: Db, outbound: Arc<Outbound>, stop: CancellationToken) {
-    let queued = Notify::new();
+    let sender = Sender::default();
     let grace_is_over = async {
         stop.cancelled().await;
         sleep(GRACE).await;
     };
-    let work = async { tokio::join!(gather(&db, &queued, &stop), send(&db, &outbound, &queued, &stop)) };
+    let work = async { tokio::join!(gather(&db, &sender, &stop), send(&db, &outbound, &sender, &stop)) };
     tokio::select! {
         _ = work => {}
         () = grace_is_over => tracing::warn!("stopped with messages to webhooks on their way: they are sent again"),
     }
 }
 
-/// Where something may have happened that webhooks take.
+/// What whoever gathers says to whoever sends.
+#[derive(Default)]
+struct Sender {
+    /// Whether there is any webhook: without one nothing is looked for.
+    is_needed: AtomicBool,
+    queued: Notify,
+}
+
+impl Sender {
+    fn need(&self, is_needed: bool) {
+        if self.is_needed.swap(is_needed, Ordering::Relaxed) != is_needed {
+            self.queued.notify_one();
+        }
+    }
+}
+
+/// What is known of webhooks, and of what happened since that was gathered last.
 #[derive(Default)]
 struct Heard {
+    /// Where there are webhooks, and perhaps where there were.
+    watched: HashSet<WorkspaceId>,
+    watched_organizations: HashSet<OrganizationId>,
+    /// Whether to look everywhere.
     everything: bool,
     workspaces: HashSet<WorkspaceId>,
     organizations: HashSet<OrganizationId>,
 }
 
 impl Heard {
+    fn watch(&mut self, workspace: WorkspaceId, organization: OrganizationId) {
+        self.watched.insert(workspace);
+        self.watched_organizations.insert(organization);
+    }
+
     fn note(&mut self, event: Result<Arc<Recorded>, Lagged>) {
-        match event {
-            Ok(event) => match event.kind {
-                EventKind::Invitation | EventKind::Workspace | EventKind::Credential => {
-                    self.workspaces.extend(event.workspace);
+        let Ok(event) = event else {
+            self.everything = true;
+            return;
+        };
+        match event.kind {
+            EventKind::Invitation | EventKind::Workspace | EventKind::Credential => {
+                self.workspaces.extend(event.workspace.filter(|id| self.watched.contains(id)));
+            }
+            EventKind::Audit => {
+                let organization = event.audited().filter(|id| self.watched_organizations.contains(id));
+                self.organizations.extend(organization);
+            }
+            EventKind::Webhook => {
+                if let Some((workspace, organization)) = event.webhook() {
+                    self.watch(workspace, organization);
                 }
-                EventKind::Audit => self.organizations.extend(event.audited()),
-                EventKind::Access | EventKind::Session => {}
-            },
-            Err(Lagged) => self.everything = true,
+            }
+            EventKind::Access | EventKind::Session => {}
         }
     }
 
@@ -117,17 +158,30 @@ impl Heard {
         !self.everything && self.workspaces.is_empty() && self.organizations.is_empty()
     }
 
-    async fn gather(&self, db: &Db) -> Result<u64, guildhall_persistence::Fault> {
-        if self.everything {
-            return webhooks::gather(db, News::Everything).await;
-        }
-        let workspaces: Vec<_> = self.workspaces.iter().copied().collect();
-        let organizations: Vec<_> = self.organizations.iter().copied().collect();
-        webhooks::gather(db, News::Of(&workspaces, &organizations)).await
+    /// Gathers where something happened; how much was queued.
+    async fn gather(&mut self, db: &Db) -> Result<u64, guildhall_persistence::Fault> {
+        let queued = if self.everything {
+            let watched = webhooks::watched(db).await?;
+            self.watched.clear();
+            self.watched_organizations.clear();
+            watched.into_iter().for_each(|(workspace, organization)| self.watch(workspace, organization));
+            match self.watched.is_empty() {
+                true => 0,
+                false => webhooks::gather(db, News::Everything).await?,
+            }
+        } else {
+            let workspaces: Vec<_> = self.workspaces.iter().copied().collect();
+            let organizations: Vec<_> = self.organizations.iter().copied().collect();
+            webhooks::gather(db, News::Of(&workspaces, &organizations)).await?
+        };
+        self.everything = false;
+        self.workspaces.clear();
+        self.organizations.clear();
+        Ok(queued)
     }
 }
 
-async fn gather(db: &Db, queued: &Notify, stop: &CancellationToken) {
+async fn gather(db: &Db, sender: &Sender, stop: &CancellationToken) {
     // Listening begins before reading, so that nothing falls between the two.
     let mut feed = db.bus().subscribe(&[Topic::Everything]);
     let mut heard = Heard { everything: true, ..Heard::default() };
@@ -137,11 +191,10 @@ async fn gather(db: &Db, queued: &Notify, stop: &CancellationToken) {
         let mut next = Instant::now() + PACE;
         if !heard.is_empty() {
             match heard.gather(db).await {
-                Ok(number) => {
-                    heard = Heard::default();
+                Ok(queued) => {
                     failing = false;
-                    if number > 0 {
-                        queued.notify_one();
+                    if queued > 0 {
+                        sender.queued.notify_one();
                     }
                 }
                 Err(error) => {
@@ -152,6 +205,7 @@ async fn gather(db: &Db, queued: &Notify, stop: &CancellationToken) {
                 }
             }
         }
+        sender.need(!heard.watched.is_empty());
         if heard.is_empty() {
             tokio::select! {
                 event = feed.next() => heard.note(event),
@@ -169,12 +223,13 @@ async fn gather(db: &Db, queued: &Notify, stop: &CancellationToken) {
     }
 }
 
-async fn send(db: &Db, outbound: &Arc<Outbound>, queued: &Notify, stop: &CancellationToken) {
+async fn send(db: &Db, outbound: &Arc<Outbound>, sender: &Sender, stop: &CancellationToken) {
     let mut under_way = JoinSet::new();
     let mut failing = false;
     loop {
         let free = AT_ONCE - under_way.len();
-        if free > 0 && !stop.is_cancelled() {
+        let is_needed = sender.is_needed.load(Ordering::Relaxed);
+        if free > 0 && is_needed && !stop.is_cancelled() {
             match webhooks::claim(db, free.min(TAKEN)).await {
                 Ok(claimed) => {
                     failing = false;
@@ -207,8 +262,8 @@ async fn send(db: &Db, outbound: &Arc<Outbound>, queued: &Notify, stop: &Cancell
                 }
                 while under_way.try_join_next().is_some() {}
             }
-            () = queued.notified(), if has_room => {}
-            () = sleep(POLL), if has_room => {}
+            () = sender.queued.notified(), if has_room => {}
+            () = sleep(POLL), if has_room && is_needed => {}
             () = stop.cancelled(), if !stop.is_cancelled() => {}
         }
     }
