@@ -496,7 +496,7 @@ impl Cast {
             (
                 "createWebhook",
                 change(format!(
-                    r#"{of_workspace}, name: "Hook", url: "https://127.0.0.1/", events: [WORKSPACE_CHANGED]"#
+                    r#"{of_workspace}, name: "Hook", url: "https://hooks.invalid/", events: [WORKSPACE_CHANGED], isEnabled: false"#
                 )),
             ),
             ("updateWebhook", change(format!(r#"{of_workspace}, webhookId: "whk_{nobody}""#))),
