@@ -450,7 +450,12 @@ async fn mutations_refuse_it_and_write_nothing(app: App) {
     let offer = lend(&ada, app.default_workspace(), &offer, &lab.id).await;
     let (account, _) = crate::machines::account(&ada, &lab, "Nightly", "VIEWER").await;
     let (key, _) = crate::machines::key(&ada, &lab, &["FILE_READ"]).await;
+    let (webhook, delivery) = crate::webhooks::furnished(&ada, &lab).await;
     let samples: Samples = [
+        ("webhookId", json!(webhook)),
+        ("deliveryId", json!(delivery)),
+        ("url", json!("https://hooks.example.org/")),
+        ("events", json!(["WORKSPACE_CHANGED"])),
         ("serviceAccountId", json!(account)),
         ("apiKeyId", json!(key)),
         ("workspaceId", json!(lab.id)),
@@ -567,6 +572,9 @@ fn route(object: &str, Workspace { id, name: workspace, .. }: &Workspace, field:
         "ServiceAccount" => {
             Some(format!("workspace(name: \"{workspace}\") {{ serviceAccounts {{ nodes {{ {field} }} }} }}"))
         }
+        "Webhook" => {
+            Some(format!("workspace(name: \"{workspace}\") {{ webhooks {{ nodes {{ {field} }} }} }}"))
+        }
         "OrganizationMember" => {
             Some(format!("organization(slug: \"example\") {{ members {{ nodes {{ {field} }} }} }}"))
         }
@@ -580,6 +588,7 @@ async fn queries_refuse_it_or_find_nothing(app: App) {
     let lab = ada.workspace("Lab").await;
     let store = custom(&ada, &lab, "Store").await;
     crate::machines::account(&ada, &lab, "Nightly", "VIEWER").await;
+    crate::webhooks::furnished(&ada, &lab).await;
     let samples: Samples = [
         ("workspaceId", json!(lab.id)),
         ("id", json!(lab.id)),

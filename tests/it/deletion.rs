@@ -41,7 +41,7 @@ pub(crate) async fn delete(by: &Actor, workspace: &Workspace, remove_members: bo
 }
 
 const COUNTS: &str = "members membersBesidesOwners landings invitations credentials configProperties serviceAccounts apiKeys \
-     sharesOut borrowers sharesIn lenders";
+     webhooks sharesOut borrowers sharesIn lenders";
 
 async fn impact(by: &Actor, workspace: &Workspace, remove_members: bool) -> Answer {
     let document = format!(
@@ -120,6 +120,33 @@ impl Keeping<'_> {
                  SELECT id, '{key}', 'STRING', '\"x\"', created_at FROM workspaces WHERE id = {of}"
             ))
             .await;
+    }
+
+    /// A webhook with a delivery that waits.
+    async fn webhook(&self, workspace: &Workspace, number: u32) -> [String; 2] {
+        let ids = [made_up("whk", number), made_up("whd", number)];
+        let (of, [webhook, delivery]) =
+            (self.app.literal(&workspace.id), ids.each_ref().map(|id| self.app.literal(id)));
+        let bytes = match self.app.engine() {
+            Engine::Sqlite => "x'00'",
+            Engine::Postgres => r"'\x00'::bytea",
+        };
+        for statement in [
+            format!(
+                "INSERT INTO webhooks (id, workspace_id, name, url, events, status, sealed_secret, secret_made_at, event_cursor,
+                     created_at, updated_at)
+                 SELECT {webhook}, id, 'CI', 'https://hooks.invalid/', '[]', 'PAUSED', {bytes}, created_at, 0, created_at, created_at
+                 FROM workspaces WHERE id = {of}"
+            ),
+            format!(
+                "INSERT INTO webhook_deliveries (id, webhook_id, kind, payload, state, due_at, created_at, updated_at)
+                 SELECT {delivery}, {webhook}, 'ping', '{{}}', 'PENDING', created_at, created_at, created_at
+                 FROM workspaces WHERE id = {of}"
+            ),
+        ] {
+            assert_eq!(self.app.sql(&statement).await, 1);
+        }
+        ids
     }
 
     async fn key(&self, workspace: &Workspace) {
@@ -294,6 +321,7 @@ async fn a_deletion_leaves_no_trace_and_takes_what_was_told(app: App) {
     let by_den = keeping.used(&own, &lab, &den, 1).await;
     let of_den = keeping.used(&foreign, &den, &lab, 2).await;
     inside.push(keeping.used(&own, &lab, &lab, 3).await);
+    inside.extend(keeping.webhook(&lab, 1).await);
     app.sql("UPDATE credential_uses SET credential_id = credential_id").await;
     crate::life::everything(&app).await;
 
@@ -303,7 +331,7 @@ async fn a_deletion_leaves_no_trace_and_takes_what_was_told(app: App) {
         told["counts"],
         json!({
             "members": 3, "membersBesidesOwners": 2, "landings": 3, "invitations": 2, "credentials": 2,
-            "configProperties": 2, "serviceAccounts": 1, "apiKeys": 2, "sharesOut": 3, "borrowers": 2, "sharesIn": 1, "lenders": 1,
+            "configProperties": 2, "serviceAccounts": 1, "apiKeys": 2, "webhooks": 1, "sharesOut": 3, "borrowers": 2, "sharesIn": 1, "lenders": 1,
         })
     );
     assert_eq!(told["members"]["totalCount"], 3);
@@ -321,6 +349,8 @@ async fn a_deletion_leaves_no_trace_and_takes_what_was_told(app: App) {
         ("workspace_keys", 1),
         ("service_accounts", 1),
         ("api_keys", 3),
+        ("webhooks", 1),
+        ("webhook_deliveries", 1),
         ("workspace_descriptions", 1),
         // Those in answer to which the two joined are history of the workspace.
         ("invitations", 4),

@@ -493,6 +493,17 @@ impl Cast {
                 change(format!(r#"{of_workspace}, serviceAccountId: "sva_{nobody}""#)),
             ),
             ("updateServiceAccount", change(format!(r#"{of_workspace}, serviceAccountId: "sva_{nobody}""#))),
+            (
+                "createWebhook",
+                change(format!(
+                    r#"{of_workspace}, name: "Hook", url: "https://hooks.invalid/", events: [WORKSPACE_CHANGED], isEnabled: false"#
+                )),
+            ),
+            ("updateWebhook", change(format!(r#"{of_workspace}, webhookId: "whk_{nobody}""#))),
+            ("rotateWebhookSecret", change(format!(r#"{of_workspace}, webhookId: "whk_{nobody}""#))),
+            ("deleteWebhook", change(format!(r#"{of_workspace}, webhookId: "whk_{nobody}""#))),
+            ("replayWebhookDelivery", change(format!(r#"{of_workspace}, deliveryId: "whd_{nobody}""#))),
+            ("sendTestWebhook", change(format!(r#"{of_workspace}, webhookId: "whk_{nobody}""#))),
             ("updateRole", change(format!(r#"organizationId: "{organization}", roleId: "rol_{nobody}""#))),
             ("updateOrganizationMember", change(format!("{of_nobody}, role: MEMBER"))),
             ("updateProfile", change(r#"displayName: "Somebody""#.to_owned())),
@@ -636,6 +647,7 @@ async fn nested_lists_ask_for_a_permission_of_their_own(app: App) {
                 ("apiKeys", Permission::ApiKeysManage),
                 ("serviceAccounts", Permission::ServiceAccountsManage),
                 ("auditLog", Permission::AuditView),
+                ("webhooks", Permission::IntegrationManage),
             ] {
                 let document =
                     format!(r#"{{ workspace(name: "{}") {{ {list} {{ totalCount }} }} }}"#, cast.workspace.1);

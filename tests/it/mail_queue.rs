@@ -29,6 +29,7 @@ use guildhall_persistence::{
 };
 use guildhall_server::{
     mail::{Mailer, Outgoing, SendError, Templates},
+    outbound::Outbound,
     workers::Workers,
 };
 use guildhall_tests::{both_databases, databases::Engine};
@@ -269,7 +270,8 @@ impl Outlet {
 
     fn work_for(self: &Arc<Self>, db: &Db) -> Workers {
         let templates = Arc::new(Templates::load("Guildhall", None).expect("the built-in templates"));
-        Workers::start(db, Arc::clone(self) as _, templates)
+        let nowhere = Arc::new(Outbound::new(Vec::new(), None).expect("the built-in certificates"));
+        Workers::start(db, Arc::clone(self) as _, templates, nowhere)
     }
 }
 

@@ -62,6 +62,7 @@ mod storage;
 mod tenancy;
 mod two_processes;
 mod walk;
+mod webhooks;
 mod workspace_access;
 mod workspace_tokens;
 mod workspaces;

@@ -399,6 +399,8 @@ async fn machines_of_many_workspaces_take_as_many_statements_as_those_of_two(app
         "serviceAccounts(first: 3) { nodes { apiKeys(first: 2) { totalCount nodes { prefix } } } }",
         "apiKeys(first: 3) { totalCount nodes { prefix createdBy { email } serviceAccount { name } } }",
         "defaultApiKey { prefix createdBy { email } }",
+        "webhooks(first: 3) { totalCount nodes { name createdBy { email } workspace { name } } }",
+        "webhooks(first: 3) { nodes { deliveries(first: 2) { totalCount nodes { eventType webhook { name } } } } }",
     ];
     let documents =
         parts.map(|part| format!("{{ viewer {{ workspaces(first: 12) {{ nodes {{ {part} }} }} }} }}"));
@@ -420,6 +422,8 @@ async fn machines_of_many_workspaces_take_as_many_statements_as_those_of_two(app
             ada.mutate("createApiKey", input, "").await.ok();
         }
         ada.mutate("rotateDefaultApiKey", json!({ "workspaceId": lab.id }), "").await.ok();
+        crate::webhooks::furnished(&ada, &lab).await;
+        crate::webhooks::furnished(&ada, &lab).await;
     };
     furnish(1).await;
     let few = costs(2).await;

@@ -64,6 +64,8 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("node", r#"(id: "%share%") { id }"#),
     ("node", r#"(id: "%account%") { id ... on ServiceAccount { name } }"#),
     ("node", r#"(id: "%key%") { id ... on ApiKey { name prefix } }"#),
+    ("node", r#"(id: "%webhook%") { id ... on Webhook { name url } }"#),
+    ("node", r#"(id: "%delivery%") { id ... on WebhookDelivery { eventType payload } }"#),
     ("nodes", r#"(ids: ["%workspace%", "%member%", "%own workspace%", "%invitation%", "%person%"]) { id }"#),
     ("organization", r#"(slug: "%slug%") { id name viewerRole }"#),
     (
@@ -506,6 +508,50 @@ const OPERATIONS: &[(&str, &str)] = &[
         r#"(input: { workspaceId: "%workspace%", serviceAccountId: "%account%" }) { deletedServiceAccountId userErrors { code field message } }"#,
     ),
     (
+        "updateWebhook",
+        r#"(input: { workspaceId: "%workspace%", webhookId: "%webhook%", isEnabled: false }) { webhook { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "rotateWebhookSecret",
+        r#"(input: { workspaceId: "%workspace%", webhookId: "%webhook%" }) { webhook { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "deleteWebhook",
+        r#"(input: { workspaceId: "%workspace%", webhookId: "%webhook%" }) { deletedWebhookId userErrors { code field message } }"#,
+    ),
+    (
+        "sendTestWebhook",
+        r#"(input: { workspaceId: "%workspace%", webhookId: "%webhook%" }) { delivery { eventType } userErrors { code field message } }"#,
+    ),
+    (
+        "replayWebhookDelivery",
+        r#"(input: { workspaceId: "%workspace%", deliveryId: "%delivery%" }) { delivery { id } userErrors { code field message } }"#,
+    ),
+    (
+        "updateWebhook",
+        r#"(input: { workspaceId: "%own workspace%", webhookId: "%webhook%", isEnabled: false }) { webhook { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "rotateWebhookSecret",
+        r#"(input: { workspaceId: "%own workspace%", webhookId: "%webhook%" }) { webhook { id name } userErrors { code field message } }"#,
+    ),
+    (
+        "deleteWebhook",
+        r#"(input: { workspaceId: "%own workspace%", webhookId: "%webhook%" }) { deletedWebhookId userErrors { code field message } }"#,
+    ),
+    (
+        "sendTestWebhook",
+        r#"(input: { workspaceId: "%own workspace%", webhookId: "%webhook%" }) { delivery { eventType } userErrors { code field message } }"#,
+    ),
+    (
+        "replayWebhookDelivery",
+        r#"(input: { workspaceId: "%own workspace%", deliveryId: "%delivery%" }) { delivery { id } userErrors { code field message } }"#,
+    ),
+    (
+        "createWebhook",
+        r#"(input: { workspaceId: "%workspace%", name: "Mine", url: "https://hooks.example.org/", events: [WORKSPACE_CHANGED] }) { webhook { name } userErrors { code field message } }"#,
+    ),
+    (
         "rotateApiKey",
         r#"(input: { workspaceId: "%workspace%", apiKeyId: "%key%" }) { apiKey { id name } userErrors { code field message } }"#,
     ),
@@ -752,6 +798,7 @@ impl Tenant {
         .await;
         let (account, _) = crate::machines::account(&admin, &workspace, "Nightly", "VIEWER").await;
         let (key, _) = crate::machines::key(&admin, &workspace, &["FILE_READ"]).await;
+        let (webhook, delivery) = crate::webhooks::furnished(&admin, &workspace).await;
         let invited = admin.invite(&workspace, guest, "EDITOR").await.ok();
         app.mail_to(guest).await;
         let own = format!(
@@ -769,6 +816,8 @@ impl Tenant {
             ("offer", offer),
             ("account", account),
             ("key", key),
+            ("webhook", webhook),
+            ("delivery", delivery),
             ("member", own.text("/workspace/members/nodes/0/id").to_owned()),
             ("invitation", invited.text("/inviteMember/invitation/id").to_owned()),
             ("session", own.text("/viewer/sessions/nodes/0/id").to_owned()),
@@ -784,6 +833,7 @@ impl Tenant {
                     credentials {{ nodes {{ id name updatedAt shares {{ nodes {{ id status }} }} }} }}
                     serviceAccounts {{ nodes {{ id description updatedAt secretPrefix }} }}
                     apiKeys(includeEnded: true) {{ nodes {{ id status prefix }} }}
+                    webhooks {{ nodes {{ id status updatedAt secretCreatedAt deliveries {{ totalCount }} }} }}
                     credentialOffers {{ nodes {{ id status }} }} credentialUsages {{ totalCount }}
                     invitations {{ nodes {{ id status expiresAt role {{ key }} }} }} }}
                  viewer {{ sessions {{ totalCount }} }} }}"#,

@@ -26,6 +26,8 @@ words! {
         Credential = "CREDENTIAL",
         /// The audit log of an organization has grown.
         Audit = "AUDIT",
+        /// From now on a webhook takes events of a workspace.
+        Webhook = "WEBHOOK",
     }
 }
 
@@ -147,6 +149,13 @@ pub enum Event {
         /// Which one; `None`: all of them may be.
         session: Option<SessionId>,
     },
+    /// From now on a webhook takes events of the workspace: for the service's own tasks, which look after no others.
+    Webhook {
+        /// The workspace.
+        workspace: WorkspaceId,
+        /// Its organization.
+        organization: OrganizationId,
+    },
     /// The audit log of the organization has grown.
     Audit {
         /// The organization.
@@ -167,6 +176,7 @@ impl Event {
             | Self::Session { .. }
             | Self::Workspace { .. }
             | Self::Credential { .. }
+            | Self::Webhook { .. }
             | Self::Audit { .. } => None,
         }
     }
@@ -197,6 +207,12 @@ impl Recorded {
     /// The organization whose audit log has grown, if that is what it says.
     pub fn audited(&self) -> Option<OrganizationId> {
         self.subject.filter(|_| self.kind == EventKind::Audit).map(Into::into)
+    }
+
+    /// The workspace of which a webhook takes events from now on, and its organization, if that is what it says.
+    pub fn webhook(&self) -> Option<(WorkspaceId, OrganizationId)> {
+        let organization = self.subject.filter(|_| self.kind == EventKind::Webhook)?;
+        Some((self.workspace?, organization.into()))
     }
 
     /// Whether it can change what that actor may do: who they are, or what the workspace's machines may.

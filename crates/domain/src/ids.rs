@@ -126,6 +126,10 @@ ids! {
     ServiceAccountId = "sva";
     /// An API key.
     ApiKeyId = "key";
+    /// A webhook: an address at which a workspace's events are told.
+    WebhookId = "whk";
+    /// One message to a webhook, the same at every try.
+    WebhookDeliveryId = "whd";
     /// A signed-in device: one family of refresh tokens.
     SessionId = "ses";
     /// Something that happened at the door, as one organization sees it.

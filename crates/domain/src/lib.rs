@@ -31,5 +31,6 @@ pub mod seams;
 pub mod service_accounts;
 pub mod sessions;
 pub mod text;
+pub mod webhooks;
 pub mod workspace_tokens;
 pub mod workspaces;

@@ -363,6 +363,12 @@ macro_rules! refusal_doc {
     (LimitReached) => {
         "There are as many as there can be. Delete some first."
     };
+    (DestinationRefused) => {
+        "The instance does not send anything there: a private network or this machine, or `http` instead of `https`. Its operator can allow it."
+    };
+    (WebhookNotActive) => {
+        "The webhook is paused or was disabled. Enable it first."
+    };
     (RateLimited) => {
         "Too many tries in a short time. Wait as long as `message` says."
     };

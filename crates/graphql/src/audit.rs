@@ -78,6 +78,8 @@ mirror! {
         ServiceAccount,
         /// An API key.
         ApiKey,
+        /// A webhook.
+        Webhook,
         /// A person's account.
         User,
     }
@@ -129,7 +131,8 @@ impl AuditEvent {
             name: self.0.actor_name.clone(),
         }
     }
-    /// What was done: the name of the mutation, or an operator's command such as `admin reset-password`.
+    /// What was done: the name of the mutation, or an operator's command such as `admin reset-password`, or `disableWebhook`,
+    /// which the service does itself.
     async fn action(&self) -> &str {
         &self.0.action
     }

@@ -40,6 +40,7 @@ mod schema;
 pub mod service_accounts;
 pub mod sessions;
 mod throttle;
+pub mod webhooks;
 pub mod workspace_changes;
 pub mod workspace_tokens;
 pub mod workspaces;

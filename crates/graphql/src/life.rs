@@ -97,6 +97,8 @@ pub struct DeletionCounts {
     service_accounts: u64,
     /// The API keys that are good there, of the workspace and of its service accounts: what works with them stops.
     api_keys: u64,
+    /// Its webhooks: nothing more is sent to them, not even that it was deleted.
+    webhooks: u64,
     /// Shares of its credentials, pending ones included: they end.
     shares_out: u64,
     /// The workspaces that those are lent to.
@@ -118,6 +120,7 @@ impl From<life::DeletionCounts> for DeletionCounts {
             config_properties,
             service_accounts,
             api_keys,
+            webhooks,
             shares_out,
             borrowers,
             shares_in,
@@ -132,6 +135,7 @@ impl From<life::DeletionCounts> for DeletionCounts {
             config_properties,
             service_accounts,
             api_keys,
+            webhooks,
             shares_out,
             borrowers,
             shares_in,

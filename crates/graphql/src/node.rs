@@ -9,7 +9,7 @@ use guildhall_domain::{
 use guildhall_persistence::{
     Which, api_keys,
     credentials::{self, CredentialRef},
-    invitations, machines, members, ownership, roles, service_accounts,
+    invitations, machines, members, ownership, roles, service_accounts, webhooks,
 };
 
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
     ownership::OwnershipTransfer,
     service_accounts::ServiceAccount,
     sessions::Session,
+    webhooks::{Webhook, WebhookDelivery},
     workspaces::Workspace,
 };
 
@@ -53,6 +54,10 @@ pub enum Node {
     ServiceAccount(ServiceAccount),
     /// An API key of a workspace.
     ApiKey(ApiKey),
+    /// A webhook of a workspace.
+    Webhook(Webhook),
+    /// A delivery to a webhook of a workspace.
+    WebhookDelivery(WebhookDelivery),
     /// A signed-in device of your own.
     Session(Session),
 }
@@ -186,6 +191,24 @@ async fn find(ctx: &Context<'_>, own: OwnSession, id: &ID) -> Result<Option<Node
             let Some(proof) = if_seen(grant(&standing.access))? else { return Ok(None) };
             let found = api_keys::by_id(db(ctx), &proof, id).await.map_err(read)?;
             found.map(|row| Node::ApiKey(ApiKey::new(proof, row)))
+        }
+        Ok(AnyId::WebhookId(id)) => {
+            let Some(workspace) = webhooks::place_of(db(ctx), &own, id).await.map_err(read)? else {
+                return Ok(None);
+            };
+            let Some(standing) = standing(workspace).await? else { return Ok(None) };
+            let Some(proof) = if_seen(grant(&standing.access))? else { return Ok(None) };
+            let found = webhooks::by_ids(db(ctx), &[(Granted::clone(&proof), id)]).await.map_err(read)?;
+            found.into_iter().next().map(|row| Node::Webhook(Webhook::new(proof, row)))
+        }
+        Ok(AnyId::WebhookDeliveryId(id)) => {
+            let Some(workspace) = webhooks::delivery_place(db(ctx), &own, id).await.map_err(read)? else {
+                return Ok(None);
+            };
+            let Some(standing) = standing(workspace).await? else { return Ok(None) };
+            let Some(proof) = if_seen(grant(&standing.access))? else { return Ok(None) };
+            let found = webhooks::delivery(db(ctx), &proof, id).await.map_err(read)?;
+            found.map(|row| Node::WebhookDelivery(WebhookDelivery::new(proof, row)))
         }
         Ok(
             AnyId::CredentialShareId(_)

@@ -133,7 +133,7 @@ macro_rules! user_errors {
 use guildhall_domain::{
     accounts as a, api_keys as k, config as cf, credentials as c, home_page as h, invitations as i,
     life as l, members as m, organization_invitations as oi, organization_members as om, organizations as o,
-    ownership as ow, recovery as re, roles as r, service_accounts as sa, sessions as s,
+    ownership as ow, recovery as re, roles as r, service_accounts as sa, sessions as s, webhooks as wh,
     workspace_tokens as wt, workspaces as w,
 };
 
@@ -159,6 +159,22 @@ user_errors! {
         PrivilegeEscalation, LimitReached, WorkspaceArchived
     };
     RevokeApiKeyError, RevokeApiKeyErrorCode = k::RevokeApiKeyCode { NotFound, WorkspaceArchived };
+    CreateWebhookError, CreateWebhookErrorCode = wh::CreateWebhookCode {
+        DestinationRefused, PrivilegeEscalation, LimitReached, WorkspaceArchived
+    };
+    UpdateWebhookError, UpdateWebhookErrorCode = wh::UpdateWebhookCode {
+        NotFound, DestinationRefused, PrivilegeEscalation, WorkspaceArchived
+    };
+    RotateWebhookSecretError, RotateWebhookSecretErrorCode = wh::RotateWebhookSecretCode {
+        NotFound, PrivilegeEscalation, WorkspaceArchived
+    };
+    DeleteWebhookError, DeleteWebhookErrorCode = wh::DeleteWebhookCode { NotFound, WorkspaceArchived };
+    ReplayWebhookDeliveryError, ReplayWebhookDeliveryErrorCode = wh::ReplayWebhookDeliveryCode {
+        NotFound, WebhookNotActive, LimitReached, WorkspaceArchived
+    };
+    SendTestWebhookError, SendTestWebhookErrorCode = wh::SendTestWebhookCode {
+        NotFound, WebhookNotActive, LimitReached, WorkspaceArchived
+    };
     CreateCredentialError, CreateCredentialErrorCode = c::CreateCredentialCode { AlreadyExists, WorkspaceArchived };
     UpdateCredentialError, UpdateCredentialErrorCode = c::UpdateCredentialCode { NotFound, SharedReadOnly, WorkspaceArchived };
     DeleteCredentialError, DeleteCredentialErrorCode = c::DeleteCredentialCode {

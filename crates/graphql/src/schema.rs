@@ -6,10 +6,18 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    access, accounts, api_keys, audit, config, cost::QueryCost, credential_shares,
-    credential_tests::CredentialTester, credentials, explain, home_page, invitations, life, live::Rechecks,
+    access, accounts, api_keys, audit, config,
+    cost::QueryCost,
+    credential_shares,
+    credential_tests::CredentialTester,
+    credentials, explain, home_page, invitations, life,
+    live::Rechecks,
     loaders, members, node, organization_invitations, organization_members, organizations, ownership,
-    previews, recovery, rehearsal::Rehearsable, roles, service_accounts, sessions, throttle::Throttle,
+    previews, recovery,
+    rehearsal::Rehearsable,
+    roles, service_accounts, sessions,
+    throttle::Throttle,
+    webhooks::{self, WebhookDestinations},
     workspace_changes, workspace_tokens, workspaces,
 };
 
@@ -77,6 +85,7 @@ pub struct Mutation(
     service_accounts::ServiceAccountMutation,
     api_keys::ApiKeyMutation,
     workspace_tokens::WorkspaceTokenMutation,
+    webhooks::WebhookMutation,
     members::MemberMutation,
     organization_members::OrganizationMemberMutation,
     ownership::OwnershipMutation,
@@ -133,6 +142,8 @@ pub struct Resources {
     pub throttle: Arc<Throttle>,
     /// Tries credentials against their services.
     pub credential_tester: Arc<dyn CredentialTester>,
+    /// Says where a webhook may be.
+    pub webhook_destinations: Arc<dyn WebhookDestinations>,
 }
 
 /// The schema over those resources.
@@ -151,13 +162,14 @@ fn limited(
     resources: Resources,
     limits: Limits,
 ) -> async_graphql::SchemaBuilder<Query, Rehearsable<Mutation>, Subscription> {
-    let Resources { db, throttle, credential_tester } = resources;
+    let Resources { db, throttle, credential_tester, webhook_destinations } = resources;
     let rechecks = Arc::new(Rechecks::new(&db));
     let builder = builder()
         .data(loaders::loaders(db.clone()))
         .data(db)
         .data(throttle)
         .data(credential_tester)
+        .data(webhook_destinations)
         .data(rechecks)
         .limit_aliases(limits.aliases)
         .limit_directives(limits.directives);

@@ -51,6 +51,7 @@ use crate::{
     payload::{NameUnavailableReason, answer, payload},
     schema::mirror,
     service_accounts::{AccountKey, ServiceAccount, ServiceAccountConnection, ServiceAccounts},
+    webhooks::{WebhookConnection, Webhooks},
 };
 
 mirror! {
@@ -368,6 +369,23 @@ impl Workspace {
             Ok(loaders::load(ctx, key).await?.map(|row| ServiceAccount::new(proof, row)))
         };
         find.await.transpose()
+    }
+
+    /// The webhooks to which events of the workspace are told, by age. Needs `INTEGRATION_MANAGE`; null with a `FORBIDDEN`
+    /// error without it.
+    #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
+    async fn webhooks(
+        &self,
+        #[graphql(
+            desc = "How many items from the start, 1 to 100; 25 when neither `first` nor `last` is given."
+        )]
+        first: Option<i32>,
+        #[graphql(desc = "Only items after this cursor.")] after: Option<String>,
+        #[graphql(desc = "How many items from the end, 1 to 100.")] last: Option<i32>,
+        #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
+    ) -> Option<Result<WebhookConnection>> {
+        let window = Window { first, after, last, before };
+        Some(grant(self.view.access()).and_then(|proof| Webhooks::connection(proof, &window)))
     }
 
     /// The API keys that are good here, those of service accounts too, by age. Needs `APIKEYS_MANAGE`; null with a

@@ -20,6 +20,9 @@ pub const MAILS_LAST: TimeDelta = TimeDelta::days(30);
 /// How long a session is known after its end: a stolen refresh token that comes back meanwhile is noticed.
 pub const SESSIONS_LAST: TimeDelta = TimeDelta::days(30);
 
+/// How long it is known what was sent to a webhook, and how long what waits for one that is paused.
+pub const DELIVERIES_LAST: TimeDelta = TimeDelta::days(30);
+
 /// How long it is known who used a credential.
 pub const USES_LAST: TimeDelta = TimeDelta::days(365);
 
@@ -45,6 +48,8 @@ pub struct Swept {
     pub tries: usize,
     /// Answers that were kept for an idempotency key.
     pub answers: usize,
+    /// Deliveries to webhooks.
+    pub deliveries: usize,
 }
 
 /// Deletes everything that was kept long enough, in small transactions.
@@ -70,6 +75,8 @@ pub async fn sweep(db: &Db) -> Result<Swept, Fault> {
     swept.activity = sweep_activity(db).await?;
     swept.tries = sweep_table(db, "sign_in_tries", "expires_at < $1", db.now()).await?;
     swept.answers = sweep_table(db, "idempotency_keys", "expires_at < $1", db.now()).await?;
+    let before = db.now() - DELIVERIES_LAST;
+    swept.deliveries = sweep_table(db, "webhook_deliveries", "created_at < $1", before).await?;
     Ok(swept)
 }
 

@@ -49,6 +49,7 @@ pub mod sessions;
 pub mod signing;
 mod sql;
 mod vault;
+pub mod webhooks;
 pub mod workspace_tokens;
 pub mod workspaces;
 

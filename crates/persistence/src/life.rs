@@ -109,6 +109,8 @@ pub struct DeletionCounts {
     pub service_accounts: u64,
     /// API keys of it and of those that are good.
     pub api_keys: u64,
+    /// Its webhooks.
+    pub webhooks: u64,
     /// What it lends, or offers: shares of its credentials.
     pub shares_out: u64,
     /// The workspaces that borrow from it, or are offered to.
@@ -157,6 +159,7 @@ struct Found {
     config_properties: i64,
     service_accounts: i64,
     api_keys: i64,
+    webhooks: i64,
     shares_out: i64,
     borrowers: i64,
     shares_in: i64,
@@ -178,6 +181,7 @@ async fn find(tx: &impl Ask, workspace: WorkspaceId) -> Result<Found, Fault> {
          (SELECT count(*) FROM service_accounts sa WHERE sa.workspace_id = $1) AS service_accounts, \
          (SELECT count(*) FROM api_keys k WHERE k.workspace_id = $1 AND k.revoked_at IS NULL \
              AND (k.expires_at IS NULL OR k.expires_at > $2)) AS api_keys, \
+         (SELECT count(*) FROM webhooks h WHERE h.workspace_id = $1) AS webhooks, \
          (SELECT count(*) FROM {OPEN_SHARES} AND s.workspace_id = $1) AS shares_out, \
          (SELECT count(DISTINCT s.target_id) FROM {OPEN_SHARES} AND s.workspace_id = $1) AS borrowers, \
          (SELECT count(*) FROM {OPEN_SHARES} AND s.target_id = $1) AS shares_in, \
@@ -200,6 +204,7 @@ impl Found {
             config_properties: number(self.config_properties),
             service_accounts: number(self.service_accounts),
             api_keys: number(self.api_keys),
+            webhooks: number(self.webhooks),
             shares_out: number(self.shares_out),
             borrowers: number(self.borrowers),
             shares_in: number(self.shares_in),
@@ -321,6 +326,7 @@ pub async fn delete(
         was["configProperties"] = counts.config_properties.into();
         was["serviceAccounts"] = counts.service_accounts.into();
         was["apiKeys"] = counts.api_keys.into();
+        was["webhooks"] = counts.webhooks.into();
         tx.audit(
             &Entry::of(Action::DeleteWorkspace, ObjectKind::Workspace, workspace, row.display_name.as_str())
                 .before(was),

@@ -1,10 +1,11 @@
 //! Secrets at rest: each workspace has a data key, which the master key wraps and which seals the secrets of its
 //! credentials. Knows what a sealed value is bound to; refuses to know what a credential is and who may read it.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
-use guildhall_domain::ids::{CredentialId, WorkspaceId};
+use guildhall_domain::ids::{CredentialId, WebhookId, WorkspaceId};
 use sea_orm::FromQueryResult;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use crate::{
@@ -17,6 +18,9 @@ use crate::{
 
 /// The form of a sealed value: its first byte, and part of what it is bound to.
 const VERSION: u8 = 1;
+
+/// What stands in the place of a field's code for what belongs to a webhook.
+const WEBHOOK: &str = "signing secret of a webhook";
 
 /// The key that one workspace's secrets are sealed with. Its Debug shows nothing; zeroized on drop.
 pub(crate) struct DataKey {
@@ -76,6 +80,31 @@ pub(crate) async fn existing_data_key(
     Ok(Some(DataKey { workspace, key: keys.unwrap(workspace, &master_key_id, &wrapped)? }))
 }
 
+/// The keys of those workspaces, as far as they have any. One that does not open says so, and does not stand in the way of
+/// the others.
+pub(crate) async fn existing_data_keys(
+    ask: &impl Ask,
+    keys: &Keys,
+    workspaces: &[WorkspaceId],
+) -> Result<HashMap<WorkspaceId, Result<DataKey, Fault>>, Fault> {
+    #[derive(FromQueryResult)]
+    struct Row {
+        workspace_id: Uuid,
+        master_key_id: String,
+        wrapped: Vec<u8>,
+    }
+    let sql =
+        Sql::new("SELECT workspace_id, master_key_id, wrapped FROM workspace_keys WHERE workspace_id IN ")
+            .bind_list(workspaces.iter().map(|id| id.uuid()));
+    let rows: Vec<Row> = ask.all(sql).await?;
+    let open = |row: Row| {
+        let workspace = WorkspaceId::from(row.workspace_id);
+        let key = keys.unwrap(workspace, &row.master_key_id, &row.wrapped);
+        (workspace, key.map(|key| DataKey { workspace, key }))
+    };
+    Ok(rows.into_iter().map(open).collect())
+}
+
 impl DataKey {
     /// XChaCha20-Poly1305; the associated data binds it to workspace, credential and field.
     pub(crate) fn seal(&self, credential: CredentialId, code: &str, plain: &[u8]) -> Result<Vec<u8>, Fault> {
@@ -95,6 +124,27 @@ impl DataKey {
             _ => None,
         };
         opened.ok_or_else(|| Fault::Stored(format!("the field {code} of {credential} does not open")))
+    }
+
+    /// The same for the secret that a webhook's messages are signed with. Ids are given once, and a field's code has no
+    /// space, so it opens in no other place.
+    pub(crate) fn seal_webhook(&self, webhook: WebhookId, secret: &[u8]) -> Result<Vec<u8>, Fault> {
+        self.seal(webhook.uuid().into(), WEBHOOK, secret)
+    }
+
+    /// Opens what was sealed for that webhook.
+    pub(crate) fn open_webhook(
+        &self,
+        webhook: WebhookId,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        self.open(webhook.uuid().into(), WEBHOOK, sealed)
+            .map_err(|_| Fault::Stored(format!("the secret of {webhook} does not open")))
+    }
+
+    /// Tells two addresses of a webhook apart without telling either, since there may be a secret in them.
+    pub(crate) fn fingerprint_of_url(&self, webhook: WebhookId, url: &str) -> String {
+        self.fingerprint(webhook.uuid().into(), WEBHOOK, url.as_bytes())
     }
 
     /// Tells two values of one field apart without telling either: 8 hexadecimal digits. Equal values of two fields
@@ -131,7 +181,6 @@ mod tests {
 
     use chrono::TimeDelta;
     use guildhall_domain::{access::System, seams};
-    use uuid::Uuid;
 
     use super::*;
     use crate::{

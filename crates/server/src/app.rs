@@ -34,7 +34,7 @@ use tower_http::{
 use url::Url;
 
 use crate::{
-    config::{self, Config, CorsOrigins, Credentials, MailTransport, SmtpTls, SqliteSynchronous},
+    config::{self, Config, CorsOrigins, Credentials, MailTransport, SmtpTls, SqliteSynchronous, Webhooks},
     credential_tests::Tester,
     gateway::Gateway,
     http,
@@ -76,6 +76,9 @@ pub enum StartError {
     /// Credentials cannot be tested as it is configured.
     #[error("credentials.test_ca_file: {0}")]
     Certificates(#[from] CertificatesFault),
+    /// Nothing can be sent to webhooks as it is configured.
+    #[error("webhooks.ca_file: {0}")]
+    WebhookCertificates(CertificatesFault),
     /// A page's template is faulty: a defect of this build.
     #[error("pages: {0}")]
     Pages(minijinja::Error),
@@ -249,6 +252,10 @@ impl App {
         let Credentials { test_destinations, test_ca_file } = std::mem::take(&mut config.credentials);
         let outbound = Outbound::new(test_destinations, test_ca_file.as_deref())?;
         let tester = Arc::new(Tester::new(outbound, Arc::clone(&seams.clock)));
+        let Webhooks { destinations, ca_file } = std::mem::take(&mut config.webhooks);
+        let to_webhooks =
+            Outbound::new(destinations, ca_file.as_deref()).map_err(StartError::WebhookCertificates)?;
+        let to_webhooks = Arc::new(to_webhooks);
         let db = open_database(&mut config, seams).await?;
         let mut limits = limits(&config.limits);
         limits.document.introspection = config.server.introspection;
@@ -261,8 +268,12 @@ impl App {
             directives: limits.directives,
             introspection: config.server.introspection,
         };
-        let resources =
-            Resources { db: db.clone(), throttle: Arc::clone(&throttle), credential_tester: tester };
+        let resources = Resources {
+            db: db.clone(),
+            throttle: Arc::clone(&throttle),
+            credential_tester: tester,
+            webhook_destinations: Arc::clone(&to_webhooks) as _,
+        };
         let schema = guildhall_graphql::build(resources.clone(), schema_limits);
         let mut gateway = Gateway::new(schema, Identify::new(db.clone()), limits, shutdown.clone());
         gateway.measuring =
@@ -303,7 +314,7 @@ impl App {
             .layer(middleware::from_fn(telemetry::log))
             .layer(middleware::from_fn(request_id::assign));
         tokio::spawn(shutdown.clone().run_until_cancelled_owned(forget_idle(throttle)));
-        let workers = Workers::start(&db, mailer, Arc::new(templates));
+        let workers = Workers::start(&db, mailer, Arc::new(templates), to_webhooks);
         Ok(Self {
             db,
             router,

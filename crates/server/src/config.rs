@@ -36,6 +36,7 @@ pub struct Config {
     pub workspaces: Workspaces,
     pub invitations: Invitations,
     pub credentials: Credentials,
+    pub webhooks: Webhooks,
     pub mail: Mail,
     pub limits: Limits,
     pub log: Log,
@@ -124,6 +125,14 @@ pub struct Credentials {
     pub test_destinations: Vec<Destination>,
     /// PEM certificates that a test trusts beside the public ones.
     pub test_ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default)]
+pub struct Webhooks {
+    /// Where webhooks may go beside the public internet.
+    pub destinations: Vec<Destination>,
+    /// PEM certificates that are trusted there beside the public ones.
+    pub ca_file: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -216,6 +225,7 @@ impl Config {
         let workspaces = sections::workspaces(&mut layers);
         let invitations = sections::invitations(&mut layers);
         let credentials = sections::credentials(&mut layers);
+        let webhooks = sections::webhooks(&mut layers);
         let mail = sections::mail(&mut layers, server.as_ref(), app.as_ref());
         let limits = sections::limits(&mut layers);
         let log = sections::log(&mut layers);
@@ -239,6 +249,7 @@ impl Config {
                     workspaces,
                     invitations,
                     credentials,
+                    webhooks,
                     mail,
                     limits,
                     log,

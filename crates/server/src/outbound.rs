@@ -7,7 +7,7 @@ pub mod web;
 
 use std::{
     io,
-    net::{IpAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, ToSocketAddrs},
     path::Path,
     sync::Arc,
     time::Duration,
@@ -142,6 +142,22 @@ impl Outbound {
         Self { resolver, ..self }
     }
 
+    /// Whether the host, as it is written, leads where nothing goes. What a name stands for is looked up when it is
+    /// connected to; only of `localhost` it is known.
+    pub fn is_refused(&self, host: &Host) -> bool {
+        literal(host).is_some_and(|(name, ip)| !addresses::is_allowed(&self.allowed, name, ip))
+    }
+
+    /// Whether the operator allowed that host beside the public internet.
+    pub fn is_named(&self, host: &Host) -> bool {
+        let (name, ip) = match (host, literal(host)) {
+            (_, Some((name, ip))) => (name, Some(ip)),
+            (Host::Domain(name), None) => (Some(name.as_str()), None),
+            (_, None) => (None, None),
+        };
+        addresses::is_named(&self.allowed, name, ip)
+    }
+
     /// Connects to a host that a user named. Whoever calls bounds the whole.
     pub async fn connect(&self, host: &Host, port: u16) -> Result<TcpStream, Fault> {
         let mut fault = Fault::UnknownHost;
@@ -189,6 +205,18 @@ impl Outbound {
             Trust::Anybody => &self.anybody,
         };
         connector.connect(name, stream).await.map_err(|_| Fault::Tls)
+    }
+}
+
+/// The address that a host is, and its name where it has one.
+fn literal(host: &Host) -> Option<(Option<&str>, IpAddr)> {
+    match host {
+        Host::Ipv4(ip) => Some((None, IpAddr::from(*ip))),
+        Host::Ipv6(ip) => Some((None, IpAddr::from(*ip))),
+        Host::Domain(name) if name == "localhost" || name.ends_with(".localhost") => {
+            Some((Some(name.as_str()), Ipv4Addr::LOCALHOST.into()))
+        }
+        Host::Domain(_) => None,
     }
 }
 
@@ -253,8 +281,6 @@ impl ServerCertVerifier for AnyCertificate {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use tokio::net::TcpListener;
 
     use super::*;

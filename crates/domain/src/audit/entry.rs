@@ -140,6 +140,20 @@ words! {
         RotateDefaultApiKey = "rotateDefaultApiKey",
         /// An API key was revoked.
         RevokeApiKey = "revokeApiKey",
+        /// A webhook was made.
+        CreateWebhook = "createWebhook",
+        /// A webhook changed.
+        UpdateWebhook = "updateWebhook",
+        /// A webhook got another secret.
+        RotateWebhookSecret = "rotateWebhookSecret",
+        /// A webhook was deleted, with its deliveries.
+        DeleteWebhook = "deleteWebhook",
+        /// A delivery of a webhook was sent again.
+        ReplayWebhookDelivery = "replayWebhookDelivery",
+        /// A webhook was tried.
+        SendTestWebhook = "sendTestWebhook",
+        /// The service stopped a webhook that does not answer any more.
+        DisableWebhook = "disableWebhook",
         /// An operator made an organization.
         AdminCreateOrganization = "admin create-organization",
         /// An operator gave somebody a fresh password.
@@ -180,6 +194,8 @@ words! {
         ServiceAccount = "SERVICE_ACCOUNT",
         /// An API key.
         ApiKey = "API_KEY",
+        /// A webhook.
+        Webhook = "WEBHOOK",
         /// A person's account.
         User = "USER",
     }

@@ -439,6 +439,49 @@ table!(signing_keys = "signing_keys" {
     retired_at: Option<DateTimeUtc>,
 });
 
+table!(webhooks = "webhooks" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    workspace_id: Uuid,
+    name: String,
+    url: String,
+    events: String,
+    status: String,
+    disabled_reason: Option<String>,
+    disabled_at: Option<DateTimeUtc>,
+    sealed_secret: Vec<u8>,
+    secret_made_at: DateTimeUtc,
+    sealed_previous: Option<Vec<u8>>,
+    previous_until: Option<DateTimeUtc>,
+    event_cursor: i64,
+    audit_cursor: Option<i64>,
+    due_at: Option<DateTimeUtc>,
+    leased_until: Option<DateTimeUtc>,
+    failing_since: Option<DateTimeUtc>,
+    created_by: Option<Uuid>,
+    created_at: DateTimeUtc,
+    updated_at: DateTimeUtc,
+});
+
+table!(webhook_deliveries = "webhook_deliveries" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    webhook_id: Uuid,
+    kind: String,
+    payload: String,
+    state: String,
+    attempts: i32,
+    tries: i32,
+    due_at: DateTimeUtc,
+    tried_at: Option<DateTimeUtc>,
+    delivered_at: Option<DateTimeUtc>,
+    response_status: Option<i32>,
+    response_body: Option<String>,
+    fault: Option<String>,
+    created_at: DateTimeUtc,
+    updated_at: DateTimeUtc,
+});
+
 /// Reads a row of every table with every column that this version knows: fails where a migration is missing.
 pub(crate) async fn select_each(conn: &impl sea_orm::ConnectionTrait) -> Result<(), sea_orm::DbErr> {
     use sea_orm::EntityTrait;
@@ -478,7 +521,9 @@ pub(crate) async fn select_each(conn: &impl sea_orm::ConnectionTrait) -> Result<
         audit_events,
         audit_chains,
         audit_checkpoints,
-        signing_keys
+        signing_keys,
+        webhooks,
+        webhook_deliveries
     );
     Ok(())
 }

@@ -115,6 +115,15 @@ pub(crate) fn insert(engine: Engine, now: DateTime<Utc>, event: &Event, is_news:
             change.word().into(),
             at,
         ],
+        Event::Webhook { workspace, organization } => [
+            EventKind::Webhook.word().into(),
+            workspace.uuid().into(),
+            none,
+            Value::String(None),
+            organization.uuid().into(),
+            Value::String(None),
+            at,
+        ],
         Event::Audit { organization } => [
             EventKind::Audit.word().into(),
             none.clone(),

@@ -30,6 +30,8 @@ pub enum Topic {
     User(UserId),
     /// The growth of an organization's audit log.
     Audit(OrganizationId),
+    /// The whole log, for the service's own tasks. What is missed of it is not read again: who lags looks at everything.
+    Everything,
 }
 
 /// A subscriber was too slow, or subscribed before this process had found its place in the log: events are
@@ -105,6 +107,7 @@ impl Bus {
             event.email.clone().map(Topic::Email),
             event.user.map(Topic::User),
             event.audited().map(Topic::Audit),
+            Some(Topic::Everything),
         ];
         let event = Arc::new(event);
         let map = lock(&self.topics.0);

@@ -8,6 +8,7 @@ mod tail;
 use guildhall_domain::{
     access::Proof,
     events::{EventKind, Recorded},
+    ids::WorkspaceId,
 };
 use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use uuid::Uuid;
@@ -17,7 +18,7 @@ pub use bus::{Bus, Feed, Lagged, Topic};
 pub use tail::tail;
 
 use crate::{
-    db::Db,
+    db::{Db, Tx},
     error::Fault,
     sql::{Single, Sql},
 };
@@ -71,6 +72,8 @@ fn of_topic(sql: Sql, topic: &Topic) -> Sql {
         Topic::Workspace(workspace) => sql.push("workspace_id = ").bind(workspace.uuid()),
         Topic::Email(email) => sql.push("email = ").bind(email.as_str()),
         Topic::User(user) => sql.push("user_id = ").bind(user.uuid()),
+        // Nobody reads all of it again.
+        Topic::Everything => sql.push("1 = 0"),
         Topic::Audit(organization) => sql.push("kind = 'AUDIT' AND subject_id = ").bind(organization.uuid()),
     }
 }
@@ -89,6 +92,29 @@ pub async fn since(
     let sql = sql.bind_list(EventKind::ALL.iter().map(|kind| kind.word()));
     let rows: Vec<Row> = db.read(proof).all(sql.push(" ORDER BY seq").limit(i64::from(limit))).await?;
     Ok(rows.into_iter().filter_map(|row| row.event).collect())
+}
+
+/// The same in a transaction, of a workspace and whatever their kind: with its number each event, or none of a kind that
+/// only a newer version knows. The events of a workspace commit in the order of their numbers, so whoever goes on from the
+/// last of these misses none.
+pub(crate) async fn of_workspace(
+    tx: &Tx<'_>,
+    workspace: WorkspaceId,
+    after: i64,
+    limit: u32,
+) -> Result<Vec<(i64, Option<Recorded>)>, Fault> {
+    let sql =
+        of_topic(Sql::new(format!("SELECT {COLUMNS} FROM events WHERE ")), &Topic::Workspace(workspace));
+    let sql = sql.push(" AND seq > ").bind(after).push(" ORDER BY seq").limit(i64::from(limit));
+    let rows: Vec<Row> = tx.all(sql).await?;
+    Ok(rows.into_iter().map(|row| (row.seq, row.event)).collect())
+}
+
+/// The number of the workspace's newest event; whoever asks has locked it.
+pub(crate) async fn newest_of_workspace(tx: &Tx<'_>, workspace: WorkspaceId) -> Result<i64, Fault> {
+    let sql = of_topic(Sql::new("SELECT max(seq) FROM events WHERE "), &Topic::Workspace(workspace));
+    let newest: Option<Single<Option<i64>>> = tx.one(sql).await?;
+    Ok(newest.and_then(|Single(seq)| seq).unwrap_or(0))
 }
 
 /// A row of the log.

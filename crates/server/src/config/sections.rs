@@ -9,7 +9,7 @@ use lettre::message::Mailbox;
 use super::{
     App, Auth, CorsOrigins, Credentials, Database, DatabaseUrl, Invitations, Limits, Log, LogFormat, Mail,
     MailTransport, Organizations, Origin, Server, Smtp, SmtpCredentials, SmtpTls, SqliteSynchronous,
-    Workspaces, layers::Layers, values,
+    Webhooks, Workspaces, layers::Layers, values,
 };
 use crate::{
     outbound::Destination,
@@ -162,16 +162,26 @@ pub(super) fn invitations(layers: &mut Layers) -> Invitations {
 }
 
 pub(super) fn credentials(layers: &mut Layers) -> Credentials {
-    const KEY: &str = "credentials.test_destinations";
-    let mut test_destinations = Vec::new();
-    for text in layers.list(KEY) {
-        match Destination::parse(&text) {
-            Ok(destination) => test_destinations.push(destination),
-            Err(problem) => layers.fault(KEY, problem),
-        }
-    }
+    let test_destinations = destinations(layers, "credentials.test_destinations");
     let test_ca_file = layers.parsed("credentials.test_ca_file", |text| Ok(PathBuf::from(text)));
     Credentials { test_destinations, test_ca_file }
+}
+
+pub(super) fn webhooks(layers: &mut Layers) -> Webhooks {
+    let destinations = destinations(layers, "webhooks.destinations");
+    let ca_file = layers.parsed("webhooks.ca_file", |text| Ok(PathBuf::from(text)));
+    Webhooks { destinations, ca_file }
+}
+
+fn destinations(layers: &mut Layers, path: &str) -> Vec<Destination> {
+    let mut destinations = Vec::new();
+    for text in layers.list(path) {
+        match Destination::parse(&text) {
+            Ok(destination) => destinations.push(destination),
+            Err(problem) => layers.fault(path, problem),
+        }
+    }
+    destinations
 }
 
 pub(super) fn mail(layers: &mut Layers, server: Option<&Server>, app: Option<&App>) -> Option<Mail> {

@@ -57,11 +57,16 @@ pub fn host(text: &str) -> Option<Host> {
 pub fn is_allowed(allowed: &[Destination], name: Option<&str>, ip: IpAddr) -> bool {
     // What is written as `::ffff:10.0.0.1` is reached as 10.0.0.1.
     let ip = ip.to_canonical();
-    is_public(ip)
-        || allowed.iter().any(|destination| match destination {
-            Destination::Net(net) => net.contains(&ip),
-            Destination::Name(allowed) => name.is_some_and(|name| name == allowed),
-        })
+    is_public(ip) || is_named(allowed, name, Some(ip))
+}
+
+/// Whether the operator named that name, or a network with that address.
+pub fn is_named(allowed: &[Destination], name: Option<&str>, ip: Option<IpAddr>) -> bool {
+    let ip = ip.map(|ip| ip.to_canonical());
+    allowed.iter().any(|destination| match destination {
+        Destination::Net(net) => ip.is_some_and(|ip| net.contains(&ip)),
+        Destination::Name(allowed) => name.is_some_and(|name| name == allowed),
+    })
 }
 
 const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {

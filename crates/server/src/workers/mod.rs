@@ -1,10 +1,11 @@
-//! What the process does besides answering requests: it reads the event log, sends mail, chains the audit log and
-//! forgets what is old. Knows how these tasks start and stop; refuses to know what each of them does.
+//! What the process does besides answering requests: it reads the event log, sends mail, tells webhooks, chains the audit
+//! log and forgets what is old. Knows how these tasks start and stop; refuses to know what each of them does.
 
 mod auditor;
 mod housekeeping;
 mod machines;
 mod mailer;
+mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +13,10 @@ use guildhall_persistence::{Db, events, in_background};
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::mail::{Mailer, Templates};
+use crate::{
+    mail::{Mailer, Templates},
+    outbound::Outbound,
+};
 
 /// How long a worker that broke down rests before it starts again.
 const REST: Duration = Duration::from_secs(1);
@@ -26,7 +30,12 @@ pub struct Workers {
 
 impl Workers {
     /// Puts the workers to work. Must be called within a Tokio runtime.
-    pub fn start(db: &Db, mailer: Arc<dyn Mailer>, templates: Arc<Templates>) -> Self {
+    pub fn start(
+        db: &Db,
+        mailer: Arc<dyn Mailer>,
+        templates: Arc<Templates>,
+        to_webhooks: Arc<Outbound>,
+    ) -> Self {
         let mut workers = Self { tasks: JoinSet::new(), stop: CancellationToken::new() };
         let stop = workers.stop.clone();
         workers.tend("event log", {
@@ -36,6 +45,10 @@ impl Workers {
         workers.tend("mailer", {
             let (db, stop) = (db.clone(), stop.clone());
             move || mailer::run(db.clone(), Arc::clone(&mailer), Arc::clone(&templates), stop.clone())
+        });
+        workers.tend("webhooks", {
+            let (db, stop) = (db.clone(), stop.clone());
+            move || webhooks::run(db.clone(), Arc::clone(&to_webhooks), stop.clone())
         });
         workers.tend("audit log", {
             let (db, stop) = (db.clone(), stop.clone());
@@ -52,7 +65,7 @@ impl Workers {
         workers
     }
 
-    /// Lets each worker finish what it has begun: at most ten seconds, for mails on their way.
+    /// Lets each worker finish what it has begun: at most ten seconds, for what is on its way.
     pub async fn stop(mut self) {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
