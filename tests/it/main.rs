@@ -16,6 +16,7 @@ mod credentials;
 mod databases;
 mod deletion;
 mod documents;
+mod event_streams;
 mod explain;
 mod export;
 mod guards_declared;

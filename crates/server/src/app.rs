@@ -9,7 +9,6 @@ use axum::{
     middleware,
     response::{IntoResponse, Response},
     routing::get,
-    serve::ListenerExt,
 };
 use chrono::TimeDelta;
 use guildhall_domain::{lockout::Lockout, seams};
@@ -42,6 +41,7 @@ use crate::{
     pages::Pages,
     playground, request_id,
     secrets::{self, MasterKey, SecretsFault},
+    serve::{Connections, Peer},
     telemetry,
     web::{self, Web},
     workers::Workers,
@@ -339,15 +339,9 @@ impl App {
         listener: TcpListener,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
-        let listener = listener.tap_io(|stream| {
-            // Answers are written at once and whole: waiting to fill a segment only delays them.
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY");
-            }
-        });
         let shutdown = self.shutdown.clone();
-        let service = self.router.into_make_service_with_connect_info::<SocketAddr>();
-        let server = axum::serve(listener, service).with_graceful_shutdown(async move {
+        let service = self.router.into_make_service_with_connect_info::<Peer>();
+        let server = axum::serve(Connections(listener), service).with_graceful_shutdown(async move {
             stop.await;
             tracing::info!("stopping");
             shutdown.cancel();

@@ -6,6 +6,7 @@ use std::{any::Any, collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 use async_graphql::{Request, Response, ServerError, Value, parser::types::OperationType};
 use axum::http::{HeaderMap, header};
 use futures_util::{FutureExt, StreamExt, stream, stream::BoxStream};
+use guildhall_domain::lockout::network;
 use guildhall_graphql::{Handoff, Schema, batched};
 use guildhall_persistence::{audit::Origin, sessions::Device};
 use serde::Serialize;
@@ -19,7 +20,7 @@ use crate::{
     limits::Limits,
     request_id::RequestId,
     shared::{Shared, SharedOperations},
-    socket::Sockets,
+    socket::{Holder, Sockets},
     wire::Envelope,
 };
 
@@ -31,7 +32,7 @@ pub struct Gateway {
     pub identify: Identify,
     /// Subscriptions that several hold alike.
     pub shared: SharedOperations,
-    /// Open WebSockets.
+    /// Open WebSockets and streams of events.
     pub sockets: Sockets,
     /// Origins besides the server's own that may open a WebSocket, as browsers send them: `https://app.example.com`.
     pub origins: Vec<String>,
@@ -49,6 +50,20 @@ const VALID_SUBSCRIPTION: &str = "Subscriptions are not supported on this transp
 pub struct Caller {
     pub identity: Identity,
     pub client: ClientInfo,
+}
+
+impl Caller {
+    /// What limits count by: the account or key, and else the network.
+    pub fn holder(&self) -> Holder {
+        match self.identity.actor_key() {
+            Some(actor) => Holder::Actor(actor),
+            None => Holder::Network(self.network()),
+        }
+    }
+
+    pub fn network(&self) -> String {
+        network(self.client.ip.map(|ip| ip.to_string()).as_deref())
+    }
 }
 
 /// An operation that is ready to run.

@@ -23,8 +23,10 @@ mod pages;
 mod playground;
 mod request_id;
 pub mod secrets;
+mod serve;
 mod shared;
 mod socket;
+mod stream;
 pub mod telemetry;
 
 mod web;

@@ -22,11 +22,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use tokio::time::{Instant, sleep_until, timeout};
-use uuid::Uuid;
 
-pub use self::admission::Sockets;
+pub use self::admission::{Holder, Place, Sockets};
 use self::{
-    admission::{Place, origin_allowed},
+    admission::origin_allowed,
     message::{ClientMessage, Outgoing},
     operations::Operations,
 };
@@ -122,10 +121,19 @@ async fn serve(mut socket: WebSocket, gateway: Arc<Gateway>, client: ClientInfo)
     let spoken = socket.protocol().is_some_and(|protocol| protocol == PROTOCOL);
     // Held until the farewell is over, so that a shutdown which waits for it cuts no close frame off.
     let mut place = gateway.sockets.enter();
+    let stranger = Caller { identity: Identity::default(), client: client.clone() }.holder();
+    let per_holder = gateway.limits.socket.per_actor;
     let end = if !spoken {
         End::Close(Close::new(4406, "Subprotocol not acceptable: only graphql-transport-ws is spoken"))
     } else if let Some(place) = &mut place {
-        Conversation::new(&mut socket, &gateway, client, place).run().await
+        // Until it is known who it is, all sockets of a network are one holder's.
+        let end = if place.claim(stranger, per_holder) {
+            Conversation::new(&mut socket, &gateway, client, place).run().await
+        } else {
+            End::Close(too_many(per_holder))
+        };
+        place.release();
+        end
     } else {
         End::Close(Close::try_again("The server has no room for another socket"))
     };
@@ -139,6 +147,10 @@ async fn serve(mut socket: WebSocket, gateway: Arc<Gateway>, client: ClientInfo)
         while let Some(Ok(_)) = socket.recv().await {}
     };
     timeout(FAREWELL, farewell).await.ok();
+}
+
+fn too_many(per_holder: usize) -> Close {
+    Close::try_again(&format!("{per_holder} subscription connections may be open at once, and they are"))
 }
 
 struct Conversation<'a> {
@@ -258,19 +270,13 @@ impl<'a> Conversation<'a> {
             Err(refused) => Err(refused),
         };
         let identity = identity.map_err(Close::refused)?;
-        if let Some(actor) = identity.actor_key() {
-            self.claim(actor)?;
+        let holder = Caller { identity, client: self.client.clone() }.holder();
+        if !self.place.claim(holder, self.limits.per_actor) {
+            return Err(too_many(self.limits.per_actor).into());
         }
         self.deadline = Instant::now() + identity.left().unwrap_or(NEVER).min(NEVER);
         self.identity = Some(identity);
         self.say(Outgoing::ConnectionAck).await
-    }
-
-    fn claim(&mut self, actor: Uuid) -> Result<(), Close> {
-        if self.place.claim(actor, self.limits.per_actor) {
-            return Ok(());
-        }
-        Err(Close::try_again(&format!("An account may have {} sockets open", self.limits.per_actor)))
     }
 
     async fn subscribe(&mut self, id: String, envelope: Envelope) -> Result<(), End> {

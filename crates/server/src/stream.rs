@@ -1,0 +1,134 @@
+//! GraphQL over server-sent events: one operation, one response, as the “distinct connections mode” of the graphql-sse
+//! protocol has it. Knows the form of the events and when a stream ends; refuses to know how an operation is run.
+//!
+//! A stream that ends without `complete` is one that the client should open again: the token has expired, or the
+//! server is stopping. Nothing is queued here: while a client does not read, its operation is not polled, and the
+//! connection is cut by `serve.rs`.
+
+use std::{pin::Pin, time::Duration};
+
+use async_graphql::ServerError;
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::{
+    errors::{Code, coded},
+    gateway::{self, Caller, Gateway, Payload},
+    socket::Place,
+};
+
+/// Far enough to mean never.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The room for one more stream of that caller; else what to refuse the request with.
+pub fn place(gateway: &Gateway, caller: &Caller) -> Result<Place, (StatusCode, ServerError)> {
+    let no_room = |status, message: &str| (status, coded(Code::RateLimited, message, None));
+    let Some(mut place) = gateway.sockets.enter() else {
+        let message = "The server has no room for another stream: try again later.";
+        return Err(no_room(StatusCode::SERVICE_UNAVAILABLE, message));
+    };
+    let most = gateway.limits.socket.per_actor;
+    if !place.claim(caller.holder(), most) {
+        let message = format!("{most} subscription connections may be open at once, and they are.");
+        return Err(no_room(StatusCode::TOO_MANY_REQUESTS, &message));
+    }
+    Ok(place)
+}
+
+/// The answer that tells all payloads of an operation. `left` is how long the credential is good for.
+pub fn respond(
+    gateway: &Gateway,
+    payloads: BoxStream<'static, Payload>,
+    left: Option<Duration>,
+    place: Place,
+) -> Response {
+    let left = left.unwrap_or(NEVER).min(NEVER);
+    let shutdown = gateway.shutdown.clone();
+    let over = async move {
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = sleep(left) => {}
+        }
+    };
+    let every = gateway.limits.socket.ping_every;
+    let telling = Telling { payloads, over: Box::pin(over), every, stage: Stage::Begins, _place: place };
+    let events = stream::unfold(telling, async |mut telling| Some((telling.next().await?, telling)));
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        // nginx would keep the events back until it has a buffer full of them.
+        (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
+    ];
+    (headers, Body::from_stream(events.map(Ok::<_, std::convert::Infallible>))).into_response()
+}
+
+/// An operation that was refused before it ran: told in the stream, since clients of event streams see no other body.
+pub fn refused(gateway: &Gateway, errors: Vec<ServerError>, place: Place) -> Response {
+    respond(gateway, stream::once(async { Payload::Refused(errors) }).boxed(), None, place)
+}
+
+const COMMENT: Bytes = Bytes::from_static(b":\n\n");
+/// Browsers tell of no event that has no data, so it has an empty one.
+const COMPLETE: Bytes = Bytes::from_static(b"event: complete\ndata:\n\n");
+
+struct Telling {
+    payloads: BoxStream<'static, Payload>,
+    /// The end of the token, or of the server.
+    over: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Longest silence.
+    every: Duration,
+    stage: Stage,
+    _place: Place,
+}
+
+enum Stage {
+    Begins,
+    Runs,
+    Completed,
+}
+
+impl Telling {
+    async fn next(&mut self) -> Option<Bytes> {
+        match self.stage {
+            // Something to read at once: some clients take the stream for open only then.
+            Stage::Begins => {
+                self.stage = Stage::Runs;
+                Some(COMMENT)
+            }
+            Stage::Runs => tokio::select! {
+                biased;
+                () = &mut self.over => None,
+                payload = self.payloads.next() => Some(match payload {
+                    // JSON has no raw line break, which would end the event's data.
+                    Some(payload) => format!("event: next\ndata: {}\n\n", json(&payload)).into(),
+                    None => {
+                        self.stage = Stage::Completed;
+                        COMPLETE
+                    }
+                }),
+                () = sleep_until(Instant::now() + self.every) => Some(COMMENT),
+            },
+            Stage::Completed => None,
+        }
+    }
+}
+
+fn json(payload: &Payload) -> String {
+    let body = match payload {
+        Payload::Serialized(json) => return json.to_string(),
+        Payload::Refused(errors) => gateway::Body::refused(errors),
+        Payload::Executed(result) => gateway::Body::executed(result),
+    };
+    serde_json::to_string(&body).unwrap_or_else(|error| {
+        tracing::error!(%error, "an event could not be written as JSON");
+        r#"{"data":null}"#.to_owned()
+    })
+}
