@@ -47,4 +47,4 @@ pub use batching::batched;
 pub use error::RequestId;
 pub use live::{Ended, Handoff, Turn, Watch};
 pub use schema::{Limits, Mutation, Query, Schema, Subscription, build, sdl};
-pub use throttle::{Rates, Throttle};
+pub use throttle::{Rates, Throttle, Wait};

@@ -47,15 +47,35 @@ async fn event_stream(State(gateway): State<Arc<Gateway>>, request: Request) -> 
 async fn respond(gateway: &Arc<Gateway>, request: Request, accept: Accept) -> Response {
     let request_id = request.extensions().get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
     let (parts, body) = request.into_parts();
-    let answered = match accept {
-        Accept { media: None, events: Events::Unwanted, .. } => {
+    let identity = match bearer_of(&parts.headers) {
+        Ok(token) => gateway.identify.identify(token),
+        Err(refused) => Err(refused),
+    };
+    let client = ClientInfo::read(&parts, gateway.trust_proxy);
+    // Whoever shows a token that is refused counts too, as whoever shows none.
+    let counted = Caller { identity: identity.unwrap_or_default(), client: client.clone() };
+    let standing = gateway.requests.count(&counted);
+    let caller = match standing.refusal() {
+        Some(error) => Err(Fault {
+            retry_after: standing.retry_after(),
+            ..Fault::of(StatusCode::TOO_MANY_REQUESTS, error)
+        }),
+        None => match identity {
+            Ok(identity) => Ok(Caller { identity, client }),
+            Err(refused) => Err(Fault::of(StatusCode::UNAUTHORIZED, refused_error(refused))),
+        },
+    };
+    let answered = match (accept, caller) {
+        (Accept { media: None, events: Events::Unwanted, .. }, Ok(_)) => {
             let message = "Only application/graphql-response+json, application/json and text/event-stream can be answered.";
             Err(Fault::new(StatusCode::NOT_ACCEPTABLE, message))
         }
-        accept => answer(gateway, parts, body, accept, &request_id).await,
+        (_, Err(fault)) => Err(fault),
+        (accept, Ok(caller)) => answer(gateway, parts, body, accept, caller, &request_id).await,
     };
     let media = accept.media.unwrap_or(Media::Json);
     let mut response = answered.unwrap_or_else(|fault| fault.respond(gateway, media, &request_id));
+    standing.tell(response.headers_mut());
     response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
     response
 }
@@ -65,6 +85,7 @@ async fn answer(
     parts: Parts,
     body: Body,
     accept: Accept,
+    caller: Caller,
     request_id: &RequestId,
 ) -> Result<Response, Fault> {
     let media = accept.media.unwrap_or(Media::Json);
@@ -73,22 +94,7 @@ async fn answer(
         Method::POST => posted(&parts.headers, body, gateway.limits.body_bytes).await?,
         _ => return Err(Fault::method("GET, POST", "Send GraphQL requests with POST or GET.")),
     };
-    let envelope = Envelope::read(object).map_err(|error| {
-        // Asked with the hash of a document only: well-formed, so no fault of the HTTP request.
-        let supported = error.message != "PersistedQueryNotSupported";
-        let status = if supported { StatusCode::BAD_REQUEST } else { media.refused() };
-        Fault { status, error: Box::new(error), allow: None }
-    })?;
-    let identity = match bearer_of(&parts.headers) {
-        Ok(token) => gateway.identify.identify(token),
-        Err(refused) => Err(refused),
-    };
-    let identity = identity.map_err(|refused| Fault {
-        status: StatusCode::UNAUTHORIZED,
-        error: Box::new(refused_error(refused)),
-        allow: None,
-    })?;
-    let caller = Caller { identity, client: ClientInfo::read(&parts, gateway.trust_proxy) };
+    let envelope = Envelope::read(object).map_err(|error| Fault::of(StatusCode::BAD_REQUEST, error))?;
     let prepared = gateway.prepare(envelope, caller.clone(), request_id);
     if let Ok(call) = &prepared
         && call.kind == OperationType::Mutation
@@ -98,10 +104,9 @@ async fn answer(
     }
     let watches = matches!(&prepared, Ok(call) if call.kind == OperationType::Subscription);
     if accept.events == Events::Preferred || (watches && accept.events == Events::Accepted) {
-        let place = stream::place(gateway, &caller).map_err(|(status, error)| Fault {
-            status,
-            error: Box::new(error),
-            allow: None,
+        let place = stream::place(gateway, &caller).map_err(|(status, message)| Fault {
+            retry_after: Some(stream::RETRY_AFTER),
+            ..Fault::of(status, coded(Code::RateLimited, message, None))
         })?;
         return Ok(match prepared {
             Ok(call) => stream::respond(gateway, gateway.stream(call), caller.identity.left(), place),
@@ -161,7 +166,7 @@ fn query_string(query: &str) -> Result<Object, Fault> {
     for (key, text) in form_urlencoded::parse(query.as_bytes()) {
         let value = match &*key {
             _ if text.is_empty() => continue,
-            "query" | "operationName" => Value::String(text.into_owned()),
+            "query" | "documentId" | "operationName" => Value::String(text.into_owned()),
             "variables" | "extensions" if text == "null" => Value::Null,
             "variables" | "extensions" => {
                 let object = wire::object(text.as_bytes());
@@ -340,11 +345,17 @@ struct Fault {
     status: StatusCode,
     error: Box<ServerError>,
     allow: Option<&'static str>,
+    /// Seconds until it may work.
+    retry_after: Option<u64>,
 }
 
 impl Fault {
     fn new(status: StatusCode, message: &str) -> Self {
-        Self { status, error: Box::new(coded(Code::BadUserInput, message, None)), allow: None }
+        Self::of(status, coded(Code::BadUserInput, message, None))
+    }
+
+    fn of(status: StatusCode, error: ServerError) -> Self {
+        Self { status, error: Box::new(error), allow: None, retry_after: None }
     }
 
     fn bad(message: &str) -> Self {
@@ -361,6 +372,9 @@ impl Fault {
         let headers = response.headers_mut();
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers

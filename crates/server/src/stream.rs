@@ -20,7 +20,6 @@ use futures_util::{
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
-    errors::{Code, coded},
     gateway::{self, Caller, Gateway, Payload},
     socket::Place,
 };
@@ -28,17 +27,19 @@ use crate::{
 /// Far enough to mean never.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// Seconds after which there may be room again.
+pub const RETRY_AFTER: u64 = 5;
+
 /// The room for one more stream of that caller; else what to refuse the request with.
-pub fn place(gateway: &Gateway, caller: &Caller) -> Result<Place, (StatusCode, ServerError)> {
-    let no_room = |status, message: &str| (status, coded(Code::RateLimited, message, None));
+pub fn place(gateway: &Gateway, caller: &Caller) -> Result<Place, (StatusCode, String)> {
     let Some(mut place) = gateway.sockets.enter() else {
         let message = "The server has no room for another stream: try again later.";
-        return Err(no_room(StatusCode::SERVICE_UNAVAILABLE, message));
+        return Err((StatusCode::SERVICE_UNAVAILABLE, message.into()));
     };
     let most = gateway.limits.socket.per_actor;
     if !place.claim(caller.holder(), most) {
         let message = format!("{most} subscription connections may be open at once, and they are.");
-        return Err(no_room(StatusCode::TOO_MANY_REQUESTS, &message));
+        return Err((StatusCode::TOO_MANY_REQUESTS, message));
     }
     Ok(place)
 }

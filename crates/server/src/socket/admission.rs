@@ -91,11 +91,14 @@ impl Drop for Place {
 }
 
 /// Whether a browser page of this origin may connect: the server's own host, or a configured origin. Clients that are
-/// no browsers send no origin and pass: they hold no cookies of anybody.
+/// no browsers send no origin and pass: they hold no cookies of anybody. `*` allows all.
 pub(super) fn origin_allowed(headers: &HeaderMap, allowed: &[String], trust_proxy: bool) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };
-    if allowed.iter().any(|allowed| allowed.trim_end_matches('/').eq_ignore_ascii_case(origin)) {
+    if allowed
+        .iter()
+        .any(|allowed| allowed == "*" || allowed.trim_end_matches('/').eq_ignore_ascii_case(origin))
+    {
         return true;
     }
     let forwarded = trust_proxy.then(|| headers.get("x-forwarded-host")).flatten();
