@@ -109,7 +109,7 @@ async fn answer(
             ..Fault::of(status, coded(Code::RateLimited, message, None))
         })?;
         return Ok(match prepared {
-            Ok(call) => stream::respond(gateway, gateway.stream(call), caller.identity.left(), place),
+            Ok(call) => stream::respond(gateway, call, caller.identity.left(), place),
             Err(errors) => stream::refused(gateway, errors, place),
         });
     }

@@ -5,22 +5,22 @@
 //! server is stopping. Nothing is queued here: while a client does not read, its operation is not polled, and the
 //! connection is cut by `serve.rs`.
 
-use std::{pin::Pin, time::Duration};
+use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
-use async_graphql::ServerError;
+use async_graphql::{ServerError, parser::types::OperationType};
 use axum::{
     body::{Body, Bytes},
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures_util::{
-    StreamExt,
+    StreamExt, future,
     stream::{self, BoxStream},
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
-    gateway::{self, Caller, Gateway, Payload},
+    gateway::{self, Call, Caller, Gateway, Payload},
     socket::Place,
 };
 
@@ -45,22 +45,31 @@ pub fn place(gateway: &Gateway, caller: &Caller) -> Result<Place, (StatusCode, S
 }
 
 /// The answer that tells all payloads of an operation. `left` is how long the credential is good for.
-pub fn respond(
-    gateway: &Gateway,
-    payloads: BoxStream<'static, Payload>,
-    left: Option<Duration>,
-    place: Place,
-) -> Response {
+pub fn respond(gateway: &Arc<Gateway>, call: Call, left: Option<Duration>, place: Place) -> Response {
     let left = left.unwrap_or(NEVER).min(NEVER);
     let shutdown = gateway.shutdown.clone();
-    let over = async move {
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = sleep(left) => {}
-        }
+    let over: Over = match call.kind {
+        OperationType::Subscription => Box::pin(async move {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = sleep(left) => {}
+            }
+        }),
+        // They end by themselves, and whoever asked for a change is told what became of it.
+        OperationType::Query | OperationType::Mutation => Box::pin(future::pending()),
     };
+    tell(gateway, gateway.stream(call), over, place)
+}
+
+/// An operation that was refused before it ran: told in the stream, since clients of event streams see no other body.
+pub fn refused(gateway: &Gateway, errors: Vec<ServerError>, place: Place) -> Response {
+    let payloads = stream::once(async { Payload::Refused(errors) }).boxed();
+    tell(gateway, payloads, Box::pin(future::pending()), place)
+}
+
+fn tell(gateway: &Gateway, payloads: BoxStream<'static, Payload>, over: Over, place: Place) -> Response {
     let every = gateway.limits.socket.ping_every;
-    let telling = Telling { payloads, over: Box::pin(over), every, stage: Stage::Begins, _place: place };
+    let telling = Telling { payloads, over, every, stage: Stage::Begins, _place: place };
     let events = stream::unfold(telling, async |mut telling| Some((telling.next().await?, telling)));
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream")),
@@ -68,22 +77,19 @@ pub fn respond(
         // nginx would keep the events back until it has a buffer full of them.
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
-    (headers, Body::from_stream(events.map(Ok::<_, std::convert::Infallible>))).into_response()
-}
-
-/// An operation that was refused before it ran: told in the stream, since clients of event streams see no other body.
-pub fn refused(gateway: &Gateway, errors: Vec<ServerError>, place: Place) -> Response {
-    respond(gateway, stream::once(async { Payload::Refused(errors) }).boxed(), None, place)
+    (headers, Body::from_stream(events.map(Ok::<_, Infallible>))).into_response()
 }
 
 const COMMENT: Bytes = Bytes::from_static(b":\n\n");
 /// Browsers tell of no event that has no data, so it has an empty one.
 const COMPLETE: Bytes = Bytes::from_static(b"event: complete\ndata:\n\n");
 
+type Over = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 struct Telling {
     payloads: BoxStream<'static, Payload>,
-    /// The end of the token, or of the server.
-    over: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Comes with the end of the token, or of the server.
+    over: Over,
     /// Longest silence.
     every: Duration,
     stage: Stage,
