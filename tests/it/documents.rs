@@ -151,7 +151,13 @@ fn lists_in_lists_cost_what_they_multiply_to() {
 
 #[test]
 fn fields_at_the_root_are_limited_wherever_they_stand() {
-    alone(async |app| {
+    async fn narrow(engine: Engine) -> App {
+        App::start_with(engine, |env| {
+            env.set("GUILDHALL_LIMITS_ROOT_FIELDS", 20);
+        })
+        .await
+    }
+    databases::run(Engine::Sqlite, narrow, async |app: App| {
         let viewers = |count| many(count, "a#: viewer { user { id } } ");
         refused(&app, &format!("{{ {} }}", viewers(21)), "QUERY_TOO_COMPLEX").await;
         let spread = format!("{{ ...f ... on Query {{ ...f }} }} fragment f on Query {{ {} }}", viewers(11));

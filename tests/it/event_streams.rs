@@ -355,7 +355,7 @@ fn comments_keep_an_idle_stream_open() {
 fn a_reader_that_stands_still_is_cut_off() {
     with(
         |env| {
-            env.set("GUILDHALL_LIMITS_SOCKETS", 1).set("GUILDHALL_LIMITS_ROOT_FIELDS", 50);
+            env.set("GUILDHALL_LIMITS_SOCKETS", 1);
         },
         async |app| {
             let ada = app.set_up().await;

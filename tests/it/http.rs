@@ -416,7 +416,7 @@ fn refusals_before_execution_have_codes_and_no_data() {
                 "QUERY_TOO_COMPLEX",
             ),
             (&format!("{{ {} }}", "viewer { user { id } } ".repeat(700)), "QUERY_TOO_COMPLEX"),
-            (&format!("{{ {} }}", "__typename ".repeat(21)), "QUERY_TOO_COMPLEX"),
+            (&format!("{{ {} }}", "__typename ".repeat(51)), "QUERY_TOO_COMPLEX"),
             (&format!("{{ __typename {} }}", "@skip(if:false)".repeat(51)), "QUERY_TOO_COMPLEX"),
             (&format!("{{node(id:{}{}){{id}}}}", "[".repeat(1_600), "]".repeat(1_600)), "QUERY_TOO_COMPLEX"),
             ("query A { __typename } query B { __typename }", "BAD_USER_INPUT"),

@@ -75,7 +75,7 @@ impl Default for Limits {
             complexity: 2_000,
             aliases: 50,
             directives: 50,
-            root_fields: 20,
+            root_fields: 50,
             document: DocumentLimits::default(),
             socket: SocketLimits::default(),
         }
