@@ -63,6 +63,8 @@ impl Setup {
             ("SMTP_TLS", "none"),
         ]);
         command.envs([
+            ("GUILDHALL_LIMITS_REQUESTS_PER_MINUTE", "0"),
+            ("GUILDHALL_LIMITS_REQUESTS_PER_MINUTE_PER_IP", "0"),
             ("GUILDHALL_LIMITS_SIGN_IN_PER_MINUTE", "100000"),
             ("GUILDHALL_SIGN_IN_FREE_FAILURES", "100000"),
             ("GUILDHALL_LIMITS_TOKEN_ATTEMPTS_PER_MINUTE", "100000"),

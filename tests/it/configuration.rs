@@ -54,6 +54,27 @@ fn assert_exit(output: &Output, code: i32) {
 }
 
 #[test]
+fn a_manifest_that_cannot_be_used_is_told_and_exit_1() {
+    let directory = TempDir::new().unwrap();
+    let manifest = directory.path().join("manifest.json");
+    for (content, part) in [
+        (None, "No such file"),
+        (Some("[]"), "neither an Apollo persisted-query manifest"),
+        (Some(r#"{"mine":"query {"}"#), "the document \"mine\": Syntax error"),
+    ] {
+        if let Some(content) = content {
+            fs::write(&manifest, content).unwrap();
+        }
+        let environment =
+            [("GUILDHALL_LISTEN", "127.0.0.1:0"), ("GUILDHALL_TRUSTED_DOCUMENTS", "manifest.json")];
+        let output = guildhall(directory.path(), &environment, &[]);
+        assert_exit(&output, 1);
+        let told = stderr(&output);
+        assert!(told.contains("server.trusted_documents: manifest.json: ") && told.contains(part), "{told}");
+    }
+}
+
+#[test]
 fn faults_of_the_configuration_are_all_told_and_exit_2() {
     let directory = TempDir::new().unwrap();
     let file = "[mail]\nsmtp_hots = \"mail\"\n[limits]\ndepth = 100\n";

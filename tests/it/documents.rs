@@ -150,6 +150,61 @@ fn lists_in_lists_cost_what_they_multiply_to() {
 }
 
 #[test]
+fn fields_at_the_root_are_limited_wherever_they_stand() {
+    async fn narrow(engine: Engine) -> App {
+        App::start_with(engine, |env| {
+            env.set("GUILDHALL_LIMITS_ROOT_FIELDS", 20);
+        })
+        .await
+    }
+    databases::run(Engine::Sqlite, narrow, async |app: App| {
+        let viewers = |count| many(count, "a#: viewer { user { id } } ");
+        refused(&app, &format!("{{ {} }}", viewers(21)), "QUERY_TOO_COMPLEX").await;
+        let spread = format!("{{ ...f ... on Query {{ ...f }} }} fragment f on Query {{ {} }}", viewers(11));
+        refused(&app, &spread, "QUERY_TOO_COMPLEX").await;
+        let sign_outs = many(21, "a#: signOut { signedOut } ");
+        refused(&app, &format!("mutation {{ {sign_outs} }}"), "QUERY_TOO_COMPLEX").await;
+        let (_, body) = ask(&app, &format!("{{ {} }}", viewers(20))).await;
+        assert_eq!(body["data"].as_object().unwrap().len(), 20, "{body:.300}");
+    });
+}
+
+#[test]
+fn every_rule_of_the_specification_holds() {
+    alone(async |app| {
+        for query in [
+            "query($a: Int) { __typename @skip(if: $a) }",
+            "query($a: Boolean) { __typename @skip(if: $a) @include(if: $b) }",
+            "query($a: Boolean = 1) { __typename @skip(if: $a) }",
+            "{ viewer { workspaces(first: 99999999999) { totalCount } } }",
+            "{ __typename @specifiedBy(url: \"x\") }",
+            "{ viewer {} }",
+            r#"mutation { signIn(input: { email: "a", email: "b", password: "x" }) { user { id } } }"#,
+            "mutation($i: SignInInput!, $i: SignInInput!) { signIn(input: $i) { user { id } } }",
+        ] {
+            let (status, body) = ask(&app, query).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{query} {body}");
+            let told = code(&body);
+            assert!(
+                ["GRAPHQL_VALIDATION_FAILED", "GRAPHQL_PARSE_FAILED", "BAD_USER_INPUT"].contains(&told),
+                "{query} {body}"
+            );
+            assert!(body.get("data").is_none(), "{query}");
+        }
+        // What async-graphql refuses too keeps its words, with what may have been meant.
+        let (_, body) = ask(&app, "query($a: Int) { viewr { user { id } } __typename @skip(if: $a) }").await;
+        assert!(body["errors"].to_string().contains("Did you mean"), "{body}");
+        let watch =
+            "subscription { a: viewerInvitationChanged { status } b: viewerInvitationChanged { status } }";
+        let mut client = crate::sockets::ready(&app, None).await;
+        client.subscribe("1", watch, Value::Null).await;
+        let message = client.receive().await;
+        assert_eq!(message["type"], "error", "{message}");
+        assert_eq!(message["payload"][0]["extensions"]["code"], "GRAPHQL_VALIDATION_FAILED");
+    });
+}
+
+#[test]
 fn operations_that_cannot_be_told_apart_are_refused() {
     alone(async |app| {
         refused(&app, "query A { __typename } query A { __typename }", "GRAPHQL_PARSE_FAILED").await;

@@ -319,7 +319,10 @@ fn only_configured_origins_may_read_answers_in_a_browser() {
             let preflight = Request::options(format!("{}/graphql", app.url))
                 .header(header::ORIGIN, origin)
                 .header(header::ACCESS_CONTROL_REQUEST_METHOD, "POST")
-                .header(header::ACCESS_CONTROL_REQUEST_HEADERS, "authorization,content-type");
+                .header(
+                    header::ACCESS_CONTROL_REQUEST_HEADERS,
+                    "authorization,content-type,idempotency-key,x-request-id",
+                );
             let mut request = post(&app, JSON, r#"{"query":"{ __typename }"}"#);
             request.headers_mut().insert(header::ORIGIN, origin.parse().unwrap());
             for request in [preflight.body(Bytes::new()).unwrap(), request] {
@@ -327,6 +330,18 @@ fn only_configured_origins_may_read_answers_in_a_browser() {
                 let answer = page.headers.get(header::ACCESS_CONTROL_ALLOW_ORIGIN);
                 assert_eq!(answer.is_some_and(|value| value == origin), allowed, "{origin} {page:?}");
                 assert!(!page.headers.contains_key(header::ACCESS_CONTROL_ALLOW_CREDENTIALS));
+                let list = |name| {
+                    let value = page.headers.get(name).map(|value| value.to_str().unwrap());
+                    value.unwrap_or_default().to_lowercase()
+                };
+                let (may_send, may_read) =
+                    (list(header::ACCESS_CONTROL_ALLOW_HEADERS), list(header::ACCESS_CONTROL_EXPOSE_HEADERS));
+                for name in ["authorization", "content-type", "idempotency-key", "x-request-id"] {
+                    assert!(may_send.contains(name) || !may_read.is_empty(), "{name}: {page:?}");
+                }
+                for name in ["x-request-id", "retry-after", "ratelimit", "ratelimit-policy"] {
+                    assert!(may_read.contains(name) || !may_send.is_empty(), "{name}: {page:?}");
+                }
             }
         }
     });
@@ -401,6 +416,7 @@ fn refusals_before_execution_have_codes_and_no_data() {
                 "QUERY_TOO_COMPLEX",
             ),
             (&format!("{{ {} }}", "viewer { user { id } } ".repeat(700)), "QUERY_TOO_COMPLEX"),
+            (&format!("{{ {} }}", "__typename ".repeat(51)), "QUERY_TOO_COMPLEX"),
             (&format!("{{ __typename {} }}", "@skip(if:false)".repeat(51)), "QUERY_TOO_COMPLEX"),
             (&format!("{{node(id:{}{}){{id}}}}", "[".repeat(1_600), "]".repeat(1_600)), "QUERY_TOO_COMPLEX"),
             ("query A { __typename } query B { __typename }", "BAD_USER_INPUT"),
@@ -418,12 +434,12 @@ fn refusals_before_execution_have_codes_and_no_data() {
 }
 
 #[test]
-fn a_hash_without_a_document_makes_clients_send_the_document() {
+fn several_requests_at_once_are_refused_and_told_so() {
     alone(async |app| {
-        let body = r#"{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"00"}}}"#;
-        let page = send(&app, post(&app, JSON, body)).await;
-        assert_eq!(page.status, StatusCode::OK);
-        assert_eq!(code(&json_of(&page)), "PERSISTED_QUERY_NOT_SUPPORTED");
+        let page =
+            send(&app, post(&app, JSON, r#"[{"query":"{__typename}"},{"query":"{__typename}"}]"#)).await;
+        assert_eq!(page.status, StatusCode::BAD_REQUEST);
+        assert!(page.text().contains("batches are not supported, send one JSON object"), "{}", page.text());
     });
 }
 
@@ -536,6 +552,15 @@ fn answers_are_compressed_for_those_who_can_read_that() {
         let page = send(&app, request).await;
         assert_eq!(page.headers[header::CONTENT_ENCODING], "gzip");
         assert_eq!(page.body[..2], [0x1f, 0x8b]);
+        let vary = page.headers.get_all("vary").iter().map(|value| value.to_str().unwrap().to_lowercase());
+        assert!(vary.collect::<Vec<_>>().join(",").contains("accept-encoding"));
+        let mut request = post(&app, SPEC, r#"{"query":"{ __schema { types { name fields { name } } } }"}"#);
+        request.headers_mut().insert(header::ACCEPT_ENCODING, "gzip;q=0.5, br".parse().unwrap());
+        assert_eq!(send(&app, request).await.headers[header::CONTENT_ENCODING], "br");
+        let mut request = post(&app, SPEC, r#"{"query":"{ __typename }"}"#);
+        request.headers_mut().insert(header::ACCEPT_ENCODING, "gzip, br".parse().unwrap());
+        let page = send(&app, request).await;
+        assert!(!page.headers.contains_key(header::CONTENT_ENCODING), "a short answer only grows");
     });
 }
 

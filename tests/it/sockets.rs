@@ -28,14 +28,14 @@ const PROTOCOL: (&str, &str) = ("sec-websocket-protocol", "graphql-transport-ws"
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A test of a server with other settings.
-fn with(change: impl FnOnce(&mut Environment), test: impl AsyncFnOnce(App)) {
+pub(crate) fn with(change: impl FnOnce(&mut Environment), test: impl AsyncFnOnce(App)) {
     databases::run(Engine::Sqlite, async |engine| App::start_with(engine, change).await, test);
 }
 
 /// One socket, with nothing said on its own but pongs.
 pub(crate) struct Client(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
-async fn open(app: &App, headers: &[(&'static str, &str)]) -> Result<Client, Error> {
+pub(crate) async fn open(app: &App, headers: &[(&'static str, &str)]) -> Result<Client, Error> {
     let address = format!("{}/graphql/ws", app.url.replacen("http", "ws", 1));
     let mut request = address.into_client_request().unwrap();
     for (name, value) in headers {
@@ -44,7 +44,7 @@ async fn open(app: &App, headers: &[(&'static str, &str)]) -> Result<Client, Err
     Ok(Client(connect_async(request).await?.0))
 }
 
-async fn connect(app: &App) -> Client {
+pub(crate) async fn connect(app: &App) -> Client {
     open(app, &[PROTOCOL]).await.unwrap()
 }
 
@@ -61,7 +61,7 @@ impl Client {
         self.0.send(Message::text(text.into())).await.unwrap();
     }
 
-    async fn init(&mut self, token: Option<&str>) {
+    pub(crate) async fn init(&mut self, token: Option<&str>) {
         let payload = token.map_or(json!({}), |token| json!({ "authorization": format!("Bearer {token}") }));
         self.text(json!({ "type": "connection_init", "payload": payload }).to_string()).await;
     }
@@ -82,7 +82,7 @@ impl Client {
     }
 
     /// The close code.
-    async fn closed(&mut self) -> u16 {
+    pub(crate) async fn closed(&mut self) -> u16 {
         loop {
             match timeout(PATIENCE, self.0.next()).await.expect("not closed in time") {
                 Some(Ok(Message::Close(Some(frame)))) => {
@@ -95,7 +95,7 @@ impl Client {
         }
     }
 
-    async fn is_silent(&mut self) -> bool {
+    pub(crate) async fn is_silent(&mut self) -> bool {
         timeout(Duration::from_millis(150), self.receive()).await.is_err()
     }
 }
@@ -266,6 +266,66 @@ fn a_token_that_expires_closes_the_socket_with_4403() {
         assert_eq!(client.closed().await, 4403);
         assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     });
+}
+
+#[test]
+fn a_client_is_warned_before_its_token_expires() {
+    alone(async |app| {
+        let ada = app.set_up().await;
+        let long = ready(&app, ada.access_token.as_deref()).await;
+        app.advance(TimeDelta::seconds(14 * 60 - 2));
+        let mut client = ready(&app, ada.access_token.as_deref()).await;
+        let started = Instant::now();
+        let warning =
+            |seconds: u64| json!({ "type": "ping", "payload": { "tokenExpiresInSeconds": seconds } });
+        assert_eq!(client.receive().await, warning(60), "a minute before");
+        assert!((1..4).contains(&started.elapsed().as_secs()), "{:?}", started.elapsed());
+        // As clients answer it: with what it said.
+        client.text(json!({ "type": "pong", "payload": warning(60)["payload"] }).to_string()).await;
+        assert!(client.is_silent().await, "said once");
+        app.advance(TimeDelta::seconds(40));
+        let mut late = ready(&app, ada.access_token.as_deref()).await;
+        let told = late.receive().await;
+        let seconds = told["payload"]["tokenExpiresInSeconds"].as_u64().unwrap();
+        assert!((15..=25).contains(&seconds), "whoever comes later learns at once: {told}");
+        assert!(ready(&app, None).await.is_silent().await, "without a token there is none to expire");
+        drop(long);
+    });
+}
+
+#[test]
+fn strangers_of_one_network_share_their_sockets() {
+    with(
+        |env| {
+            env.set("GUILDHALL_LIMITS_SOCKETS_PER_ACTOR", 2);
+        },
+        async |app| {
+            let ada = app.set_up().await;
+            let _mine = [
+                ready(&app, ada.access_token.as_deref()).await,
+                ready(&app, ada.access_token.as_deref()).await,
+            ];
+            let first = ready(&app, None).await;
+            let _second = connect(&app).await;
+            sleep(Duration::from_millis(100)).await;
+            assert_eq!(connect(&app).await.closed().await, 1013);
+            drop(first);
+            sleep(Duration::from_millis(200)).await;
+            ready(&app, None).await;
+        },
+    );
+}
+
+#[test]
+fn with_all_origins_allowed_any_page_may_open_a_socket() {
+    with(
+        |env| {
+            env.set("GUILDHALL_CORS_ORIGINS", "*");
+        },
+        async |app| {
+            open(&app, &[PROTOCOL, ("origin", "https://anything.example")]).await.unwrap();
+        },
+    );
 }
 
 #[test]

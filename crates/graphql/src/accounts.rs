@@ -503,7 +503,7 @@ impl AccountMutation {
 
 /// Counts a try of a link's secret.
 pub(crate) fn guard_token(ctx: &Context<'_>) -> Result<()> {
-    throttle(ctx).token(caller(ctx).device.ip.as_deref()).map_err(|wait| error::coded("RATE_LIMITED", wait))
+    throttle(ctx).token(caller(ctx).device.ip.as_deref()).map_err(error::too_often)
 }
 
 pub(crate) fn throttle<'a>(ctx: &Context<'a>) -> &'a Throttle {

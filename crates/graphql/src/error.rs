@@ -6,6 +6,8 @@ use async_graphql::{Context, Error, ErrorExtensions};
 use guildhall_domain::{access::Denied, page::PageFault};
 use guildhall_persistence::{Fault, ReadError};
 
+use crate::throttle::Wait;
+
 /// The id of the request, shown in answers and written to the log.
 #[derive(Clone, Debug)]
 pub struct RequestId(pub Arc<str>);
@@ -13,6 +15,11 @@ pub struct RequestId(pub Arc<str>);
 /// A GraphQL error with a code.
 pub(crate) fn coded(code: &'static str, message: impl Into<String>) -> Error {
     Error::new(message).extend_with(|_, extensions| extensions.set("code", code))
+}
+
+/// Tried too often; the extension says when to try again.
+pub(crate) fn too_often(wait: Wait) -> Error {
+    coded("RATE_LIMITED", wait).extend_with(|_, extensions| extensions.set("retryAfterSeconds", wait.seconds))
 }
 
 /// The argument cannot be used; the message names it.

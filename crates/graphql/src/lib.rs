@@ -51,4 +51,4 @@ pub use cost::{TOO_COMPLEX, TOO_DEEP};
 pub use error::RequestId;
 pub use live::{Ended, Handoff, Turn, Watch};
 pub use schema::{Limits, Mutation, Query, Resources, Schema, Subscription, build, build_measuring, sdl};
-pub use throttle::{Rates, Throttle};
+pub use throttle::{Rates, Throttle, Wait};

@@ -1,7 +1,7 @@
 //! Limits on what is tried often: passwords, links, invitations. Kept in memory by each process; what they
 //! protect holds without them.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{fmt, num::NonZeroU32, time::Duration};
 
 use governor::{
     DefaultKeyedRateLimiter, Quota,
@@ -94,34 +94,34 @@ impl Throttle {
     }
 
     /// Counts an organization that somebody makes.
-    pub fn organization(&self, owner: &str) -> Result<(), String> {
+    pub fn organization(&self, owner: &str) -> Result<(), Wait> {
         check(&self.organizations, owner.to_owned())
     }
 
     /// Counts a test of a credential.
-    pub fn credential_test(&self, user: &str) -> Result<(), String> {
+    pub fn credential_test(&self, user: &str) -> Result<(), Wait> {
         check(&self.credential_tests, user.to_owned())
     }
 
     /// Counts a mail that lets the holder of an address back in, or confirms an address: whoever has it.
-    pub fn account_mail(&self, ip: Option<&str>, address: &str) -> Result<(), String> {
+    pub fn account_mail(&self, ip: Option<&str>, address: &str) -> Result<(), Wait> {
         check(&self.resets_by_ip, network(ip))?;
         check(&self.resets, address.to_owned())
     }
 
     /// Counts a try of a password.
-    pub fn sign_in(&self, ip: Option<&str>, account: &str) -> Result<(), String> {
+    pub fn sign_in(&self, ip: Option<&str>, account: &str) -> Result<(), Wait> {
         check(&self.sign_in, format!("{} {account}", network(ip)))
     }
 
     /// Counts a try of a link's or a session's secret.
-    pub fn token(&self, ip: Option<&str>) -> Result<(), String> {
+    pub fn token(&self, ip: Option<&str>) -> Result<(), Wait> {
         check(&self.tokens, network(ip))
     }
 
     /// Counts a try of a machine's secret that failed. Apart from people's: one machine that tries an old secret in a loop
     /// must not keep those from working who share its address.
-    pub fn machine(&self, ip: Option<&str>) -> Result<(), String> {
+    pub fn machine(&self, ip: Option<&str>) -> Result<(), Wait> {
         check(&self.machines, network(ip))
     }
 
@@ -132,7 +132,7 @@ impl Throttle {
         workspace: &str,
         ip: Option<&str>,
         recipient: &str,
-    ) -> Result<(), String> {
+    ) -> Result<(), Wait> {
         check(&self.inviter, inviter.to_owned())?;
         check(&self.workspace, workspace.to_owned())?;
         check(&self.ip, network(ip))?;
@@ -140,10 +140,28 @@ impl Throttle {
     }
 }
 
-/// The refusal says how long to wait.
-fn check(counters: &DefaultKeyedRateLimiter<String>, key: String) -> Result<(), String> {
+/// Tried too often: how long to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// At least one.
+    pub seconds: u64,
+}
+
+impl fmt::Display for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Too many tries. Wait {} seconds and try again.", self.seconds)
+    }
+}
+
+impl From<Wait> for String {
+    fn from(wait: Wait) -> Self {
+        wait.to_string()
+    }
+}
+
+fn check(counters: &DefaultKeyedRateLimiter<String>, key: String) -> Result<(), Wait> {
     counters.check_key(&key).map_err(|not_until| {
         let wait = not_until.wait_time_from(DefaultClock::default().now()).max(Duration::from_secs(1));
-        format!("Too many tries. Wait {} seconds and try again.", wait.as_secs())
+        Wait { seconds: wait.as_secs() }
     })
 }

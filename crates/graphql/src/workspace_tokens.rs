@@ -89,9 +89,7 @@ impl WorkspaceTokenQuery {
         let checked = workspace_tokens::check(db(ctx), &open, &token, audience.as_deref()).await;
         let Some(checked) = checked.map_err(|fault| error::internal(ctx, &fault))? else {
             // Only what is good for nothing counts as a try.
-            throttle(ctx)
-                .machine(caller(ctx).device.ip.as_deref())
-                .map_err(|wait| error::coded("RATE_LIMITED", wait))?;
+            throttle(ctx).machine(caller(ctx).device.ip.as_deref()).map_err(error::too_often)?;
             let none = AccessCheck {
                 is_active: false,
                 principal_id: None,

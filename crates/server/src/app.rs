@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     num::NonZeroU32,
+    path::PathBuf,
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -14,7 +15,6 @@ use axum::{
     middleware,
     response::{IntoResponse, Response},
     routing::get,
-    serve::ListenerExt,
 };
 use chrono::TimeDelta;
 use guildhall_domain::{lockout::Lockout, seams};
@@ -27,7 +27,10 @@ use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::{
-    compression::CompressionLayer,
+    compression::{
+        CompressionLayer, Predicate,
+        predicate::{NotForContentType, SizeAbove},
+    },
     cors::{AllowOrigin, CorsLayer},
     timeout::TimeoutLayer,
 };
@@ -45,9 +48,13 @@ use crate::{
     oauth::{self, OAuth},
     outbound::{CertificatesFault, Outbound},
     pages::Pages,
-    playground, request_id,
+    playground,
+    rates::Requests,
+    request_id,
     secrets::{self, MasterKey, SecretsFault},
+    serve::{Connections, Peer},
     telemetry,
+    validation::Validator,
     web::{self, Web},
     workers::Workers,
 };
@@ -79,6 +86,12 @@ pub enum StartError {
     /// Nothing can be sent to webhooks as it is configured.
     #[error("webhooks.ca_file: {0}")]
     WebhookCertificates(CertificatesFault),
+    /// The manifest of trusted documents cannot be used.
+    #[error("server.trusted_documents: {path}: {why}", path = .0.display(), why = .1)]
+    TrustedDocuments(PathBuf, String),
+    /// The schema is faulty: a defect of this build.
+    #[error("schema: {0}")]
+    Schema(String),
     /// A page's template is faulty: a defect of this build.
     #[error("pages: {0}")]
     Pages(minijinja::Error),
@@ -210,6 +223,7 @@ fn limits(config: &config::Limits) -> Limits {
         complexity: config.complexity,
         aliases: config.aliases,
         directives: config.directives,
+        root_fields: config.root_fields,
         document: DocumentLimits {
             bytes: config.document_bytes,
             tokens: config.document_tokens,
@@ -279,8 +293,22 @@ impl App {
         gateway.measuring =
             LazyLock::new(Box::new(move || guildhall_graphql::build_measuring(resources, schema_limits)));
         gateway.trust_proxy = config.server.trust_proxy;
-        if let CorsOrigins::These(origins) = &config.server.cors_origins {
-            gateway.origins.clone_from(origins);
+        let (per_actor, per_network) =
+            (config.limits.requests_per_minute, config.limits.requests_per_minute_per_ip);
+        gateway.requests = Requests::new(NonZeroU32::new(per_actor), NonZeroU32::new(per_network));
+        let validator = Validator::new(&guildhall_graphql::sdl()).map_err(StartError::Schema)?;
+        gateway.documents = gateway.documents.validated_by(validator);
+        gateway.origins = match &config.server.cors_origins {
+            CorsOrigins::Any => vec!["*".into()],
+            CorsOrigins::These(origins) => origins.clone(),
+        };
+        if let Some(path) = config.server.trusted_documents {
+            let read = std::fs::read_to_string(&path).map_err(|error| error.to_string());
+            let trusted = read.and_then(|manifest| gateway.documents.trust(&manifest));
+            match trusted {
+                Ok(count) => tracing::info!(count, "only trusted documents are run"),
+                Err(why) => return Err(StartError::TrustedDocuments(path, why)),
+            }
         }
         let gateway = Arc::new(gateway);
         let pages = Arc::new(Web {
@@ -309,11 +337,11 @@ impl App {
         let router = router
             // Of a whole request, its body included: a client that dawdles must not hold anything for ever.
             .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
-            .layer(CompressionLayer::new())
+            .layer(compression())
             .layer(cors(&config.server.cors_origins))
             .layer(middleware::from_fn(telemetry::log))
             .layer(middleware::from_fn(request_id::assign));
-        tokio::spawn(shutdown.clone().run_until_cancelled_owned(forget_idle(throttle)));
+        tokio::spawn(shutdown.clone().run_until_cancelled_owned(forget_idle(throttle, Arc::clone(&gateway))));
         let workers = Workers::start(&db, mailer, Arc::new(templates), to_webhooks);
         Ok(Self {
             db,
@@ -359,15 +387,9 @@ impl App {
         listener: TcpListener,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
-        let listener = listener.tap_io(|stream| {
-            // Answers are written at once and whole: waiting to fill a segment only delays them.
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY");
-            }
-        });
         let shutdown = self.shutdown.clone();
-        let service = self.router.into_make_service_with_connect_info::<SocketAddr>();
-        let server = axum::serve(listener, service).with_graceful_shutdown(async move {
+        let service = self.router.into_make_service_with_connect_info::<Peer>();
+        let server = axum::serve(Connections(listener), service).with_graceful_shutdown(async move {
             stop.await;
             tracing::info!("stopping");
             shutdown.cancel();
@@ -394,10 +416,11 @@ impl App {
 }
 
 /// Keeps the counters of the rate limits bounded by who was seen lately.
-async fn forget_idle(throttle: Arc<Throttle>) {
+async fn forget_idle(throttle: Arc<Throttle>, gateway: Arc<Gateway>) {
     loop {
-        tokio::time::sleep(Duration::from_secs(600)).await;
+        tokio::time::sleep(Duration::from_secs(60)).await;
         throttle.forget_idle();
+        gateway.requests.forget_idle();
     }
 }
 
@@ -425,11 +448,32 @@ async fn ready(State(probes): State<Probes>) -> Response {
     }
 }
 
+/// gzip and brotli, but for event streams, which it would hold back, and for what fits into a packet anyway.
+///
+/// What compression can give away (BREACH) takes a page that makes a browser ask in somebody's name, over and over, with
+/// guesses that stand in the answer beside a secret. No browser asks in anybody's name here by itself: a token is put into a
+/// header by the page that owns it, there are no cookies, and the pages of links are reached by whoever has the secret.
+fn compression() -> CompressionLayer<impl Predicate> {
+    const PACKET: u64 = 1_400;
+    let streams = NotForContentType::const_new("text/event-stream");
+    CompressionLayer::new().compress_when(SizeAbove::new(PACKET).and(streams).and(NotForContentType::IMAGES))
+}
+
 fn cors(origins: &CorsOrigins) -> CorsLayer {
     let layer = CorsLayer::new()
         .allow_methods([Method::GET, Method::POST])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, HeaderName::from_static("x-request-id")])
-        .expose_headers([HeaderName::from_static("x-request-id"), header::RETRY_AFTER])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            HeaderName::from_static("idempotency-key"),
+            HeaderName::from_static("x-request-id"),
+        ])
+        .expose_headers([
+            HeaderName::from_static("x-request-id"),
+            HeaderName::from_static("ratelimit"),
+            HeaderName::from_static("ratelimit-policy"),
+            header::RETRY_AFTER,
+        ])
         .max_age(Duration::from_secs(3600));
     match origins {
         CorsOrigins::Any => layer.allow_origin(tower_http::cors::Any),

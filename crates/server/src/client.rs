@@ -1,11 +1,13 @@
 //! Where a request came from: address and user agent, as far as they can be trusted. Refuses to know who sent it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use axum::{
     extract::ConnectInfo,
     http::{header, request::Parts},
 };
+
+use crate::serve::Peer;
 
 const LONGEST_USER_AGENT: usize = 256;
 
@@ -22,7 +24,7 @@ impl ClientInfo {
     /// Reads the peer address, or with `trust_proxy` the last entry of `X-Forwarded-For`: the one the nearest
     /// proxy added itself. Earlier entries are whatever the client wrote.
     pub fn read(parts: &Parts, trust_proxy: bool) -> Self {
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
+        let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|peer| peer.0.0.ip());
         let forwarded = || {
             let value = parts.headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?;
             value.rsplit(',').next()?.trim().parse().ok()
@@ -45,7 +47,7 @@ mod tests {
         let request = Request::builder()
             .header("x-forwarded-for", "6.6.6.6, 10.0.0.7")
             .header("user-agent", "x".repeat(1_000))
-            .extension(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 5))))
+            .extension(ConnectInfo(Peer(([127, 0, 0, 1], 5).into())))
             .body(())
             .unwrap();
         ClientInfo::read(&request.into_parts().0, trust_proxy)

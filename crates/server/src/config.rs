@@ -50,6 +50,8 @@ pub struct Server {
     pub playground: bool,
     pub introspection: bool,
     pub cors_origins: CorsOrigins,
+    /// The manifest of the documents that are run; any when none.
+    pub trusted_documents: Option<PathBuf>,
     pub trust_proxy: bool,
     pub shutdown_grace: Duration,
 }
@@ -186,12 +188,16 @@ pub struct Limits {
     pub complexity: usize,
     pub aliases: usize,
     pub directives: usize,
+    pub root_fields: usize,
     pub sockets: usize,
     pub sockets_per_actor: usize,
     pub operations_per_socket: usize,
     pub socket_message_bytes: usize,
     pub socket_init: Duration,
     pub socket_ping: Duration,
+    /// 0: as many as they like; so the next.
+    pub requests_per_minute: u32,
+    pub requests_per_minute_per_ip: u32,
     pub sign_in_per_minute: u32,
     pub token_attempts_per_minute: u32,
     pub invitations_per_hour: u32,

@@ -9,7 +9,10 @@ use async_graphql::{
     Name, Pos, Positioned, ServerError, Value, Variables,
     parser::{
         self, parse_query,
-        types::{BaseType, DocumentOperations, ExecutableDocument, OperationDefinition, VariableDefinition},
+        types::{
+            BaseType, DocumentOperations, ExecutableDocument, OperationDefinition, Selection, SelectionSet,
+            VariableDefinition,
+        },
     },
 };
 use moka::sync::Cache;
@@ -18,16 +21,23 @@ use sha2::{Digest, Sha256};
 use crate::{
     errors::{Code, coded},
     limits::DocumentLimits,
+    persisted::{self, DocumentId, Trusted},
+    validation::Validator,
 };
 
 /// Rough memory of one token's share of a parsed document, in bytes.
 const TOKEN_WEIGHT: usize = 256;
 const LONGEST_SYNTAX_MESSAGE: usize = 200;
 
-/// Parsed documents by the SHA-256 of their text, bounded by memory.
+/// Parsed documents by the SHA-256 of their text, bounded by memory. They are what automatic persisted queries are
+/// found in: whoever knows the hash has had the text.
 #[derive(Debug)]
 pub struct Documents {
     limits: DocumentLimits,
+    /// The only ones that may run; any when there are none.
+    trusted: Option<Trusted>,
+    /// None in tests of syntax alone.
+    validator: Option<Validator>,
     parsed: Cache<[u8; 32], Arc<Document>>,
 }
 
@@ -37,6 +47,8 @@ pub struct Document {
     pub ast: ExecutableDocument,
     /// SHA-256 of the text.
     pub digest: [u8; 32],
+    /// Why it does not fit the schema; empty when it does, but for what variables decide.
+    pub faults: Vec<ServerError>,
     weight: u32,
 }
 
@@ -46,27 +58,75 @@ impl Documents {
             .max_capacity(limits.cache_bytes)
             .weigher(|_, document: &Arc<Document>| document.weight)
             .build();
-        Self { limits, parsed }
+        Self { limits, trusted: None, validator: None, parsed }
+    }
+
+    /// Finds what does not fit that schema from now on.
+    pub fn validated_by(mut self, validator: Validator) -> Self {
+        self.validator = Some(validator);
+        self
+    }
+
+    /// Runs the documents of that manifest and no others from now on. Returns how many they are; fails with a sentence.
+    pub fn trust(&mut self, manifest: &str) -> Result<usize, String> {
+        let trusted = Trusted::read(manifest, |text| self.parse(text))?;
+        let count = trusted.len();
+        self.trusted = Some(trusted);
+        Ok(count)
+    }
+
+    /// The document that a request sends or names. Beside what [`Self::parse`] refuses: `PERSISTED_QUERY_NOT_FOUND`,
+    /// and `DOCUMENT_NOT_TRUSTED` for whatever is not in the manifest, which is not even parsed.
+    pub fn find(&self, text: Option<&str>, id: Option<&DocumentId>) -> Result<Arc<Document>, ServerError> {
+        if let Some(text) = text {
+            guard::bytes(text, &self.limits)?;
+        }
+        let digest = text.map(|text| Sha256::digest(text).into());
+        if let Some(trusted) = &self.trusted {
+            return trusted.find(digest, id);
+        }
+        match (text, digest, id) {
+            (Some(_), Some(digest), Some(DocumentId::Sha256(hash))) if digest != *hash => {
+                Err(persisted::mismatch())
+            }
+            (Some(text), Some(digest), _) => self.parsed_or(digest, text),
+            (_, _, Some(DocumentId::Sha256(hash))) => self.parsed.get(hash).ok_or_else(persisted::not_found),
+            _ => Err(persisted::not_found()),
+        }
     }
 
     /// The parsed document of a text. Fails with `QUERY_TOO_COMPLEX` beyond a limit, `GRAPHQL_PARSE_FAILED` on a
     /// syntax error and `GRAPHQL_VALIDATION_FAILED` when fragments spread themselves.
     pub fn parse(&self, text: &str) -> Result<Arc<Document>, ServerError> {
         guard::bytes(text, &self.limits)?;
-        let key: [u8; 32] = Sha256::digest(text).into();
+        self.parsed_or(Sha256::digest(text).into(), text)
+    }
+
+    fn parsed_or(&self, key: [u8; 32], text: &str) -> Result<Arc<Document>, ServerError> {
         if let Some(document) = self.parsed.get(&key) {
             return Ok(document);
         }
         let tokens = guard::check(text, &self.limits)?;
         let ast = parse_query(text).map_err(syntax_error)?;
+        let faults = self.validator.as_ref().map(|validator| validator.faults(text)).unwrap_or_default();
         let weight = u32::try_from(text.len() + tokens * TOKEN_WEIGHT).unwrap_or(u32::MAX);
-        let document = Arc::new(Document { ast, digest: key, weight });
+        let document = Arc::new(Document { ast, digest: key, faults, weight });
         self.parsed.insert(key, Arc::clone(&document));
         Ok(document)
     }
 }
 
 impl Document {
+    /// Refuses an operation of too many root fields with `QUERY_TOO_COMPLEX`.
+    pub fn limit_root_fields(&self, operation: &OperationDefinition, most: usize) -> Result<(), ServerError> {
+        let count = root_fields(&operation.selection_set.node, &self.ast);
+        if count <= most {
+            return Ok(());
+        }
+        let message = format!("The operation may have {most} fields at its root, it has {count}.");
+        Err(coded(Code::QueryTooComplex, message, None))
+    }
+
     /// The operation that `operationName` selects: the only one when there is no name. A single *named* operation
     /// is a set of one to the parser, so both shapes are looked at.
     pub fn operation(&self, name: Option<&str>) -> Result<&Positioned<OperationDefinition>, ServerError> {
@@ -90,6 +150,20 @@ impl Document {
             coded(Code::BadUserInput, format!("The document has no operation named “{name}”."), None)
         })
     }
+}
+
+/// How many fields of the root an operation asks for, those in fragments among them. The guard has seen to it that fragments end
+/// and do not multiply without bound.
+fn root_fields(set: &SelectionSet, ast: &ExecutableDocument) -> usize {
+    let count = |selection: &Positioned<Selection>| match &selection.node {
+        Selection::Field(_) => 1,
+        Selection::InlineFragment(inline) => root_fields(&inline.node.selection_set.node, ast),
+        Selection::FragmentSpread(spread) => match ast.fragments.get(&spread.node.fragment_name.node) {
+            Some(fragment) => root_fields(&fragment.node.selection_set.node, ast),
+            None => 0,
+        },
+    };
+    set.items.iter().map(count).sum()
 }
 
 /// Every variable that the operation requires and the request lacks. async-graphql misses them when they stand in no
@@ -216,6 +290,27 @@ mod tests {
             "{a} fragment a on Query{b{...a}}",
         ] {
             assert_eq!(refusal(text).0, "GRAPHQL_VALIDATION_FAILED");
+        }
+    }
+
+    #[test]
+    fn a_field_that_stands_twice_in_an_input_object_is_refused() {
+        for text in [
+            "{a(b:{c:1 d:2 c:3})}",
+            "{a(b:[{c:{d:1 d:1}}])}",
+            "query($a:I={b:1,b:2}){a}",
+            "{a @d(x:{y:$z y:z})}",
+        ] {
+            let (code, message) = refusal(text);
+            assert_eq!(code, "GRAPHQL_VALIDATION_FAILED", "{text}");
+            assert!(message.contains("more than once"), "{text} {message}");
+        }
+        for text in [
+            "{a(b:{c:{c:1} d:c e:[{c:1} {c:2}]}) c:a c:a}",
+            "query($a:I $b:I){x:a(b:1){x:a x:b} y:a(b:{a:$a b:$b})}",
+            "{a(b:{c:c d:c}) {b:c b:c}}",
+        ] {
+            documents().parse(text).unwrap();
         }
     }
 
@@ -358,6 +453,19 @@ mod tests {
         assert!(document.operation(None).unwrap_err().message.contains("2 operations"));
         assert_eq!(document.operation(Some("B")).unwrap().node.ty, OperationType::Subscription);
         assert!(documents().parse("{ a }").unwrap().operation(Some("A")).is_err());
+    }
+
+    #[test]
+    fn fields_of_the_root_are_counted_wherever_they_stand() {
+        let text = "query A { a b: a ... { c ...f } ...f } query B { a { b c d e } } fragment f on Query { d e { x } }";
+        let document = documents().parse(text).unwrap();
+        let limit = |name, most| {
+            let operation = &document.operation(Some(name)).unwrap().node;
+            document.limit_root_fields(operation, most).map_err(|error| error.message)
+        };
+        assert_eq!(limit("A", 7), Ok(()));
+        assert!(limit("A", 6).unwrap_err().contains("6 fields at its root, it has 7"));
+        assert_eq!(limit("B", 1), Ok(()));
     }
 
     #[test]

@@ -27,8 +27,10 @@ pub enum Code {
     QueryTooComplex,
     /// Too much at once; later it may work.
     RateLimited,
-    /// Only a document's hash was sent.
-    PersistedQueryNotSupported,
+    /// Only a document's name was sent, and no document is known by it.
+    PersistedQueryNotFound,
+    /// Only documents that the server was given beforehand are run, and this is none of them.
+    DocumentNotTrusted,
     /// The idempotency key belongs to another request.
     IdempotencyKeyReused,
     /// A request with the idempotency key is under way.
@@ -49,7 +51,8 @@ impl Code {
             Self::ValidationFailed => "GRAPHQL_VALIDATION_FAILED",
             Self::QueryTooComplex => "QUERY_TOO_COMPLEX",
             Self::RateLimited => "RATE_LIMITED",
-            Self::PersistedQueryNotSupported => "PERSISTED_QUERY_NOT_SUPPORTED",
+            Self::PersistedQueryNotFound => "PERSISTED_QUERY_NOT_FOUND",
+            Self::DocumentNotTrusted => "DOCUMENT_NOT_TRUSTED",
             Self::IdempotencyKeyReused => "IDEMPOTENCY_KEY_REUSED",
             Self::IdempotencyKeyInUse => "IDEMPOTENCY_KEY_IN_USE",
             Self::IdempotencyAnswerLost => "IDEMPOTENCY_ANSWER_LOST",

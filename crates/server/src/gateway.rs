@@ -13,7 +13,7 @@ use async_graphql::{
 };
 use axum::http::{HeaderMap, header};
 use futures_util::{FutureExt, StreamExt, stream, stream::BoxStream};
-use guildhall_domain::access::Actor;
+use guildhall_domain::{access::Actor, lockout::network};
 use guildhall_graphql::{Handoff, Schema, batched};
 use guildhall_persistence::{
     Db,
@@ -26,14 +26,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     client::ClientInfo,
-    document::{Documents, fill_page_sizes, missing_variables},
+    document::{Document, Documents, fill_page_sizes, missing_variables},
     errors::{self, Code, coded},
     idempotency,
     identify::{Identify, Identity, Refused},
     limits::Limits,
+    rates::Requests,
     request_id::RequestId,
     shared::{Shared, SharedOperations},
-    socket::Sockets,
+    socket::{Holder, Sockets},
     wire::Envelope,
 };
 
@@ -44,12 +45,15 @@ pub struct Gateway {
     pub measuring: LazyLock<Schema, Box<dyn FnOnce() -> Schema + Send>>,
     pub documents: Documents,
     pub limits: Limits,
+    /// How much each may ask for.
+    pub requests: Requests,
     pub identify: Identify,
     /// Subscriptions that several hold alike.
     pub shared: SharedOperations,
-    /// Open WebSockets.
+    /// Open WebSockets and streams of events.
     pub sockets: Sockets,
-    /// Origins besides the server's own that may open a WebSocket, as browsers send them: `https://app.example.com`.
+    /// Origins besides the server's own that may open a WebSocket, as browsers send them: `https://app.example.com`; `*`
+    /// stands for all.
     pub origins: Vec<String>,
     /// Whether a proxy in front sets `X-Forwarded-For` and `X-Forwarded-Host`.
     pub trust_proxy: bool,
@@ -59,19 +63,34 @@ pub struct Gateway {
 
 /// What async-graphql's executor for queries says of a subscription that passed validation.
 const VALID_SUBSCRIPTION: &str = "Subscriptions are not supported on this transport.";
+/// What it says of a mutation that passed validation where it may execute none.
+const VALID_MUTATION: &str = "Schema is not configured for mutations.";
 
 /// Who asks, and from where; both become request data.
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub identity: Identity,
     pub client: ClientInfo,
-    /// The request's idempotency key.
-    pub key: Option<String>,
+}
+
+impl Caller {
+    /// What limits count by: the account or key, and else the network.
+    pub fn holder(&self) -> Holder {
+        match self.identity.actor_key() {
+            Some(actor) => Holder::Actor(actor),
+            None => Holder::Network(self.network()),
+        }
+    }
+
+    pub fn network(&self) -> String {
+        network(self.client.ip.map(|ip| ip.to_string()).as_deref())
+    }
 }
 
 /// An operation that is ready to run.
 pub struct Call {
     request: Request,
+    document: Arc<Document>,
     /// Of a subscription: the same without data, to validate it before it runs, and whoever holds the same.
     subscription: Option<(Request, Arc<Shared>)>,
     pub kind: OperationType,
@@ -150,6 +169,7 @@ impl Gateway {
             documents: Documents::new(limits.document.clone()),
             shared: SharedOperations::default(),
             sockets: Sockets::new(&limits.socket),
+            requests: Requests::new(None, None),
             limits,
             identify,
             origins: Vec::new(),
@@ -175,8 +195,9 @@ impl Gateway {
         caller: Caller,
         id: &RequestId,
     ) -> Result<Call, Vec<ServerError>> {
-        let document = self.documents.parse(&envelope.query)?;
+        let document = self.documents.find(envelope.query.as_deref(), envelope.document_id.as_ref())?;
         let operation = &document.operation(envelope.operation_name.as_deref())?.node;
+        document.limit_root_fields(operation, self.limits.root_fields)?;
         let missing = missing_variables(operation, &envelope.variables);
         if !missing.is_empty() {
             return Err(missing);
@@ -193,11 +214,11 @@ impl Gateway {
         let ip = caller.client.ip.map(|ip| ip.to_canonical().to_string());
         let is_measured = envelope.extensions.get("queryCost") == Some(&Value::Boolean(true));
         let actor = caller.identity.actor();
-        let once = match &caller.key {
+        let once = match &envelope.key {
             Some(key) if kind == OperationType::Mutation => {
                 let variables = serde_json::to_vec(&envelope.variables).unwrap_or_default();
                 let operation = envelope.operation_name.as_deref().unwrap_or_default();
-                let body: [&[u8]; 3] = [envelope.query.as_bytes(), operation.as_bytes(), &variables];
+                let body: [&[u8]; 3] = [&document.digest, operation.as_bytes(), &variables];
                 Some(Once::new(self.identify.db(), actor, key, &body))
             }
             _ => None,
@@ -215,7 +236,17 @@ impl Gateway {
             .data(guildhall_graphql::Caller { actor, device: Device { name: caller.client.user_agent, ip } })
             .data(guildhall_graphql::RequestId(id.shared()));
         request.set_parsed_query(document.ast.clone());
-        Ok(Call { request, subscription, kind, request_id: id.clone(), actor, is_measured, db, once })
+        Ok(Call {
+            request,
+            document,
+            subscription,
+            kind,
+            request_id: id.clone(),
+            actor,
+            is_measured,
+            db,
+            once,
+        })
     }
 
     /// Completes errors made before execution.
@@ -235,6 +266,9 @@ impl Gateway {
 
     /// Runs a query or a mutation.
     pub async fn run(&self, call: Call) -> Payload {
+        if !call.document.faults.is_empty() {
+            return Payload::Refused(self.faults(call.request, &call.document, &call.request_id).await);
+        }
         let schema = if call.is_measured { &*self.measuring } else { &self.schema };
         match AssertUnwindSafe(batched(schema.execute(call.request))).catch_unwind().await {
             Ok(mut response) if errors::never_executed(&response) => {
@@ -264,9 +298,13 @@ impl Gateway {
     }
 
     async fn subscribe(self: Arc<Self>, call: Call) -> BoxStream<'static, Payload> {
-        let Call { request, subscription, request_id, .. } = call;
+        let Call { request, document, subscription, request_id, .. } = call;
         let Some((rehearsal, shared)) = subscription else { return stream::empty().boxed() };
         if let Some(errors) = self.rehearse(rehearsal, &request_id).await {
+            return stream::once(async { Payload::Refused(errors) }).boxed();
+        }
+        if !document.faults.is_empty() {
+            let errors = self.refusal(document.faults.clone(), &request_id);
             return stream::once(async { Payload::Refused(errors) }).boxed();
         }
         let handoff = Handoff::default();
@@ -295,6 +333,24 @@ impl Gateway {
             Ok(response) => Some(self.refusal(response.errors, request_id)),
             Err(panic) => Some(self.panicked(&*panic, request_id)),
         }
+    }
+
+    /// The errors of a document that does not fit the schema: async-graphql's where it has any, since they suggest what
+    /// was meant. It is let answer questions about the schema only, so nothing runs.
+    async fn faults(
+        &self,
+        request: Request,
+        document: &Document,
+        request_id: &RequestId,
+    ) -> Vec<ServerError> {
+        let validated = self.schema.execute(request.only_introspection());
+        let own = match AssertUnwindSafe(validated).catch_unwind().await {
+            Ok(response) if errors::never_executed(&response) => response.errors,
+            Ok(_) => Vec::new(),
+            Err(panic) => return self.panicked(&*panic, request_id),
+        };
+        let passed = own.is_empty() || own.iter().any(|error| error.message == VALID_MUTATION);
+        self.refusal(if passed { document.faults.clone() } else { own }, request_id)
     }
 
     fn executed(&self, mut response: Response, request_id: &RequestId) -> Payload {

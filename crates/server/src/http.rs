@@ -1,5 +1,5 @@
 //! GraphQL over HTTP, POST and GET. Knows methods, media types and status codes; refuses to know how an operation
-//! is parsed and run.
+//! is parsed and run, and what a stream of events looks like.
 
 use std::sync::Arc;
 
@@ -21,31 +21,62 @@ use crate::{
     gateway::{self, Caller, Gateway, Payload, bearer_of, refused_error},
     idempotency,
     request_id::RequestId,
-    socket,
+    socket, stream,
     wire::{self, Envelope, Object},
 };
 
-/// `/graphql` and `/graphql/ws`. Expects `request_id::assign` outside of it.
+/// `/graphql`, `/graphql/stream` and `/graphql/ws`. Expects `request_id::assign` outside of it.
 pub fn router(gateway: Arc<Gateway>) -> Router {
     Router::new()
         .route("/graphql", any(graphql))
+        .route("/graphql/stream", any(event_stream))
         .route("/graphql/ws", any(socket::upgrade))
         .with_state(gateway)
 }
 
 async fn graphql(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let accept = Accept::read(request.headers());
+    respond(&gateway, request, accept).await
+}
+
+/// The same for clients that take events whatever they accept: `curl -N`, for one.
+async fn event_stream(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
+    let accept = Accept::read(request.headers()).with_events_by_default();
+    respond(&gateway, request, accept).await
+}
+
+async fn respond(gateway: &Arc<Gateway>, request: Request, accept: Accept) -> Response {
     let request_id = request.extensions().get::<RequestId>().cloned().unwrap_or_else(RequestId::fresh);
-    let media = Media::negotiate(request.headers());
     let (parts, body) = request.into_parts();
-    let answered = match media {
-        Some(media) => answer(&gateway, parts, body, media, &request_id).await,
-        None => {
-            let message = "Only application/graphql-response+json and application/json can be answered.";
+    let identity = match bearer_of(&parts.headers) {
+        Ok(token) => gateway.identify.identify(token),
+        Err(refused) => Err(refused),
+    };
+    let client = ClientInfo::read(&parts, gateway.trust_proxy);
+    // Whoever shows a token that is refused counts too, as whoever shows none.
+    let counted = Caller { identity: identity.unwrap_or_default(), client: client.clone() };
+    let standing = gateway.requests.count(&counted);
+    let caller = match standing.refusal() {
+        Some(error) => Err(Fault {
+            retry_after: standing.retry_after(),
+            ..Fault::of(StatusCode::TOO_MANY_REQUESTS, error)
+        }),
+        None => match identity {
+            Ok(identity) => Ok(Caller { identity, client }),
+            Err(refused) => Err(Fault::of(StatusCode::UNAUTHORIZED, refused_error(refused))),
+        },
+    };
+    let answered = match (accept, caller) {
+        (Accept { media: None, events: Events::Unwanted, .. }, Ok(_)) => {
+            let message = "Only application/graphql-response+json, application/json and text/event-stream can be answered.";
             Err(Fault::new(StatusCode::NOT_ACCEPTABLE, message))
         }
+        (_, Err(fault)) => Err(fault),
+        (accept, Ok(caller)) => answer(gateway, parts, body, accept, caller, &request_id).await,
     };
-    let media = media.unwrap_or(Media::Json);
-    let mut response = answered.unwrap_or_else(|fault| fault.respond(&gateway, media, &request_id));
+    let media = accept.media.unwrap_or(Media::Json);
+    let mut response = answered.unwrap_or_else(|fault| fault.respond(gateway, media, &request_id));
+    standing.tell(response.headers_mut());
     response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
     response
 }
@@ -54,39 +85,42 @@ async fn answer(
     gateway: &Arc<Gateway>,
     parts: Parts,
     body: Body,
-    media: Media,
+    accept: Accept,
+    caller: Caller,
     request_id: &RequestId,
 ) -> Result<Response, Fault> {
+    let media = accept.media.unwrap_or(Media::Json);
     let object = match parts.method {
         Method::GET | Method::HEAD => query_string(parts.uri.query().unwrap_or_default())?,
         Method::POST => posted(&parts.headers, body, gateway.limits.body_bytes).await?,
         _ => return Err(Fault::method("GET, POST", "Send GraphQL requests with POST or GET.")),
     };
-    let envelope = Envelope::read(object).map_err(|error| {
-        // Asked with the hash of a document only: well-formed, so no fault of the HTTP request.
-        let supported = error.message != "PersistedQueryNotSupported";
-        let status = if supported { StatusCode::BAD_REQUEST } else { media.refused() };
-        Fault { status, error: Box::new(error), allow: None }
-    })?;
-    let identity = match bearer_of(&parts.headers) {
-        Ok(token) => gateway.identify.identify(token),
-        Err(refused) => Err(refused),
-    };
-    let identity = identity.map_err(|refused| Fault {
-        status: StatusCode::UNAUTHORIZED,
-        error: Box::new(refused_error(refused)),
-        allow: None,
-    })?;
-    let key = idempotency::key_of(&parts.headers).map_err(|why| Fault::bad(&why))?;
-    let caller = Caller { identity, client: ClientInfo::read(&parts, gateway.trust_proxy), key };
-    let payload = match gateway.prepare(envelope, caller, request_id) {
+    let mut envelope = Envelope::read(object).map_err(|error| Fault::of(StatusCode::BAD_REQUEST, error))?;
+    envelope.key = idempotency::key_of(&parts.headers).map_err(|why| Fault::bad(&why))?;
+    let prepared = gateway.prepare(envelope, caller.clone(), request_id);
+    if let Ok(call) = &prepared
+        && call.kind == OperationType::Mutation
+        && parts.method != Method::POST
+    {
+        return Err(Fault::method("POST", "Send mutations with POST: GET changes nothing."));
+    }
+    let watches = matches!(&prepared, Ok(call) if call.kind == OperationType::Subscription);
+    if accept.events == Events::Preferred || (watches && accept.events == Events::Accepted) {
+        let place = stream::place(gateway, &caller).map_err(|(status, message)| Fault {
+            retry_after: Some(stream::RETRY_AFTER),
+            ..Fault::of(status, coded(Code::RateLimited, message, None))
+        })?;
+        return Ok(match prepared {
+            Ok(call) => stream::respond(gateway, call, caller.identity.left(), place),
+            Err(errors) => stream::refused(gateway, errors, place),
+        });
+    }
+    let payload = match prepared {
         Err(errors) => Payload::Refused(errors),
         Ok(call) => match call.kind {
-            OperationType::Mutation if parts.method != Method::POST => {
-                return Err(Fault::method("POST", "Send mutations with POST: GET runs queries only."));
-            }
             OperationType::Subscription => {
-                let message = "Subscriptions run on the WebSocket at /graphql/ws (graphql-transport-ws).";
+                let message = "Subscriptions are streams: open the WebSocket at /graphql/ws (graphql-transport-ws), or accept \
+                               text/event-stream.";
                 let error = coded(Code::BadUserInput, message, None);
                 Payload::Refused(gateway.refusal(vec![error], request_id))
             }
@@ -141,7 +175,7 @@ fn query_string(query: &str) -> Result<Object, Fault> {
     for (key, text) in form_urlencoded::parse(query.as_bytes()) {
         let value = match &*key {
             _ if text.is_empty() => continue,
-            "query" | "operationName" => Value::String(text.into_owned()),
+            "query" | "documentId" | "operationName" => Value::String(text.into_owned()),
             "variables" | "extensions" if text == "null" => Value::Null,
             "variables" | "extensions" => {
                 let object = wire::object(text.as_bytes());
@@ -185,20 +219,46 @@ enum Media {
     GraphQl,
 }
 
-impl Media {
-    /// The type the client likes best: by quality, then by the order of naming. `application/json` when it does not
-    /// care; none when it accepts neither.
-    fn negotiate(headers: &HeaderMap) -> Option<Self> {
+/// Whether the answer may be a stream of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Events {
+    /// The client does not name them.
+    Unwanted,
+    /// For what has no other answer: a subscription.
+    Accepted,
+    /// For every operation.
+    Preferred,
+}
+
+/// What the client can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Accept {
+    /// The type of a single answer that it likes best; none when it accepts neither.
+    media: Option<Media>,
+    events: Events,
+    /// Whether it accepts whatever comes.
+    anything: bool,
+}
+
+impl Accept {
+    /// By quality, then by the order of naming. `application/json` when the client does not care. Events have to be
+    /// named: whoever accepts anything may wait for the end of the answer.
+    fn read(headers: &HeaderMap) -> Self {
+        const EVENTS: usize = 2;
         let mut accept = String::new();
         for value in headers.get_all(header::ACCEPT) {
-            accept.push_str(value.to_str().ok()?);
+            let Ok(value) = value.to_str() else {
+                return Self { media: None, events: Events::Unwanted, anything: false };
+            };
+            accept.push_str(value);
             accept.push(',');
         }
         if accept.trim_matches([',', ' ']).is_empty() {
-            return Some(Self::Json);
+            return Self { media: Some(Media::Json), events: Events::Unwanted, anything: true };
         }
         // For each type the most specific range that covers it: (specificity, quality, place).
-        let mut best: [Option<(u8, f32, usize)>; 2] = [None; 2];
+        let mut best: [Option<(u8, f32, usize)>; 3] = [None; 3];
+        let mut anything = false;
         for (place, range) in accept.split(',').enumerate() {
             let mut parts = range.split(';').map(str::trim);
             let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
@@ -211,33 +271,55 @@ impl Media {
                     _ => utf8 &= is_utf8(parameter),
                 }
             }
-            let (specificity, covered): (u8, &[Self]) = match essence.as_str() {
+            let (specificity, covered): (u8, &[usize]) = match essence.as_str() {
                 _ if !utf8 => continue,
-                "application/json" => (2, &[Self::Json]),
-                "application/graphql-response+json" => (2, &[Self::GraphQl]),
-                "application/*" => (1, &[Self::Json, Self::GraphQl]),
-                "*/*" => (0, &[Self::Json, Self::GraphQl]),
+                "application/json" => (2, &[Media::Json as usize]),
+                "application/graphql-response+json" => (2, &[Media::GraphQl as usize]),
+                "text/event-stream" => (2, &[EVENTS]),
+                "application/*" => (1, &[Media::Json as usize, Media::GraphQl as usize]),
+                "*/*" => {
+                    anything |= quality > 0.0;
+                    (0, &[Media::Json as usize, Media::GraphQl as usize])
+                }
                 _ => continue,
             };
-            for media in covered {
-                let known = &mut best[*media as usize];
+            for &covered in covered {
+                let known = &mut best[covered];
                 if known.is_none_or(|(known, ..)| specificity > known) {
                     *known = Some((specificity, quality, place));
                 }
             }
         }
-        let wanted = |media: Self| best[media as usize].filter(|(_, quality, _)| *quality > 0.0);
-        match (wanted(Self::Json), wanted(Self::GraphQl)) {
-            (None, None) => None,
-            (Some(_), None) => Some(Self::Json),
-            (None, Some(_)) => Some(Self::GraphQl),
-            (Some((_, json, json_place)), Some((_, graphql, graphql_place))) => {
-                let prefers = graphql > json || (graphql == json && graphql_place < json_place);
-                Some(if prefers { Self::GraphQl } else { Self::Json })
-            }
-        }
+        let wanted = |index: usize| best[index].filter(|(_, quality, _)| *quality > 0.0);
+        // Both are asked for: whether the first is liked better, or as well and named before.
+        let better = |one: (u8, f32, usize), other: (u8, f32, usize)| {
+            one.1 > other.1 || (one.1 == other.1 && one.2 < other.2)
+        };
+        let (media, single) = match (wanted(Media::Json as usize), wanted(Media::GraphQl as usize)) {
+            (None, None) => (None, None),
+            (Some(json), None) => (Some(Media::Json), Some(json)),
+            (Some(json), Some(graphql)) if !better(graphql, json) => (Some(Media::Json), Some(json)),
+            (_, Some(graphql)) => (Some(Media::GraphQl), Some(graphql)),
+        };
+        let events = match (wanted(EVENTS), single) {
+            (None, _) => Events::Unwanted,
+            (Some(events), Some(single)) if !better(events, single) => Events::Accepted,
+            (Some(_), _) => Events::Preferred,
+        };
+        Self { media, events, anything }
     }
 
+    /// Where only events are served: nothing else comes, and whoever accepts anything gets them.
+    fn with_events_by_default(self) -> Self {
+        let events = match self.events {
+            Events::Unwanted if !self.anything => Events::Unwanted,
+            _ => Events::Preferred,
+        };
+        Self { media: None, events, ..self }
+    }
+}
+
+impl Media {
     /// The status of a well-formed request whose operation was refused.
     fn refused(self) -> StatusCode {
         match self {
@@ -272,11 +354,17 @@ struct Fault {
     status: StatusCode,
     error: Box<ServerError>,
     allow: Option<&'static str>,
+    /// Seconds until it may work.
+    retry_after: Option<u64>,
 }
 
 impl Fault {
     fn new(status: StatusCode, message: &str) -> Self {
-        Self { status, error: Box::new(coded(Code::BadUserInput, message, None)), allow: None }
+        Self::of(status, coded(Code::BadUserInput, message, None))
+    }
+
+    fn of(status: StatusCode, error: ServerError) -> Self {
+        Self { status, error: Box::new(error), allow: None, retry_after: None }
     }
 
     fn bad(message: &str) -> Self {
@@ -294,6 +382,9 @@ impl Fault {
         if let Some(allow) = self.allow {
             headers.insert(header::ALLOW, HeaderValue::from_static(allow));
         }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         if self.status == StatusCode::UNAUTHORIZED {
             headers
                 .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\""));
@@ -306,16 +397,16 @@ impl Fault {
 mod tests {
     use super::*;
 
-    fn negotiate(accept: &str) -> Option<Media> {
+    fn read(accept: &str) -> Accept {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT, accept.parse().unwrap());
-        Media::negotiate(&headers)
+        Accept::read(&headers)
     }
 
     #[test]
     fn the_client_chooses_the_media_type() {
         use Media::{GraphQl, Json};
-        assert_eq!(Media::negotiate(&HeaderMap::new()), Some(Json));
+        assert_eq!(Accept::read(&HeaderMap::new()).media, Some(Json));
         for (accept, media) in [
             ("", Some(Json)),
             ("*/*", Some(Json)),
@@ -332,7 +423,30 @@ mod tests {
             ("application/json;q=0", None),
             ("application/json;charset=latin1", None),
         ] {
-            assert_eq!(negotiate(accept), media, "{accept}");
+            assert_eq!(read(accept).media, media, "{accept}");
+        }
+    }
+
+    #[test]
+    fn events_are_sent_to_those_who_name_them() {
+        use Events::{Accepted, Preferred, Unwanted};
+        for (accept, events, at_the_stream) in [
+            ("", Unwanted, Preferred),
+            ("*/*", Unwanted, Preferred),
+            ("application/json", Unwanted, Unwanted),
+            ("text/event-stream", Preferred, Preferred),
+            ("text/event-stream, multipart/mixed", Preferred, Preferred),
+            ("text/event-stream, */*;q=0.1", Preferred, Preferred),
+            ("text/event-stream;q=0, */*", Unwanted, Preferred),
+            (
+                "application/graphql-response+json, application/json, text/event-stream, multipart/mixed",
+                Accepted,
+                Preferred,
+            ),
+            ("application/json;q=0.5, text/event-stream", Preferred, Preferred),
+        ] {
+            assert_eq!(read(accept).events, events, "{accept}");
+            assert_eq!(read(accept).with_events_by_default().events, at_the_stream, "{accept}");
         }
     }
 }

@@ -21,13 +21,17 @@ pub mod master_key;
 mod oauth;
 pub mod outbound;
 mod pages;
+mod persisted;
 mod playground;
+mod rates;
 mod request_id;
 pub mod secrets;
+mod serve;
 mod shared;
 mod socket;
+mod stream;
 pub mod telemetry;
-
+mod validation;
 mod web;
 mod wire;
 pub mod workers;

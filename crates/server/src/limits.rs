@@ -18,6 +18,8 @@ pub struct Limits {
     pub aliases: usize,
     /// Most directives on one field.
     pub directives: usize,
+    /// Most fields of an operation's root, wherever they stand: each is a change of its own, or a search.
+    pub root_fields: usize,
     /// Bounds of a document before it is parsed.
     pub document: DocumentLimits,
     /// Bounds of a WebSocket.
@@ -73,6 +75,7 @@ impl Default for Limits {
             complexity: 2_000,
             aliases: 50,
             directives: 50,
+            root_fields: 50,
             document: DocumentLimits::default(),
             socket: SocketLimits::default(),
         }

@@ -16,7 +16,7 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use guildhall_domain::access::Open;
-use guildhall_graphql::Throttle;
+use guildhall_graphql::{Throttle, Wait};
 use guildhall_persistence::{Db, ReadError, service_accounts};
 use serde_json::{Value, json};
 use url::form_urlencoded;
@@ -60,12 +60,16 @@ enum Refused {
     InvalidRequest(&'static str),
     UnsupportedGrantType,
     InvalidClient,
-    TooMany(String),
+    TooMany(Wait),
     Failed,
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
+        let retry_after = match &self {
+            Self::TooMany(wait) => Some(wait.seconds),
+            _ => None,
+        };
         let (status, error, description) = match self {
             Self::InvalidRequest(why) => (StatusCode::BAD_REQUEST, "invalid_request", why.to_owned()),
             Self::UnsupportedGrantType => {
@@ -78,13 +82,18 @@ impl IntoResponse for Refused {
                 (StatusCode::UNAUTHORIZED, "invalid_client", why.to_owned())
             }
             // RFC 6749 has no word for it.
-            Self::TooMany(why) => (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable", why),
+            Self::TooMany(wait) => {
+                (StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable", wait.to_string())
+            }
             Self::Failed => {
                 let why = "Something went wrong here. Try again.".to_owned();
                 (StatusCode::INTERNAL_SERVER_ERROR, "server_error", why)
             }
         };
         let mut response = answer(status, json!({ "error": error, "error_description": description }));
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
         if status == StatusCode::UNAUTHORIZED {
             let challenge = header::HeaderValue::from_static("Basic realm=\"guildhall\"");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);

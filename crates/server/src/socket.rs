@@ -22,12 +22,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use tokio::time::{Instant, sleep_until, timeout};
-use uuid::Uuid;
 
-pub use self::admission::Sockets;
+pub use self::admission::{Holder, Place, Sockets};
 use self::{
-    admission::{Place, origin_allowed},
-    message::{ClientMessage, Outgoing},
+    admission::origin_allowed,
+    message::{ClientMessage, Outgoing, Warning},
     operations::Operations,
 };
 use crate::{
@@ -45,6 +44,9 @@ const PROTOCOL: &str = "graphql-transport-ws";
 const FAREWELL: Duration = Duration::from_secs(1);
 /// What a close frame holds besides its code, in bytes.
 const LONGEST_REASON: usize = 123;
+/// How long before the end of its token a client is warned, by a `ping` that says so. It cannot show another token on the same
+/// socket, but it can have one at hand when the socket closes with 4403.
+const WARNING: Duration = Duration::from_secs(60);
 /// Far enough to mean never.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
@@ -122,10 +124,19 @@ async fn serve(mut socket: WebSocket, gateway: Arc<Gateway>, client: ClientInfo)
     let spoken = socket.protocol().is_some_and(|protocol| protocol == PROTOCOL);
     // Held until the farewell is over, so that a shutdown which waits for it cuts no close frame off.
     let mut place = gateway.sockets.enter();
+    let stranger = Caller { identity: Identity::default(), client: client.clone() }.holder();
+    let per_holder = gateway.limits.socket.per_actor;
     let end = if !spoken {
         End::Close(Close::new(4406, "Subprotocol not acceptable: only graphql-transport-ws is spoken"))
     } else if let Some(place) = &mut place {
-        Conversation::new(&mut socket, &gateway, client, place).run().await
+        // Until it is known who it is, all sockets of a network are one holder's.
+        let end = if place.claim(stranger, per_holder) {
+            Conversation::new(&mut socket, &gateway, client, place).run().await
+        } else {
+            End::Close(too_many(per_holder))
+        };
+        place.release();
+        end
     } else {
         End::Close(Close::try_again("The server has no room for another socket"))
     };
@@ -141,6 +152,10 @@ async fn serve(mut socket: WebSocket, gateway: Arc<Gateway>, client: ClientInfo)
     timeout(FAREWELL, farewell).await.ok();
 }
 
+fn too_many(per_holder: usize) -> Close {
+    Close::try_again(&format!("{per_holder} subscription connections may be open at once, and they are"))
+}
+
 struct Conversation<'a> {
     socket: &'a mut WebSocket,
     gateway: &'a Arc<Gateway>,
@@ -152,6 +167,8 @@ struct Conversation<'a> {
     place: &'a mut Place,
     /// When `connection_init` must have come, and later when the credential expires.
     deadline: Instant,
+    /// When to say that the credential is about to expire; none when that was said, or there is nothing to say.
+    warn_at: Option<Instant>,
     next_ping: Instant,
     /// Whether anything came in since the last ping.
     heard: bool,
@@ -175,6 +192,7 @@ impl<'a> Conversation<'a> {
             operations: Operations::default(),
             place,
             deadline: now + limits.init_deadline,
+            warn_at: None,
             next_ping: now + limits.ping_every,
             heard: true,
         }
@@ -183,9 +201,9 @@ impl<'a> Conversation<'a> {
     async fn run(mut self) -> End {
         let shutdown = self.gateway.shutdown.clone();
         let mut stopping = pin!(shutdown.cancelled());
-        let mut alarm = pin!(sleep_until(self.deadline.min(self.next_ping)));
+        let mut alarm = pin!(sleep_until(self.next_alarm()));
         loop {
-            let next = self.deadline.min(self.next_ping);
+            let next = self.next_alarm();
             if alarm.deadline() != next {
                 alarm.as_mut().reset(next);
             }
@@ -201,6 +219,11 @@ impl<'a> Conversation<'a> {
         }
     }
 
+    fn next_alarm(&self) -> Instant {
+        let next = self.deadline.min(self.next_ping);
+        self.warn_at.map_or(next, |warning| warning.min(next))
+    }
+
     async fn alarm(&mut self) -> Result<(), End> {
         let now = Instant::now();
         if now >= self.deadline {
@@ -208,6 +231,13 @@ impl<'a> Conversation<'a> {
                 None => Close::new(4408, "Connection initialisation timeout").into(),
                 Some(_) => Close::refused(Refused::Expired).into(),
             });
+        }
+        if self.warn_at.is_some_and(|at| now >= at) {
+            self.warn_at = None;
+            // To the nearest second.
+            let left = self.deadline.saturating_duration_since(now) + Duration::from_millis(500);
+            let left = left.as_secs();
+            self.say(Outgoing::Ping { payload: Warning { token_expires_in_seconds: left } }).await?;
         }
         if now >= self.next_ping {
             if !self.heard {
@@ -258,19 +288,15 @@ impl<'a> Conversation<'a> {
             Err(refused) => Err(refused),
         };
         let identity = identity.map_err(Close::refused)?;
-        if let Some(actor) = identity.actor_key() {
-            self.claim(actor)?;
+        let holder = Caller { identity, client: self.client.clone() }.holder();
+        if !self.place.claim(holder, self.limits.per_actor) {
+            return Err(too_many(self.limits.per_actor).into());
         }
-        self.deadline = Instant::now() + identity.left().unwrap_or(NEVER).min(NEVER);
+        let now = Instant::now();
+        self.deadline = now + identity.left().unwrap_or(NEVER).min(NEVER);
+        self.warn_at = identity.left().map(|left| now + left.min(NEVER).saturating_sub(WARNING));
         self.identity = Some(identity);
         self.say(Outgoing::ConnectionAck).await
-    }
-
-    fn claim(&mut self, actor: Uuid) -> Result<(), Close> {
-        if self.place.claim(actor, self.limits.per_actor) {
-            return Ok(());
-        }
-        Err(Close::try_again(&format!("An account may have {} sockets open", self.limits.per_actor)))
     }
 
     async fn subscribe(&mut self, id: String, envelope: Envelope) -> Result<(), End> {
@@ -282,12 +308,14 @@ impl<'a> Conversation<'a> {
         }
         let request_id = RequestId::fresh();
         let running = self.operations.count();
-        let prepared = if running >= self.limits.operations {
+        let caller = Caller { identity, client: self.client.clone() };
+        let prepared = if let Some(error) = self.gateway.requests.count(&caller).refusal() {
+            Err(self.gateway.refusal(vec![error], &request_id))
+        } else if running >= self.limits.operations {
             let message =
                 format!("A socket may run {} operations at once, {running} run.", self.limits.operations);
             Err(self.gateway.refusal(vec![coded(Code::RateLimited, message, None)], &request_id))
         } else {
-            let caller = Caller { identity, client: self.client.clone(), key: None };
             self.gateway.prepare(envelope, caller, &request_id)
         };
         match prepared {

@@ -20,7 +20,7 @@ use guildhall_domain::{
     access::{Actor, Denied},
     refusal::Refusal,
 };
-use guildhall_graphql::Throttle;
+use guildhall_graphql::{Throttle, Wait};
 use guildhall_persistence::{
     Db, Fault, OpError, ReadError,
     audit::Origin,
@@ -137,6 +137,8 @@ enum Trouble {
     Fault(Fault),
     /// The request itself is refused.
     Refused(StatusCode, MessagePage),
+    /// Too many like it came before.
+    TooOften(Wait),
 }
 
 impl Trouble {
@@ -189,8 +191,16 @@ async fn to_the_end(submission: impl Future<Output = Outcome> + Send + 'static) 
 
 impl Web {
     fn respond(&self, request_id: &RequestId, outcome: Outcome) -> Response {
+        let mut wait = None;
         let (status, page) = outcome.unwrap_or_else(|trouble| match trouble {
             Trouble::Refused(status, page) => (status, Page::Message(page)),
+            Trouble::TooOften(until) => {
+                wait = Some(until.seconds);
+                let title = "A little slower, please".into();
+                let page =
+                    MessagePage { title, sentences: vec![until.into()], reference: None, home_url: None };
+                (StatusCode::TOO_MANY_REQUESTS, Page::Message(page))
+            }
             Trouble::Fault(fault) => {
                 tracing::error!(%request_id, %fault, "a page failed");
                 let page = MessagePage::internal(request_id.to_string());
@@ -219,14 +229,16 @@ impl Web {
             (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
             (HeaderName::from_static("x-robots-tag"), "noindex"),
         ];
-        (status, headers, html).into_response()
+        let mut response = (status, headers, html).into_response();
+        if let Some(seconds) = wait {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 
     /// Counts a try of a link's secret.
     fn guard_token(&self, device: &Device) -> Result<(), Trouble> {
-        self.throttle
-            .token(device.ip.as_deref())
-            .map_err(|wait| Trouble::refused(StatusCode::TOO_MANY_REQUESTS, "A little slower, please", wait))
+        self.throttle.token(device.ip.as_deref()).map_err(Trouble::TooOften)
     }
 
     /// Ends a session that an answer opened. What the person asked for is done by then, so a failure is only logged.

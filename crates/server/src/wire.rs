@@ -9,7 +9,10 @@ use serde::{
     de::{self, MapAccess, SeqAccess, Visitor},
 };
 
-use crate::errors::{Code, coded};
+use crate::{
+    errors::{Code, coded},
+    persisted::DocumentId,
+};
 
 /// A JSON object as sent.
 pub type Object = IndexMap<Name, Value>;
@@ -28,15 +31,20 @@ pub fn object(json: &[u8]) -> Result<Object, String> {
 /// A GraphQL request as sent: nothing but its shape has been checked.
 #[derive(Debug)]
 pub struct Envelope {
-    pub query: String,
+    /// The document's text; none only where it is named.
+    pub query: Option<String>,
+    /// What the document is called.
+    pub document_id: Option<DocumentId>,
     pub operation_name: Option<String>,
     pub variables: Variables,
     pub extensions: HashMap<String, Value>,
+    /// What the mutation is known by when it is sent again; no part of the JSON.
+    pub key: Option<String>,
 }
 
 impl Envelope {
     /// Reads the request's members; others are ignored, as the HTTP specification asks. Fails with
-    /// `BAD_USER_INPUT` naming the member, or `PERSISTED_QUERY_NOT_SUPPORTED` when only a hash was sent.
+    /// `BAD_USER_INPUT` naming the member.
     pub fn read(mut object: Object) -> Result<Self, ServerError> {
         let bad = |message: &str| coded(Code::BadUserInput, message, None);
         let extensions: HashMap<_, _> = match object.swap_remove("extensions") {
@@ -46,11 +54,13 @@ impl Envelope {
             }
             Some(_) => return Err(bad("“extensions” must be an object or null.")),
         };
+        let document_id =
+            DocumentId::read(object.swap_remove("documentId"), extensions.get("persistedQuery"))
+                .map_err(bad)?;
         let query = match object.swap_remove("query") {
-            Some(Value::String(query)) => query,
-            None if extensions.contains_key("persistedQuery") => {
-                return Err(coded(Code::PersistedQueryNotSupported, "PersistedQueryNotSupported", None));
-            }
+            Some(Value::String(query)) => Some(query),
+            // Some clients send null or nothing in its place.
+            None | Some(Value::Null) if document_id.is_some() => None,
             None => return Err(bad("“query” is missing: send the GraphQL document as a string.")),
             Some(_) => return Err(bad("“query” must be a string.")),
         };
@@ -64,12 +74,12 @@ impl Envelope {
             Some(value @ Value::Object(_)) => Variables::from_value(value),
             Some(_) => return Err(bad("“variables” must be an object or null.")),
         };
-        Ok(Self { query, operation_name, variables, extensions })
+        Ok(Self { query, document_id, operation_name, variables, extensions, key: None })
     }
 
     /// The executor's request, without its document parsed yet.
     pub fn into_request(self) -> Request {
-        let mut request = Request::new(self.query).variables(self.variables);
+        let mut request = Request::new(self.query.unwrap_or_default()).variables(self.variables);
         request.operation_name = self.operation_name;
         request.extensions.extend(self.extensions);
         request
@@ -168,9 +178,12 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_without_a_document_is_told_apart() {
-        let body = br#"{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"00"}}}"#;
-        let error = Envelope::read(object(body).unwrap()).unwrap_err();
-        assert_eq!(error.message, "PersistedQueryNotSupported");
+    fn a_document_is_sent_or_named() {
+        let read = |body: &str| Envelope::read(object(body.as_bytes()).unwrap());
+        let named = read(r#"{"extensions":{"persistedQuery":{"version":1,"sha256Hash":"00"}}}"#).unwrap();
+        assert!(named.query.is_none() && named.document_id.is_some());
+        assert!(read(r#"{"query":null,"documentId":"a"}"#).unwrap().document_id.is_some());
+        assert!(read(r#"{"query":null}"#).is_err());
+        assert!(read(r#"{"query":1,"documentId":"a"}"#).is_err());
     }
 }

@@ -31,6 +31,8 @@ impl Environment {
             .set("MASTER_KEY", "dGhlIG1hc3RlciBrZXkgb2YgdGhlIHRlc3RzLCAzMiE=")
             .set("PASSWORD_SALT_HASH_ROUNDS", 2)
             .set("GUILDHALL_SHUTDOWN_GRACE_SECONDS", 5)
+            .set("GUILDHALL_LIMITS_REQUESTS_PER_MINUTE", 0)
+            .set("GUILDHALL_LIMITS_REQUESTS_PER_MINUTE_PER_IP", 0)
             .set("GUILDHALL_LIMITS_SIGN_IN_PER_MINUTE", 100_000)
             .set("GUILDHALL_SIGN_IN_FREE_FAILURES", 100_000)
             .set("GUILDHALL_LIMITS_TOKEN_ATTEMPTS_PER_MINUTE", 100_000)

@@ -24,7 +24,9 @@ pub(super) fn server(layers: &mut Layers) -> Option<Server> {
     let cors_origins = cors_origins(layers);
     let listen = required(layers, "server.listen", values::listen);
     let data_dir = required(layers, "server.data_dir", |text| Ok(PathBuf::from(text)));
+    let trusted_documents = layers.parsed("server.trusted_documents", |text| Ok(PathBuf::from(text)));
     Some(Server {
+        trusted_documents,
         playground: layers.flag("server.playground"),
         introspection: layers.flag("server.introspection"),
         trust_proxy: layers.flag("server.trust_proxy"),
@@ -257,12 +259,15 @@ pub(super) fn limits(layers: &mut Layers) -> Limits {
         complexity: layers.number("limits.complexity"),
         aliases: layers.number("limits.aliases"),
         directives: layers.number("limits.directives"),
+        root_fields: layers.number("limits.root_fields"),
         sockets: layers.number("limits.sockets"),
         sockets_per_actor: layers.number("limits.sockets_per_actor"),
         operations_per_socket: layers.number("limits.operations_per_socket"),
         socket_message_bytes: layers.number("limits.socket_message_bytes"),
         socket_init: layers.duration("limits.socket_init_seconds", SECOND),
         socket_ping: layers.duration("limits.socket_ping_seconds", SECOND),
+        requests_per_minute: layers.number("limits.requests_per_minute"),
+        requests_per_minute_per_ip: layers.number("limits.requests_per_minute_per_ip"),
         sign_in_per_minute: layers.number("limits.sign_in_per_minute"),
         token_attempts_per_minute: layers.number("limits.token_attempts_per_minute"),
         invitations_per_hour: layers.number("limits.invitations_per_hour"),

@@ -2,7 +2,7 @@
 //! GraphQL, and of its grammar only where definitions and spreads stand. Refuses to judge anything else: what it lets
 //! through can still be wrong, but not dangerous.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use async_graphql::{Pos, ServerError};
 
@@ -26,6 +26,7 @@ pub fn check(text: &str, limits: &DocumentLimits) -> Result<usize, ServerError> 
     let mut outline = Outline::default();
     let (mut tokens, mut depth) = (0, 0_usize);
     let mut before = Before::Definition;
+    let mut literals = Literals::default();
     loop {
         let start = lexer.skip_ignored();
         let Some(token) = lexer.next()? else { break };
@@ -73,6 +74,10 @@ pub fn check(text: &str, limits: &DocumentLimits) -> Result<usize, ServerError> 
             _ => Before::Anything,
         };
         outline.token();
+        if let Some(name) = literals.twice(token, text.as_bytes()[start]) {
+            let message = format!("An input object has the field “{name:.64}” more than once.");
+            return Err(coded(Code::ValidationFailed, message, Some(position(text, start))));
+        }
         match token {
             Token::Open => {
                 depth += 1;
@@ -109,6 +114,41 @@ enum Before {
     FragmentName,
     SpreadName,
     Anything,
+}
+
+/// The input objects that are open, to find a field that one has twice: of the two no validation here knows, and each reader
+/// would take another one.
+#[derive(Default)]
+struct Literals<'a> {
+    /// For each open bracket the fields so far; none when it is no input object.
+    open: Vec<Option<HashSet<&'a str>>>,
+    /// How many of them are parentheses: braces inside of one are input objects.
+    parentheses: usize,
+    before: Option<&'a str>,
+}
+
+impl<'a> Literals<'a> {
+    /// The field that this token names again.
+    fn twice(&mut self, token: Token<'a>, first: u8) -> Option<&'a str> {
+        let before = self.before.take();
+        match token {
+            Token::Open => {
+                self.parentheses += usize::from(first == b'(');
+                self.open.push((first == b'{' && self.parentheses > 0).then(HashSet::new));
+            }
+            Token::Close => {
+                self.parentheses = self.parentheses.saturating_sub(usize::from(first == b')'));
+                self.open.pop();
+            }
+            Token::Name(name) => self.before = Some(name),
+            Token::Other if first == b':' => {
+                let fields = self.open.last_mut().and_then(Option::as_mut)?;
+                return before.filter(|name| !fields.insert(name));
+            }
+            Token::Other | Token::Spread => {}
+        }
+        None
+    }
 }
 
 /// Which definitions spread which fragments, and how large each is.

@@ -1,4 +1,5 @@
-//! Who may open a socket: the origin, the number in all and per actor. Refuses to know what is said on it.
+//! Who may open a socket or a stream of events: the origin, the number in all and for each holder. Refuses to know what
+//! is said on it.
 
 use std::{
     collections::HashMap,
@@ -12,24 +13,33 @@ use uuid::Uuid;
 
 use crate::limits::SocketLimits;
 
-/// Counts open sockets.
+/// Whose a connection is: one account's or key's, or of whom nothing is known but the network they are in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Holder {
+    Actor(Uuid),
+    Network(String),
+}
+
+type Counts = Arc<Mutex<HashMap<Holder, usize>>>;
+
+/// Counts open sockets and streams.
 pub struct Sockets {
     total: u32,
     free: Arc<Semaphore>,
-    per_actor: Arc<Mutex<HashMap<Uuid, usize>>>,
+    counts: Counts,
 }
 
-/// One open socket's place in the count; given back when dropped.
-pub(super) struct Place {
+/// One open connection's place in the count; given back when dropped.
+pub struct Place {
     _permit: OwnedSemaphorePermit,
-    actor: Option<Uuid>,
-    per_actor: Arc<Mutex<HashMap<Uuid, usize>>>,
+    holder: Option<Holder>,
+    counts: Counts,
 }
 
 impl Sockets {
     pub fn new(limits: &SocketLimits) -> Self {
         let total = u32::try_from(limits.total).unwrap_or(u32::MAX);
-        Self { total, free: Arc::new(Semaphore::new(limits.total)), per_actor: Arc::default() }
+        Self { total, free: Arc::new(Semaphore::new(limits.total)), counts: Arc::default() }
     }
 
     /// Waits until every socket is closed; no further one can open after that. For shutdown: cancel the gateway's
@@ -40,45 +50,55 @@ impl Sockets {
         }
     }
 
-    pub(super) fn enter(&self) -> Option<Place> {
+    /// Room for one more connection, nobody's yet.
+    pub fn enter(&self) -> Option<Place> {
         let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
-        Some(Place { _permit: permit, actor: None, per_actor: Arc::clone(&self.per_actor) })
+        Some(Place { _permit: permit, holder: None, counts: Arc::clone(&self.counts) })
     }
 }
 
 impl Place {
-    /// Counts the socket as the actor's; false when the actor has `most` already.
-    pub(super) fn claim(&mut self, actor: Uuid, most: usize) -> bool {
-        let mut counts = self.per_actor.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(actor).or_default();
-        if *count >= most {
+    /// Counts the connection as this holder's, and no longer as another's; false when the holder has `most` already.
+    pub fn claim(&mut self, holder: Holder, most: usize) -> bool {
+        self.release();
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.get(&holder).copied().unwrap_or_default();
+        if count >= most {
             return false;
         }
-        *count += 1;
-        self.actor = Some(actor);
+        counts.insert(holder.clone(), count + 1);
+        self.holder = Some(holder);
         true
     }
-}
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let Some(actor) = self.actor else { return };
-        let mut counts = self.per_actor.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&actor) {
+    /// Counts the connection as nobody's.
+    pub(super) fn release(&mut self) {
+        let Some(holder) = self.holder.take() else { return };
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&holder) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&actor);
+                counts.remove(&holder);
             }
         }
     }
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
 /// Whether a browser page of this origin may connect: the server's own host, or a configured origin. Clients that are
-/// no browsers send no origin and pass: they hold no cookies of anybody.
+/// no browsers send no origin and pass: they hold no cookies of anybody. `*` allows all.
 pub(super) fn origin_allowed(headers: &HeaderMap, allowed: &[String], trust_proxy: bool) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let Ok(origin) = origin.to_str() else { return false };
-    if allowed.iter().any(|allowed| allowed.trim_end_matches('/').eq_ignore_ascii_case(origin)) {
+    if allowed
+        .iter()
+        .any(|allowed| allowed == "*" || allowed.trim_end_matches('/').eq_ignore_ascii_case(origin))
+    {
         return true;
     }
     let forwarded = trust_proxy.then(|| headers.get("x-forwarded-host")).flatten();
@@ -128,17 +148,21 @@ mod tests {
     #[test]
     fn a_place_is_given_back_when_its_socket_ends() {
         let sockets = Sockets::new(&SocketLimits { total: 2, ..SocketLimits::default() });
-        let actor = Uuid::from_u128(1);
+        let actor = Holder::Actor(Uuid::from_u128(1));
         let mut first = sockets.enter().unwrap();
         let mut second = sockets.enter().unwrap();
         assert!(sockets.enter().is_none());
-        assert!(first.claim(actor, 1));
-        assert!(!second.claim(actor, 1));
+        assert!(first.claim(actor.clone(), 1));
+        assert!(!second.claim(actor.clone(), 1));
         drop(first);
-        assert!(second.claim(actor, 1));
+        assert!(second.claim(actor.clone(), 1));
+        assert!(second.claim(Holder::Network("10.0.0.1".into()), 1), "and is no longer the actor's");
+        let mut third = sockets.enter().unwrap();
+        assert!(third.claim(actor, 1));
+        drop(third);
         assert_eq!(sockets.free.available_permits() + 1, sockets.total as usize);
         drop(second);
         assert_eq!(sockets.free.available_permits(), sockets.total as usize);
-        assert!(sockets.per_actor.lock().unwrap().is_empty());
+        assert!(sockets.counts.lock().unwrap().is_empty());
     }
 }

@@ -23,6 +23,9 @@ pub(super) enum ClientMessage {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum Outgoing<'a> {
     ConnectionAck,
+    Ping {
+        payload: Warning,
+    },
     Pong {
         #[serde(skip_serializing_if = "Option::is_none")]
         payload: Option<&'a Object>,
@@ -38,6 +41,13 @@ pub(super) enum Outgoing<'a> {
     Complete {
         id: &'a str,
     },
+}
+
+/// What a ping tells before the server has to close the socket.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Warning {
+    pub token_expires_in_seconds: u64,
 }
 
 impl<'a> Outgoing<'a> {

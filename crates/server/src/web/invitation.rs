@@ -213,7 +213,7 @@ impl Submission<'_> {
         };
         let device = &self.visitor.device;
         if let Err(wait) = self.web.throttle.sign_in(device.ip.as_deref(), email.as_str()) {
-            shown.sign_in.password_errors.push(wait);
+            shown.sign_in.password_errors.push(wait.to_string());
             return Ok(Attempt::Again(StatusCode::TOO_MANY_REQUESTS));
         }
         #[expect(clippy::disallowed_methods, reason = "signing in is how a right is gained")]

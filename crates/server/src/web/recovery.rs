@@ -89,7 +89,7 @@ async fn ask(web: &Web, visitor: &Visitor, typed: &str) -> Outcome {
         Err(fault) => return again(StatusCode::UNPROCESSABLE_ENTITY, vec![format!("The address {fault}.")]),
     };
     if let Err(wait) = web.throttle.account_mail(visitor.device.ip.as_deref(), email.as_str()) {
-        return again(StatusCode::TOO_MANY_REQUESTS, vec![wait]);
+        return again(StatusCode::TOO_MANY_REQUESTS, vec![wait.to_string()]);
     }
     match password_resets::request(&web.db, &holder(), &email).await {
         Ok(()) => Ok((StatusCode::OK, RecoveryPage::Asked.into())),

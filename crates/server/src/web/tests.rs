@@ -369,7 +369,9 @@ async fn guessing_is_slowed_down_and_what_was_typed_stays() {
         .await
         .shows(StatusCode::TOO_MANY_REQUESTS, &["Too many tries", "value=\"ben@example.com\""]);
     site.get(&link).await.shows(StatusCode::OK, &[]);
-    site.get(&link).await.shows(StatusCode::TOO_MANY_REQUESTS, &["A little slower", "Too many tries"]);
+    let refused = site.get(&link).await;
+    refused.shows(StatusCode::TOO_MANY_REQUESTS, &["A little slower", "Too many tries"]);
+    assert!(refused.headers.contains_key("retry-after"));
 }
 
 #[tokio::test]
