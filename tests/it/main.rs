@@ -59,6 +59,7 @@ mod storage;
 mod tenancy;
 mod two_processes;
 mod walk;
+mod watching_from_now;
 mod workspace_access;
 mod workspace_tokens;
 mod workspaces;

@@ -7,7 +7,7 @@ use guildhall_persistence::Db;
 
 use crate::{
     access, accounts, api_keys, audit, config, credential_shares, credential_tests::CredentialTester,
-    credentials, explain, home_page, invitations, life, live::Rechecks, loaders, members, node,
+    credentials, descriptions, explain, home_page, invitations, life, live::Rechecks, loaders, members, node,
     organization_invitations, organization_members, organizations, ownership, previews, recovery, roles,
     service_accounts, sessions, throttle::Throttle, workspace_changes, workspace_tokens, workspaces,
 };
@@ -116,6 +116,7 @@ fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
     Schema::build(Query::default(), Mutation::default(), Subscription::default())
         .register_output_type::<node::Node>()
         .register_output_type::<crate::payload::UserError>()
+        .register_output_type::<descriptions::Described>()
 }
 
 /// The schema over that database.
@@ -145,12 +146,7 @@ pub fn build(
 /// The schema in its definition language, sorted: the content of `schema.graphql`.
 pub fn sdl() -> String {
     let sdl = builder().finish().sdl_with_options(
-        SDLExportOptions::new()
-            .sorted_fields()
-            .sorted_arguments()
-            .sorted_enum_items()
-            .include_specified_by()
-            .prefer_single_line_descriptions(),
+        SDLExportOptions::new().sorted_fields().sorted_arguments().sorted_enum_items().include_specified_by(),
     );
-    format!("{}\n", sdl.trim_end())
+    descriptions::of_directives(sdl.trim_end())
 }
