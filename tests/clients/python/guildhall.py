@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias, cast
 
 import httpx
 from websockets.exceptions import WebSocketException
 
 from generated import Guildhall, RefreshSessionInput
-from generated.invitation_status_changed import (
-    InvitationStatusChangedInvitationStatusChanged as InvitationChange,
-)
+from generated.invitation_status_changed import InvitationStatusChangedInvitationStatusChanged
+
+InvitationChange: TypeAlias = InvitationStatusChangedInvitationStatusChanged
 
 
 class Tokens(Protocol):
@@ -55,7 +55,8 @@ def connect(session: Session, socket_url: str | None = None) -> Guildhall:
     """The client of a session; `socket_url` where subscriptions are reached elsewhere."""
     return Guildhall(
         f"{session.url}/graphql",
-        http_client=httpx.AsyncClient(auth=session),
+        # The generated code wants arguments by position that httpx takes by name only, as it gives them.
+        http_client=cast(Any, httpx.AsyncClient(auth=session)),
         ws_url=f"{socket_url or session.url.replace('http', 'ws', 1)}/graphql/ws",
     )
 
