@@ -52,7 +52,9 @@ export class Browser {
 
   /** Takes a picture, to be looked at. */
   async picture(page, name) {
-    await page.screenshot({ path: `${screenshots}${name}.png`, fullPage: true });
+    // The playground is as large as its window.
+    const fullPage = !page.url().includes('/playground');
+    await page.screenshot({ path: `${screenshots}${name}.png`, fullPage });
   }
 
   close() {

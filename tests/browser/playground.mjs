@@ -9,15 +9,10 @@ export class Playground {
   /** Opens it and waits until the schema is there, which it reads by introspection. */
   static async open(page, address) {
     const introspected = page.waitForResponse((response) => response.url().endsWith('/graphql'));
-    const t0=Date.now();
     await page.goto(address);
-    console.log('goto', Date.now()-t0);
     await page.waitForSelector('.graphiql-query-editor .view-line');
-    console.log('editor', Date.now()-t0);
     await introspected;
-    console.log('introspected', Date.now()-t0);
     await page.waitForSelector('.graphiql-spinner', { state: 'detached' });
-    console.log('ready', Date.now()-t0);
     return new Playground(page);
   }
 

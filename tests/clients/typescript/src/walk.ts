@@ -44,11 +44,12 @@ const environment = (name: string): string => {
 async function linkMailedTo(address: string): Promise<string> {
   const directory = environment('GUILDHALL_MAIL');
   for (let tries = 0; tries < 200; tries += 1) {
-    for (const file of await readdir(directory).catch(() => [])) {
+    const files = await readdir(directory).catch(() => []);
+    for (const file of files.filter((file) => file.endsWith('.eml'))) {
       // Long lines are folded with a `=` at the end.
       const mail = (await readFile(join(directory, file), 'utf8')).replaceAll('=\r\n', '');
       const link = mail.match(/http:\/\/\S+\/invitations\/[\w-]{43}/)?.[0];
-      if (file.endsWith('.eml') && mail.includes(address) && link !== undefined) return link;
+      if (mail.includes(address) && link !== undefined) return link;
     }
     await sleep(25);
   }
