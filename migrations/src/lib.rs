@@ -15,6 +15,7 @@ mod m0006_keeping;
 mod m0007_machines;
 mod m0008_audit;
 mod m0009_sign_in;
+mod m0011_idempotency;
 
 /// All steps in order.
 pub struct Migrator;
@@ -31,6 +32,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0007_machines::Step),
             Box::new(m0008_audit::Step),
             Box::new(m0009_sign_in::Step),
+            Box::new(m0011_idempotency::Step),
         ]
     }
 }

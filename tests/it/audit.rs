@@ -30,7 +30,7 @@ use http::{Request, header};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{credential_nets::custom, members, members::membership, roles};
+use crate::{credential_nets::custom, dry_run::tried, members, members::membership, roles};
 
 both_databases!(
     App::start,
@@ -85,7 +85,8 @@ async fn entries(app: &App) -> i64 {
 /// Carries out a mutation that leaves exactly one entry, and gives both.
 async fn did(app: &App, by: &Actor, mutation: &str, input: Value, selection: &str) -> (Answer, Value) {
     let before = entries(app).await;
-    let answer = by.mutate(mutation, input, selection).await.ok();
+    let (_, answer) = tried(app, by, mutation, input, selection).await;
+    let answer = answer.ok();
     assert_eq!(entries(app).await, before + 1, "{mutation}");
     let entry = newest(app, 1).await.remove(0);
     assert_eq!(entry["action"], mutation);

@@ -489,7 +489,7 @@ async fn mutations_refuse_it_and_write_nothing(app: App) {
     let before = (rows.count().await, view(&ada).await);
     let mut sent = 0;
     for (mutation, arguments, payload) in fields("Mutation") {
-        let Some(input) = arguments.first() else { continue };
+        let Some(input) = arguments.iter().find(|argument| argument.name.node == "input") else { continue };
         let document = format!(
             "mutation($input: {}) {{ {mutation}(input: $input) {{ {} }} }}",
             input.ty.node,

@@ -538,3 +538,41 @@ fn answers_are_compressed_for_those_who_can_read_that() {
         assert_eq!(page.body[..2], [0x1f, 0x8b]);
     });
 }
+
+/// Asks with `extensions` beside the document.
+async fn extended(app: &App, query: &str, extensions: Value) -> Value {
+    let body = json!({ "query": query, "extensions": extensions }).to_string();
+    let request = Request::post(format!("{}/graphql", app.url)).header("content-type", "application/json");
+    serde_json::from_slice(&send(app, request.body(body.into()).unwrap()).await.body).unwrap()
+}
+
+#[test]
+fn whoever_asks_is_told_what_an_operation_costs() {
+    alone(async |app: App| {
+        let document = "{ permissionCatalogue { name } viewer { user { id } } }";
+        let told = extended(&app, document, json!({ "queryCost": true })).await;
+        let cost = &told["extensions"]["queryCost"];
+        assert_eq!(
+            (&cost["depth"], &cost["depthLimit"], &cost["complexityLimit"]),
+            (&json!(3), &json!(16), &json!(2000))
+        );
+        assert!(cost["complexity"].as_i64().unwrap() >= 5, "{told}");
+        for quiet in [json!({}), json!({ "queryCost": false }), json!({ "queryCost": "yes" })] {
+            assert_eq!(extended(&app, document, quiet).await["extensions"], Value::Null);
+        }
+        // Beyond the limit it tells by how much.
+        let page = |inner: &str| {
+            format!("workspaces(first: 100) {{ nodes {{ members(first: 100) {{ nodes {{ {inner} }} }} }} }}")
+        };
+        let large =
+            format!("{{ viewer {{ {} }} }}", page("workspace { members(first: 100) { nodes { id } } }"));
+        let refused = extended(&app, &large, json!({ "queryCost": true })).await;
+        let error = &refused["errors"][0]["extensions"];
+        assert_eq!(error["code"], "QUERY_TOO_COMPLEX", "{refused}");
+        assert!(error["queryCost"]["complexity"].as_i64().unwrap() > 2000, "{refused}");
+        assert_eq!(
+            extended(&app, &large, json!({})).await["errors"][0]["extensions"]["code"],
+            "QUERY_TOO_COMPLEX"
+        );
+    });
+}

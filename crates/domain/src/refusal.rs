@@ -68,6 +68,8 @@ pub trait RefusalCode: Copy + std::fmt::Debug + Send + Sync + 'static {
     const INVALID_INPUT: Self;
     /// The code of a change in an archived workspace, where the operation changes something in a workspace.
     const WORKSPACE_ARCHIVED: Option<Self>;
+    /// Whether it passes by itself: the same, sent again later, may be accepted.
+    fn passes(self) -> bool;
 }
 
 /// Everything that was wrong with an input: never empty.
@@ -201,6 +203,13 @@ macro_rules! codes {
         impl $crate::refusal::RefusalCode for $name {
             const INVALID_INPUT: Self = Self::InvalidInput;
             const WORKSPACE_ARCHIVED: Option<Self> = $crate::archived_code!($($code)*);
+            fn passes(self) -> bool {
+                let name = match self {
+                    Self::InvalidInput => "InvalidInput",
+                    $(Self::$code => stringify!($code),)*
+                };
+                ["RateLimited", "SignInLocked"].contains(&name)
+            }
         }
     };
 }

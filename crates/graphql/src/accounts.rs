@@ -24,6 +24,7 @@ use crate::{
     organizations::{OrganizationConnection, Organizations},
     ownership::{OwnershipTransferConnection, OwnershipTransfers},
     payload::{answer, payload},
+    rehearsal::unless_rehearsing,
     schema::mirror,
     sessions::{SessionConnection, SessionTokens, Sessions},
     throttle::Throttle,
@@ -253,7 +254,7 @@ impl AccountQuery {
 pub struct SetUpInput {
     /// The secret of the set-up link that the server prints when it starts.
     token: String,
-    /// The first person's e-mail address. They become the organization's owner.
+    /// The first person's e-mail address; at most 254 characters. They become the organization's owner.
     email: String,
     /// The first person's name; 1 to 80 characters.
     display_name: String,
@@ -401,7 +402,7 @@ impl AccountMutation {
         Ok(SetUpPayload {
             user: Some(User(made.user)),
             workspace: Some(Workspace::new(standing)?),
-            session: Some(SessionTokens(made.session)),
+            session: unless_rehearsing(ctx, SessionTokens(made.session)),
             user_errors: Vec::new(),
         })
     }
@@ -422,7 +423,7 @@ impl AccountMutation {
         .await;
         answer(ctx, outcome, |(user, session)| SignInPayload {
             user: Some(User(user)),
-            session: Some(SessionTokens(session)),
+            session: unless_rehearsing(ctx, SessionTokens(session)),
             user_errors: Vec::new(),
         })
     }
@@ -446,7 +447,7 @@ impl AccountMutation {
         answer(ctx, outcome, |(user, session, invitation)| RegisterPayload {
             user: Some(User(user)),
             invitation: Some(ReceivedInvitation(invitation)),
-            session: Some(SessionTokens(session)),
+            session: unless_rehearsing(ctx, SessionTokens(session)),
             user_errors: Vec::new(),
         })
     }

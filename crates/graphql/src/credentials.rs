@@ -41,6 +41,7 @@ use crate::{
     live::{self, Told, Turn, Watching},
     loaders::{self, Scoped},
     payload::{answer, payload},
+    rehearsal::unless_rehearsing,
     schema::mirror,
     workspaces::Workspace,
 };
@@ -714,7 +715,7 @@ impl CredentialMutation {
         }
         .await;
         answer(ctx, outcome, |(row, values)| RevealCredentialPayload {
-            values: Some(clear(&row.slug, values)),
+            values: unless_rehearsing(ctx, clear(&row.slug, values)),
             credential: listed(&proof, row),
             user_errors: Vec::new(),
         })
@@ -744,6 +745,10 @@ impl CredentialMutation {
             Ok(used) => used,
             Err(error) => return answer(ctx, Err::<TestCredentialPayload, _>(error), |payload| payload),
         };
+        if db(ctx).is_rehearsing() {
+            // A trial reaches nobody.
+            return Ok(TestCredentialPayload { report: None, user_errors: Vec::new() });
+        }
         let fields = used.values.into_iter().map(|value| (value.code, value.value)).collect();
         let tester = ctx.data_unchecked::<Arc<dyn CredentialTester>>();
         let report = tester.test(used.credential.kind, fields).await;
@@ -788,7 +793,7 @@ impl CredentialMutation {
             note_denied(UseOutcome::Suspended).await?;
         }
         answer(ctx, outcome, |used| UseCredentialPayload {
-            values: Some(clear(&used.credential.slug, used.values)),
+            values: unless_rehearsing(ctx, clear(&used.credential.slug, used.values)),
             credential: listed(&proof, used.credential),
             user_errors: Vec::new(),
         })

@@ -310,7 +310,7 @@ impl InvitationQuery {
 pub struct InviteMemberInput {
     /// The workspace.
     workspace_id: ID,
-    /// The invitee's e-mail address.
+    /// The invitee's e-mail address; at most 254 characters, in any case.
     email: Option<String>,
     /// A person found by `searchUsers`. They are asked too; nobody is added silently.
     user_id: Option<ID>,
@@ -325,7 +325,7 @@ pub struct InviteMemberInput {
 /// One of several people to invite. Exactly one of `email` and `userId` is given.
 #[derive(InputObject)]
 pub struct InviteeInput {
-    /// The invitee's e-mail address.
+    /// The invitee's e-mail address; at most 254 characters, in any case.
     email: Option<String>,
     /// A person found by `searchUsers`. They are asked too; nobody is added silently.
     user_id: Option<ID>,

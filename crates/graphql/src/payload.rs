@@ -8,7 +8,7 @@ use guildhall_domain::{
 };
 use guildhall_persistence::OpError;
 
-use crate::{error, schema::mirror};
+use crate::{authz::db, error, schema::mirror};
 
 mirror! {
     /// Why a workspace name cannot be had.
@@ -318,7 +318,14 @@ pub(crate) fn answer<T, P: Refusable>(
 ) -> Result<P> {
     match outcome {
         Ok(value) => Ok(payload(value)),
-        Err(OpError::Refused(refusals)) => Ok(P::refused(refusals)),
+        Err(OpError::Refused(refusals)) => {
+            if let Some(claim) = db(ctx).claim()
+                && refusals.0.iter().any(|refusal| refusal.code.passes())
+            {
+                claim.passes();
+            }
+            Ok(P::refused(refusals))
+        }
         Err(OpError::Denied(denied)) => match (denied, P::Code::WORKSPACE_ARCHIVED) {
             (Denied::Archived, Some(code)) => Ok(P::refused(Refusal::new(code, error::ARCHIVED).into())),
             _ => Err(error::denied(denied)),

@@ -15,6 +15,7 @@ use crate::{
     accounts::{MAX_PASSWORD_BYTES, guard_token, throttle},
     authz::{anonymous, caller, db, open, signed_in, signed_in_directive},
     payload::{answer, payload},
+    rehearsal::unless_rehearsing,
 };
 
 /// Who forgot a password.
@@ -54,7 +55,7 @@ payload! {
 pub struct RequestEmailChangeInput {
     /// Your password.
     password: String,
-    /// The address that your account is to have.
+    /// The address that your account is to have; at most 254 characters.
     new_email: String,
 }
 
@@ -193,7 +194,7 @@ impl RecoveryMutation {
         }
         .await;
         answer(ctx, outcome, |codes| GenerateRecoveryCodesPayload {
-            codes: Some(codes),
+            codes: unless_rehearsing(ctx, codes),
             user_errors: Vec::new(),
         })
     }

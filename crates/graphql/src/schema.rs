@@ -6,10 +6,11 @@ use async_graphql::{MergedObject, MergedSubscription, SDLExportOptions};
 use guildhall_persistence::Db;
 
 use crate::{
-    access, accounts, api_keys, audit, config, credential_shares, credential_tests::CredentialTester,
-    credentials, descriptions, explain, home_page, invitations, life, live::Rechecks, loaders, members, node,
-    organization_invitations, organization_members, organizations, ownership, previews, recovery, roles,
-    service_accounts, sessions, throttle::Throttle, workspace_changes, workspace_tokens, workspaces,
+    access, accounts, api_keys, audit, config, cost::QueryCost, credential_shares,
+    credential_tests::CredentialTester, credentials, descriptions, explain, home_page, invitations, life,
+    live::Rechecks, loaders, members, node, organization_invitations, organization_members, organizations,
+    ownership, previews, recovery, rehearsal::Rehearsable, roles, service_accounts, sessions,
+    throttle::Throttle, workspace_changes, workspace_tokens, workspaces,
 };
 
 /// Declares a GraphQL enum with the same values as an enum of the domain, and the ways between them. A value
@@ -56,6 +57,11 @@ pub struct Query(
 
 /// Everything that can be changed. Each field takes one `input` and answers the changed objects together
 /// with `userErrors`; when `userErrors` is not empty, nothing was changed.
+///
+/// With `dryRun: true` a mutation is only tried: every check is made, and the payload is what it would be, including
+/// what is selected below the changed objects. Nothing is changed or sent and nobody is told. Ids of objects that
+/// would be made are made up anew each time, and secrets are null. What is limited, such as tries of passwords and
+/// invitations, is counted all the same.
 #[derive(MergedObject, Default)]
 pub struct Mutation(
     accounts::AccountMutation,
@@ -89,7 +95,7 @@ pub struct Subscription(
 );
 
 /// The schema.
-pub type Schema = async_graphql::Schema<Query, Mutation, Subscription>;
+pub type Schema = async_graphql::Schema<Query, Rehearsable<Mutation>, Subscription>;
 
 /// What a document may ask for, checked before it runs.
 #[derive(Clone, Copy, Debug)]
@@ -112,35 +118,54 @@ impl Default for Limits {
     }
 }
 
-fn builder() -> async_graphql::SchemaBuilder<Query, Mutation, Subscription> {
-    Schema::build(Query::default(), Mutation::default(), Subscription::default())
+fn builder() -> async_graphql::SchemaBuilder<Query, Rehearsable<Mutation>, Subscription> {
+    Schema::build(Query::default(), Rehearsable::default(), Subscription::default())
         .register_output_type::<node::Node>()
         .register_output_type::<crate::payload::UserError>()
         .register_output_type::<descriptions::Described>()
 }
 
-/// The schema over that database.
-pub fn build(
-    db: Db,
+/// What the resolvers of a schema work with.
+#[derive(Clone)]
+pub struct Resources {
+    /// The database.
+    pub db: Db,
+    /// Counts what is tried often.
+    pub throttle: Arc<Throttle>,
+    /// Tries credentials against their services.
+    pub credential_tester: Arc<dyn CredentialTester>,
+}
+
+/// The schema over those resources.
+pub fn build(resources: Resources, limits: Limits) -> Schema {
+    let schema = limited(resources, limits);
+    schema.limit_depth(limits.depth).limit_complexity(limits.complexity).finish()
+}
+
+/// The same schema, whose answers tell what they cost. An executor with an extension asks it at each field, so only those
+/// who want to know use this one.
+pub fn build_measuring(resources: Resources, limits: Limits) -> Schema {
+    limited(resources, limits).extension(QueryCost(limits)).finish()
+}
+
+fn limited(
+    resources: Resources,
     limits: Limits,
-    throttle: Arc<Throttle>,
-    credential_tester: Arc<dyn CredentialTester>,
-) -> Schema {
+) -> async_graphql::SchemaBuilder<Query, Rehearsable<Mutation>, Subscription> {
+    let Resources { db, throttle, credential_tester } = resources;
     let rechecks = Arc::new(Rechecks::new(&db));
-    let mut builder = builder()
+    let builder = builder()
         .data(loaders::loaders(db.clone()))
         .data(db)
         .data(throttle)
         .data(credential_tester)
         .data(rechecks)
-        .limit_depth(limits.depth)
-        .limit_complexity(limits.complexity)
         .limit_aliases(limits.aliases)
         .limit_directives(limits.directives);
-    if !limits.introspection {
-        builder = builder.disable_introspection().disable_suggestions();
+    match limits.introspection {
+        true => builder,
+        false => builder.disable_introspection().disable_suggestions(),
     }
-    builder.finish()
 }
 
 /// The schema in its definition language, sorted: the content of `schema.graphql`.

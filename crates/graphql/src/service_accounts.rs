@@ -35,6 +35,7 @@ use crate::{
     input,
     loaders::{self, Batches, Scoped},
     payload::{answer, payload},
+    rehearsal::unless_rehearsing,
     workspaces::Workspace,
 };
 
@@ -231,7 +232,7 @@ pub struct UpdateServiceAccountInput {
     service_account_id: ID,
     /// The name people read; 1 to 80 characters.
     name: MaybeUndefined<String>,
-    /// What it is for; null clears it.
+    /// What it is for, at most 500 characters; null clears it.
     description: MaybeUndefined<String>,
     /// Its role: a role's id, or VIEWER, EDITOR or ADMIN.
     role: MaybeUndefined<ID>,
@@ -307,7 +308,7 @@ impl ServiceAccountMutation {
         }
         .await;
         answer(ctx, outcome, |made| CreateServiceAccountPayload {
-            client_secret: Some(made.secret.expose_secret().to_owned()),
+            client_secret: unless_rehearsing(ctx, made.secret.expose_secret().to_owned()),
             service_account: Some(ServiceAccount::new(proof, made.account)),
             user_errors: Vec::new(),
         })
@@ -358,7 +359,7 @@ impl ServiceAccountMutation {
         }
         .await;
         answer(ctx, outcome, |made| RotateServiceAccountSecretPayload {
-            client_secret: Some(made.secret.expose_secret().to_owned()),
+            client_secret: unless_rehearsing(ctx, made.secret.expose_secret().to_owned()),
             service_account: Some(ServiceAccount::new(proof, made.account)),
             user_errors: Vec::new(),
         })

@@ -333,6 +333,11 @@ impl Transaction {
         self.changed.load(Ordering::Relaxed)
     }
 
+    /// Counts changes from here on.
+    pub(crate) fn count_anew(&self) {
+        self.changed.store(false, Ordering::Relaxed);
+    }
+
     /// Makes the changes last.
     pub(crate) async fn commit(self) -> Result<(), DbErr> {
         self.end("COMMIT").await

@@ -44,8 +44,10 @@ use crate::{
     error::{Fault, OpError, ReadError, lost_connection},
     events::{self, Bus},
     hasher::Hasher,
+    idempotency::Claim,
     keys::Keys,
     machines::MachinesSeen,
+    rehearsal::Rehearsal,
     sql::{self, Sql},
 };
 
@@ -123,7 +125,15 @@ pub struct Seams {
 
 /// A handle to the database; cheap to clone.
 #[derive(Clone)]
-pub struct Db(Arc<Inner>, Option<Arc<Origin>>);
+pub struct Db(Arc<Inner>, Behalf);
+
+/// Whose request a handle is for.
+#[derive(Clone, Default)]
+struct Behalf {
+    origin: Option<Arc<Origin>>,
+    rehearsal: Option<Arc<Rehearsal>>,
+    claim: Option<Arc<Claim>>,
+}
 
 struct Inner {
     engine: Engine,
@@ -187,17 +197,52 @@ impl Db {
             statements,
             machines_seen: MachinesSeen::default(),
         };
-        Ok(Self(Arc::new(inner), None))
+        Ok(Self(Arc::new(inner), Behalf::default()))
     }
 
     /// The same handle, for a request: what it changes is written down as coming from there.
     pub fn on_behalf_of(&self, origin: Origin) -> Self {
-        Self(Arc::clone(&self.0), Some(Arc::new(origin)))
+        Self(Arc::clone(&self.0), Behalf { origin: Some(Arc::new(origin)), ..self.1.clone() })
+    }
+
+    /// The same handle, for one change that is only tried: every check is made and every statement run, and what it leaves
+    /// is read through this handle and no other, until [`Db::end_rehearsal`] takes it back.
+    pub fn rehearsing(&self) -> Self {
+        Self(Arc::clone(&self.0), Behalf { rehearsal: Some(Arc::default()), ..self.1.clone() })
+    }
+
+    /// Whether what is changed through this handle is taken back.
+    pub fn is_rehearsing(&self) -> bool {
+        self.1.rehearsal.is_some()
+    }
+
+    /// The same handle, for a mutation with an idempotency key: each change notes that it was made.
+    pub fn claiming(&self, claim: Arc<Claim>) -> Self {
+        Self(Arc::clone(&self.0), Behalf { claim: Some(claim), ..self.1.clone() })
+    }
+
+    /// The claim of the idempotency key that this handle is for.
+    pub fn claim(&self) -> Option<&Claim> {
+        self.1.claim.as_deref()
+    }
+
+    /// The same handle, for what is written down even when the rest is only tried: what guards against guessing.
+    pub(crate) fn in_earnest(&self) -> Self {
+        Self(Arc::clone(&self.0), Behalf { rehearsal: None, claim: None, ..self.1.clone() })
+    }
+
+    /// Takes back what was tried. A handle that is dropped without this takes it back as well, a little later.
+    pub async fn end_rehearsal(&self) {
+        if let Some(rehearsal) = &self.1.rehearsal
+            && let Some(transaction) = rehearsal.take().await
+        {
+            roll_back(transaction).await;
+        }
     }
 
     /// Where the request comes from that this handle is for.
     pub(crate) fn origin(&self) -> Option<&Origin> {
-        self.1.as_deref()
+        self.1.origin.as_deref()
     }
 
     /// Which database it is.
@@ -320,6 +365,15 @@ impl Db {
                 Ok(value) => {
                     tx.account()?;
                     let told = tx.write_events().await?;
+                    if let Some(rehearsal) = &self.1.rehearsal {
+                        rehearsal.keep(tx.conn).await;
+                        return Ok(value);
+                    }
+                    if let Some(claim) = self.claim()
+                        && tx.conn.has_changed()
+                    {
+                        claim.perform(&tx).await?;
+                    }
                     tx.conn.commit().await?;
                     if told {
                         self.0.bus.announce();
@@ -330,10 +384,7 @@ impl Db {
                     Ok(value)
                 }
                 Err(error) => {
-                    // A failed roll-back means a broken connection, which rolls back as well.
-                    if let Err(error) = tx.conn.rollback().await {
-                        tracing::debug!(%error, "roll-back");
-                    }
+                    roll_back(tx.conn).await;
                     Err(error)
                 }
             }
@@ -342,7 +393,14 @@ impl Db {
     }
 
     async fn begin(&self) -> Result<Tx<'_>, Fault> {
-        let conn = self.retrying(&self.0.write, || Transaction::begin(&self.0.write)).await?;
+        let tried = match &self.1.rehearsal {
+            Some(rehearsal) => rehearsal.take().await,
+            None => None,
+        };
+        let conn = match tried {
+            Some(conn) => conn,
+            None => self.retrying(&self.0.write, || Transaction::begin(&self.0.write)).await?,
+        };
         Ok(Tx {
             db: self,
             now: self.now(),
@@ -393,6 +451,13 @@ impl Db {
             }
             tried += 1;
         }
+    }
+}
+
+/// A roll-back that fails means a broken connection, which rolls back as well.
+async fn roll_back(transaction: Transaction) {
+    if let Err(error) = transaction.rollback().await {
+        tracing::debug!(%error, "roll-back");
     }
 }
 
@@ -571,6 +636,11 @@ impl Read<'_> {
     fn rows(&self, sql: Sql) -> BoxFuture<'_, Result<Vec<QueryResult>, Fault>> {
         let pool = self.db.reading();
         Box::pin(async move {
+            if let Some(rehearsal) = &self.db.1.rehearsal
+                && let Some(rows) = rehearsal.rows(&sql).await
+            {
+                return Ok(rows?);
+            }
             let attempt = async || sql::rows(&pool.get().await?, sql.clone()).await;
             self.db.retrying(pool, attempt).await
         })

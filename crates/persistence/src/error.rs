@@ -33,6 +33,9 @@ pub enum Fault {
     /// A change was not accounted for: a defect of this build.
     #[error("audit log: {0}")]
     Unaudited(&'static str),
+    /// Another attempt with the same idempotency key has taken over.
+    #[error("another attempt with the same idempotency key has taken over")]
+    Overtaken,
     /// A background thread went away.
     #[error("worker: {0}")]
     Worker(String),

@@ -43,6 +43,8 @@ pub struct Swept {
     pub links: usize,
     /// Counters of sign-ins that failed.
     pub tries: usize,
+    /// Answers that were kept for an idempotency key.
+    pub answers: usize,
 }
 
 /// Deletes everything that was kept long enough, in small transactions.
@@ -67,6 +69,7 @@ pub async fn sweep(db: &Db) -> Result<Swept, Fault> {
     }
     swept.activity = sweep_activity(db).await?;
     swept.tries = sweep_table(db, "sign_in_tries", "expires_at < $1", db.now()).await?;
+    swept.answers = sweep_table(db, "idempotency_keys", "expires_at < $1", db.now()).await?;
     Ok(swept)
 }
 

@@ -86,6 +86,8 @@ struct Master {
     mails: Seal,
     /// Seals private keys that sign.
     signing: Seal,
+    /// Seals answers that are given again.
+    answers: Seal,
     /// See [`Keys::checks`].
     check: String,
 }
@@ -98,6 +100,7 @@ impl Master {
             wrap: Seal::new(&derived(b"wrap data keys")),
             mails: Seal::new(&derived(b"seal mails")),
             signing: Seal::new(&derived(b"seal signing keys")),
+            answers: Seal::new(&derived(b"seal answers")),
             check: URL_SAFE_NO_PAD.encode(tag(&mac(derived(b"check").as_slice()), others)),
         }
     }
@@ -389,6 +392,14 @@ impl Keys {
         hex::encode(&tag(&self.token_hash, &[b"fingerprint\0", text.as_bytes()])[..8])
     }
 
+    /// What stands for several texts together.
+    pub(crate) fn fingerprint_of(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let lengths: Vec<_> = parts.iter().map(|part| part.len().to_be_bytes()).collect();
+        let framed = parts.iter().zip(&lengths).flat_map(|(part, length)| [&length[..], part]);
+        let framed: Vec<_> = std::iter::once(&b"fingerprint of\0"[..]).chain(framed).collect();
+        tag(&self.token_hash, &framed)
+    }
+
     /// The number under which something is counted that is not stored itself.
     pub(crate) fn counter(&self, kind: &str, parts: [&str; 2]) -> Uuid {
         let [one, other] = parts.map(str::as_bytes);
@@ -438,6 +449,16 @@ impl Keys {
             .filter(|master| master_key_id.is_none_or(|id| id == master.id))
             .find_map(|master| master.mails.open(label.as_bytes(), sealed))
             .ok_or(Fault::Crypto("a mail does not open: it is damaged, or its master key is another one"))
+    }
+
+    /// Seals the answer that belongs to that idempotency key.
+    pub(crate) fn seal_answer(&self, key: Uuid, answer: &[u8]) -> Result<Vec<u8>, Fault> {
+        self.master.answers.seal(key.as_bytes(), answer)
+    }
+
+    /// The same answer; `None` where its master key was taken away since.
+    pub(crate) fn open_answer(&self, key: Uuid, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        self.masters().find_map(|master| master.answers.open(key.as_bytes(), sealed))
     }
 
     /// Seals the seed of a key that signs, with the master key.

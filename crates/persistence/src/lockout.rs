@@ -100,14 +100,15 @@ impl Door {
         let rows = self.rows(&db.read(proof)).await?;
         let Some((key, until, noted)) = self.judge(db, &rows, db.now()) else { return Ok(()) };
         if !noted {
-            db.write::<_, SignInCode>(proof, async |tx| {
-                let sql = Sql::new("UPDATE sign_in_tries SET noted = TRUE WHERE noted = FALSE AND id = ");
-                if tx.run(sql.bind(key)).await? > 0 {
-                    activity::note(tx, Who::Address(&self.address), LoginCode::Locked, device).await?;
-                }
-                Ok(())
-            })
-            .await?;
+            db.in_earnest()
+                .write::<_, SignInCode>(proof, async |tx| {
+                    let sql = Sql::new("UPDATE sign_in_tries SET noted = TRUE WHERE noted = FALSE AND id = ");
+                    if tx.run(sql.bind(key)).await? > 0 {
+                        activity::note(tx, Who::Address(&self.address), LoginCode::Locked, device).await?;
+                    }
+                    Ok(())
+                })
+                .await?;
         }
         Err(locked(until).into())
     }
@@ -200,18 +201,20 @@ impl Door {
             SignInCode::UserDisabled => LoginCode::Disabled,
             SignInCode::InvalidInput | SignInCode::SignInLocked | SignInCode::RateLimited => return Ok(None),
         };
-        db.write(proof, async |tx| {
-            if code == LoginCode::WrongPassword {
-                let rows = self.rows(tx).await?;
-                if let Some((_, until, _)) = self.judge(db, &rows, tx.now()) {
-                    return Ok(Some(locked(until)));
+        // Also when the sign-in is only tried: nobody guesses passwords for nothing.
+        db.in_earnest()
+            .write(proof, async |tx| {
+                if code == LoginCode::WrongPassword {
+                    let rows = self.rows(tx).await?;
+                    if let Some((_, until, _)) = self.judge(db, &rows, tx.now()) {
+                        return Ok(Some(locked(until)));
+                    }
+                    self.failed(tx).await?;
                 }
-                self.failed(tx).await?;
-            }
-            activity::note(tx, Who::Address(&self.address), code, device).await?;
-            Ok(None)
-        })
-        .await
+                activity::note(tx, Who::Address(&self.address), code, device).await?;
+                Ok(None)
+            })
+            .await
     }
 }
 

@@ -127,11 +127,12 @@ pub async fn reset(
     };
     let door = Door::of(db, Some(email), device);
     let Some(person) = holder(&db.read(proof), db, email, code).await? else {
-        db.write::<_, ResetPasswordWithRecoveryCodeCode>(proof, async |tx| {
-            activity::note(tx, Who::Address(email.as_str()), LoginCode::WrongPassword, device).await?;
-            Ok(())
-        })
-        .await?;
+        db.in_earnest()
+            .write::<_, ResetPasswordWithRecoveryCodeCode>(proof, async |tx| {
+                activity::note(tx, Who::Address(email.as_str()), LoginCode::WrongPassword, device).await?;
+                Ok(())
+            })
+            .await?;
         return Err(wrong().into());
     };
     let (email, name) = (Email::from_stored(person.email), DisplayName::from_stored(person.display_name));

@@ -1,6 +1,11 @@
 //! The composition root: from a checked configuration to a process that answers. Tests start the same.
 
-use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    num::NonZeroU32,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -13,7 +18,7 @@ use axum::{
 };
 use chrono::TimeDelta;
 use guildhall_domain::{lockout::Lockout, seams};
-use guildhall_graphql::{Rates, Throttle};
+use guildhall_graphql::{Rates, Resources, Throttle};
 use guildhall_persistence::{
     Db, Fault, Hasher, KeyMaterial, Keys, Options, Seams, Settings,
     instance::{self, StartFault},
@@ -256,8 +261,12 @@ impl App {
             directives: limits.directives,
             introspection: config.server.introspection,
         };
-        let schema = guildhall_graphql::build(db.clone(), schema_limits, Arc::clone(&throttle), tester);
+        let resources =
+            Resources { db: db.clone(), throttle: Arc::clone(&throttle), credential_tester: tester };
+        let schema = guildhall_graphql::build(resources.clone(), schema_limits);
         let mut gateway = Gateway::new(schema, Identify::new(db.clone()), limits, shutdown.clone());
+        gateway.measuring =
+            LazyLock::new(Box::new(move || guildhall_graphql::build_measuring(resources, schema_limits)));
         gateway.trust_proxy = config.server.trust_proxy;
         if let CorsOrigins::These(origins) = &config.server.cors_origins {
             gateway.origins.clone_from(origins);

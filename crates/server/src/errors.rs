@@ -3,6 +3,8 @@
 
 use async_graphql::{ErrorExtensionValues, PathSegment, Pos, Response, ServerError, Value};
 
+use guildhall_graphql::{TOO_COMPLEX, TOO_DEEP};
+
 use crate::{limits::Limits, request_id::RequestId};
 
 /// Longest message of one error, in bytes.
@@ -27,6 +29,12 @@ pub enum Code {
     RateLimited,
     /// Only a document's hash was sent.
     PersistedQueryNotSupported,
+    /// The idempotency key belongs to another request.
+    IdempotencyKeyReused,
+    /// A request with the idempotency key is under way.
+    IdempotencyKeyInUse,
+    /// A request with the idempotency key was carried out, and its answer was lost.
+    IdempotencyAnswerLost,
     /// A fault of the server, told by its request id only.
     Internal,
 }
@@ -42,6 +50,9 @@ impl Code {
             Self::QueryTooComplex => "QUERY_TOO_COMPLEX",
             Self::RateLimited => "RATE_LIMITED",
             Self::PersistedQueryNotSupported => "PERSISTED_QUERY_NOT_SUPPORTED",
+            Self::IdempotencyKeyReused => "IDEMPOTENCY_KEY_REUSED",
+            Self::IdempotencyKeyInUse => "IDEMPOTENCY_KEY_IN_USE",
+            Self::IdempotencyAnswerLost => "IDEMPOTENCY_ANSWER_LOST",
             Self::Internal => "INTERNAL",
         }
     }
@@ -135,10 +146,8 @@ fn complete(errors: &mut Vec<ServerError>, limits: &Limits, request_id: &Request
 /// async-graphql's limits come as plain sentences without the bound.
 fn classify(error: &mut ServerError, limits: &Limits) {
     let bound = match error.message.as_str() {
-        "Query is too complex." => {
-            Some(format!("The query is too complex: its limit is {} points.", limits.complexity))
-        }
-        "Query is nested too deep." => {
+        TOO_COMPLEX => Some(format!("The query is too complex: its limit is {} points.", limits.complexity)),
+        TOO_DEEP => {
             Some(format!("The query is nested too deep: its limit is {} levels of fields.", limits.depth))
         }
         message if message.contains("cannot be greater than `") => Some(format!("{message}.")),

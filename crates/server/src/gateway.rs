@@ -1,13 +1,26 @@
 //! One GraphQL operation, whichever transport brought it: from its envelope to finished answers. Knows the executor,
 //! the limits and who asks; refuses to know HTTP and WebSocket.
 
-use std::{any::Any, collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    panic::AssertUnwindSafe,
+    sync::{Arc, LazyLock},
+};
 
-use async_graphql::{Request, Response, ServerError, Value, parser::types::OperationType};
+use async_graphql::{
+    ErrorExtensionValues, Request, Response, ServerError, Value, parser::types::OperationType,
+};
 use axum::http::{HeaderMap, header};
 use futures_util::{FutureExt, StreamExt, stream, stream::BoxStream};
+use guildhall_domain::access::Actor;
 use guildhall_graphql::{Handoff, Schema, batched};
-use guildhall_persistence::{audit::Origin, sessions::Device};
+use guildhall_persistence::{
+    Db,
+    audit::Origin,
+    idempotency::{Claim, Once},
+    sessions::Device,
+};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +28,7 @@ use crate::{
     client::ClientInfo,
     document::{Documents, fill_page_sizes, missing_variables},
     errors::{self, Code, coded},
+    idempotency,
     identify::{Identify, Identity, Refused},
     limits::Limits,
     request_id::RequestId,
@@ -26,6 +40,8 @@ use crate::{
 /// Everything the transports share.
 pub struct Gateway {
     pub schema: Schema,
+    /// The same, whose answers tell what they cost; made when somebody first wants to know.
+    pub measuring: LazyLock<Schema, Box<dyn FnOnce() -> Schema + Send>>,
     pub documents: Documents,
     pub limits: Limits,
     pub identify: Identify,
@@ -49,6 +65,8 @@ const VALID_SUBSCRIPTION: &str = "Subscriptions are not supported on this transp
 pub struct Caller {
     pub identity: Identity,
     pub client: ClientInfo,
+    /// The request's idempotency key.
+    pub key: Option<String>,
 }
 
 /// An operation that is ready to run.
@@ -58,6 +76,32 @@ pub struct Call {
     subscription: Option<(Request, Arc<Shared>)>,
     pub kind: OperationType,
     request_id: RequestId,
+    actor: Option<Actor>,
+    /// Whether the answer is to tell what it cost.
+    is_measured: bool,
+    /// Of a mutation: the database in this request's name.
+    db: Option<Db>,
+    /// Of a mutation with an idempotency key.
+    once: Option<Once>,
+}
+
+impl Call {
+    pub fn request_id(&self) -> &RequestId {
+        &self.request_id
+    }
+
+    /// Who asks.
+    pub fn actor(&self) -> Option<Actor> {
+        self.actor
+    }
+
+    /// Has each change of the mutation note that it was made.
+    pub fn claim(&mut self, claim: &Arc<Claim>) {
+        if let Some(db) = &self.db {
+            let request = std::mem::replace(&mut self.request, Request::new(""));
+            self.request = request.data(db.claiming(Arc::clone(claim)));
+        }
+    }
 }
 
 /// What an operation came to. Its errors are complete: coded, masked, with the request id.
@@ -68,6 +112,8 @@ pub enum Payload {
     Executed(Response),
     /// The same, as JSON made once for many subscribers: `{"data":…}` with `errors` where there are any.
     Serialized(Arc<str>),
+    /// The same, of a mutation that was carried out before.
+    Replayed(Arc<str>),
 }
 
 /// A result in the order of members that the specification recommends.
@@ -96,6 +142,10 @@ impl<'a> Body<'a> {
 impl Gateway {
     pub fn new(schema: Schema, identify: Identify, limits: Limits, shutdown: CancellationToken) -> Self {
         Self {
+            measuring: LazyLock::new(Box::new({
+                let schema = schema.clone();
+                || schema
+            })),
             schema,
             documents: Documents::new(limits.document.clone()),
             shared: SharedOperations::default(),
@@ -141,20 +191,31 @@ impl Gateway {
             (rehearsal, self.shared.of(&document, operation, &envelope.variables))
         });
         let ip = caller.client.ip.map(|ip| ip.to_canonical().to_string());
+        let is_measured = envelope.extensions.get("queryCost") == Some(&Value::Boolean(true));
+        let actor = caller.identity.actor();
+        let once = match &caller.key {
+            Some(key) if kind == OperationType::Mutation => {
+                let variables = serde_json::to_vec(&envelope.variables).unwrap_or_default();
+                let operation = envelope.operation_name.as_deref().unwrap_or_default();
+                let body: [&[u8]; 3] = [envelope.query.as_bytes(), operation.as_bytes(), &variables];
+                Some(Once::new(self.identify.db(), actor, key, &body))
+            }
+            _ => None,
+        };
         let mut request = envelope.into_request();
-        if kind == OperationType::Mutation {
-            // Found before the schema's own handle: what the operation changes is written down as coming from here.
+        let db = (kind == OperationType::Mutation).then(|| {
             let origin = Origin { request_id: Some(id.shared()), ip: ip.clone(), operator: false };
-            request = request.data(self.identify.db().on_behalf_of(origin));
+            self.identify.db().on_behalf_of(origin)
+        });
+        if let Some(db) = &db {
+            // Found before the schema's own handle: what the operation changes is written down as coming from here.
+            request = request.data(db.clone());
         }
         let mut request = request
-            .data(guildhall_graphql::Caller {
-                actor: caller.identity.actor(),
-                device: Device { name: caller.client.user_agent, ip },
-            })
+            .data(guildhall_graphql::Caller { actor, device: Device { name: caller.client.user_agent, ip } })
             .data(guildhall_graphql::RequestId(id.shared()));
         request.set_parsed_query(document.ast.clone());
-        Ok(Call { request, subscription, kind, request_id: id.clone() })
+        Ok(Call { request, subscription, kind, request_id: id.clone(), actor, is_measured, db, once })
     }
 
     /// Completes errors made before execution.
@@ -163,10 +224,26 @@ impl Gateway {
         errors
     }
 
+    /// Runs a query or a mutation; one with an idempotency key unless it ran before.
+    pub async fn execute(self: &Arc<Self>, mut call: Call) -> Payload {
+        match call.once.take() {
+            None => self.run(call).await,
+            // Boxed: rare, and larger than the rest.
+            Some(once) => Box::pin(idempotency::execute(self, call, once)).await,
+        }
+    }
+
     /// Runs a query or a mutation.
-    pub async fn execute(&self, call: Call) -> Payload {
-        match AssertUnwindSafe(batched(self.schema.execute(call.request))).catch_unwind().await {
-            Ok(response) if errors::never_executed(&response) => {
+    pub async fn run(&self, call: Call) -> Payload {
+        let schema = if call.is_measured { &*self.measuring } else { &self.schema };
+        match AssertUnwindSafe(batched(schema.execute(call.request))).catch_unwind().await {
+            Ok(mut response) if errors::never_executed(&response) => {
+                // There is nowhere else to tell it.
+                let cost = response.extensions.remove("queryCost");
+                for error in response.errors.iter_mut().filter(|_| cost.is_some()) {
+                    let extensions = error.extensions.get_or_insert_with(ErrorExtensionValues::default);
+                    extensions.set("queryCost", cost.clone().unwrap_or_default());
+                }
                 Payload::Refused(self.refusal(response.errors, &call.request_id))
             }
             Ok(response) => self.executed(response, &call.request_id),

@@ -19,6 +19,7 @@ use crate::{
     client::ClientInfo,
     errors::{Code, coded},
     gateway::{self, Caller, Gateway, Payload, bearer_of, refused_error},
+    idempotency,
     request_id::RequestId,
     socket,
     wire::{self, Envelope, Object},
@@ -76,7 +77,8 @@ async fn answer(
         error: Box::new(refused_error(refused)),
         allow: None,
     })?;
-    let caller = Caller { identity, client: ClientInfo::read(&parts, gateway.trust_proxy) };
+    let key = idempotency::key_of(&parts.headers).map_err(|why| Fault::bad(&why))?;
+    let caller = Caller { identity, client: ClientInfo::read(&parts, gateway.trust_proxy), key };
     let payload = match gateway.prepare(envelope, caller, request_id) {
         Err(errors) => Payload::Refused(errors),
         Ok(call) => match call.kind {
@@ -91,14 +93,21 @@ async fn answer(
             _ => gateway.execute(call).await,
         },
     };
+    let not_carried_out = idempotency::status(&payload);
     Ok(match payload {
-        Payload::Refused(errors) => media.respond(media.refused(), &gateway::Body::refused(&errors)),
+        Payload::Refused(errors) => media
+            .respond(not_carried_out.unwrap_or_else(|| media.refused()), &gateway::Body::refused(&errors)),
         Payload::Executed(result) => {
             let mut response = media.respond(StatusCode::OK, &gateway::Body::executed(&result));
             response.headers_mut().extend(result.http_headers);
             response
         }
         Payload::Serialized(json) => media.send(StatusCode::OK, json.as_bytes().to_vec()),
+        Payload::Replayed(json) => {
+            let mut response = media.send(StatusCode::OK, json.as_bytes().to_vec());
+            response.headers_mut().insert(idempotency::REPLAYED, HeaderValue::from_static("true"));
+            response
+        }
     })
 }
 

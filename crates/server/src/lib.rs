@@ -12,6 +12,7 @@ mod errors;
 pub mod export;
 mod gateway;
 mod http;
+mod idempotency;
 mod identify;
 mod jwks;
 mod limits;

@@ -287,7 +287,7 @@ impl<'a> Conversation<'a> {
                 format!("A socket may run {} operations at once, {running} run.", self.limits.operations);
             Err(self.gateway.refusal(vec![coded(Code::RateLimited, message, None)], &request_id))
         } else {
-            let caller = Caller { identity, client: self.client.clone() };
+            let caller = Caller { identity, client: self.client.clone(), key: None };
             self.gateway.prepare(envelope, caller, &request_id)
         };
         match prepared {
@@ -306,7 +306,7 @@ impl<'a> Conversation<'a> {
                 self.say(Outgoing::Error { id: &id, payload: &errors }).await
             }
             Some(Payload::Executed(result)) => self.say(Outgoing::next(&id, &result)).await,
-            Some(Payload::Serialized(json)) => {
+            Some(Payload::Serialized(json) | Payload::Replayed(json)) => {
                 self.send(Message::Text(message::next_serialized(&id, &json).into())).await
             }
             None => {

@@ -172,12 +172,20 @@ impl Actor {
 
     /// Runs a query or mutation over HTTP.
     pub async fn query(&self, document: &str, variables: Value) -> Answer {
+        self.query_with(&[], document, variables).await
+    }
+
+    /// The same with further headers.
+    pub async fn query_with(&self, headers: &[(&str, &str)], document: &str, variables: Value) -> Answer {
         let body = json!({ "query": document, "variables": variables }).to_string();
         let mut request = Request::post(format!("{}/graphql", self.url))
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json");
         if let Some(token) = &self.access_token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         let page = self.http(request.body(body.into()).expect("a request")).await;
         let body = serde_json::from_slice(&page.body)
@@ -188,14 +196,25 @@ impl Actor {
     /// Runs one mutation with its `input`; `userErrors { code message field }` are selected beside `selection`. The
     /// payload is in the data under the mutation's name.
     pub async fn mutate(&self, mutation: &str, input: Value, selection: &str) -> Answer {
-        let document = match input_type(mutation) {
-            Some(kind) => format!(
-                "mutation($input: {kind}) {{ {mutation}(input: $input) {{ {selection} userErrors {{ code message field }} }} }}"
-            ),
-            None => {
-                format!("mutation {{ {mutation} {{ {selection} userErrors {{ code message field }} }} }}")
-            }
+        self.mutate_with("", mutation, input, selection).await
+    }
+
+    /// The same with further arguments, such as `dryRun: true`.
+    pub async fn mutate_with(
+        &self,
+        arguments: &str,
+        mutation: &str,
+        input: Value,
+        selection: &str,
+    ) -> Answer {
+        let (variables_of, arguments) = match input_type(mutation) {
+            Some(kind) => (format!("($input: {kind})"), format!("(input: $input, {arguments})")),
+            None if arguments.is_empty() => (String::new(), String::new()),
+            None => (String::new(), format!("({arguments})")),
         };
+        let document = format!(
+            "mutation{variables_of} {{ {mutation}{arguments} {{ {selection} userErrors {{ code message field }} }} }}"
+        );
         let variables = if input.is_null() { json!({}) } else { json!({ "input": input }) };
         self.query(&document, variables).await
     }
@@ -257,5 +276,6 @@ fn input_type(mutation: &str) -> Option<String> {
     let fields = fields.expect("the schema has mutations");
     let field = fields.iter().find(|field| field.node.name.node == mutation);
     let field = field.unwrap_or_else(|| panic!("no mutation {mutation}"));
-    field.node.arguments.first().map(|input| input.node.ty.node.to_string())
+    let input = field.node.arguments.iter().find(|argument| argument.node.name.node == "input");
+    input.map(|input| input.node.ty.node.to_string())
 }

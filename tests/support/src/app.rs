@@ -354,6 +354,26 @@ impl App {
         self.texts(&select).await
     }
 
+    /// Every row of every table as a text that begins with the table's name, in order.
+    pub async fn everything(&self) -> Vec<String> {
+        let selects = self
+            .texts(match self.engine() {
+                Engine::Sqlite => {
+                    "SELECT 'SELECT ''' || m.name || ': '' || ' || group_concat('quote(\"' || p.name || '\")', ' || '', '' || ') \
+                     || ' FROM \"' || m.name || '\"' FROM sqlite_master m, pragma_table_info(m.name) p \
+                     WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' GROUP BY m.name"
+                }
+                Engine::Postgres => {
+                    "SELECT format('SELECT %L || t::text FROM %I t', tablename || ': ', tablename) FROM pg_tables \
+                     WHERE schemaname = 'public'"
+                }
+            })
+            .await;
+        let mut rows = self.texts(&selects.join(" UNION ALL ")).await;
+        rows.sort_unstable();
+        rows
+    }
+
     /// A global id such as `usr_…` as SQL writes the UUID.
     pub fn literal(&self, id: &str) -> String {
         let hex = id.split_once('_').map(|(_, hex)| hex).expect("a global id");

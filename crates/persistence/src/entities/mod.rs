@@ -81,6 +81,18 @@ table!(sign_in_tries = "sign_in_tries" {
     expires_at: DateTimeUtc,
 });
 
+table!(idempotency_keys = "idempotency_keys" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    fingerprint: Vec<u8>,
+    attempt: Uuid,
+    performed: i32,
+    is_done: bool,
+    sealed: Option<Vec<u8>>,
+    leased_until: DateTimeUtc,
+    expires_at: DateTimeUtc,
+});
+
 table!(login_activity = "login_activity" {
     #[sea_orm(primary_key, auto_increment = false)]
     id: Uuid,
@@ -442,6 +454,7 @@ pub(crate) async fn select_each(conn: &impl sea_orm::ConnectionTrait) -> Result<
         sessions,
         login_activity,
         sign_in_tries,
+        idempotency_keys,
         password_resets,
         email_changes,
         recovery_codes,
