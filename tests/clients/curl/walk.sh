@@ -67,4 +67,4 @@ do
 done
 curl -sS "$url/graphql" -H 'content-type: application/json' -H "authorization: Bearer $token" \
   --data '{"query": "{ viewer { workspaces(first: 100) { nodes { name } } } }", "extensions": {"queryCost": true}}' |
-  must '.extensions.queryCost.complexity > 100' >/dev/null
+  must '.extensions.queryCost.complexity > 20' >/dev/null
