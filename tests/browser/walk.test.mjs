@@ -57,6 +57,15 @@ async function invite(email, workspaceId) {
   return linkMailedTo(email);
 }
 
+test('what a page asks outside is refused and noticed, and so is a complaint', { timeout: 60_000 }, async () => {
+  const page = await browser.page();
+  await page.setContent('<img src="https://example.org/pixel.png"><script>console.error("no")</script>');
+  await page.waitForLoadState('networkidle');
+  const faults = browser.faults.splice(0);
+  assert.ok(faults.includes('asks outside: https://example.org/pixel.png'), faults.join('\n'));
+  assert.ok(faults.includes('console: no'), faults.join('\n'));
+});
+
 test('the set-up link of the playground fills in its token, and queries run', { timeout: 60_000 }, async () => {
   const page = await browser.page();
   watching = await Playground.open(page, `${url}/playground#setup=${setupToken}`);
