@@ -18,6 +18,10 @@ check:
     if command -v typos >/dev/null; then typos; else echo "typos is not installed: spelling was not checked"; fi
     cargo test -p guildhall-tests --locked -- schema_file
 
+# Let others judge the API: audits of the schema and the transport, typed clients, a browser. All, or the named parts.
+clients *parts:
+    tests/clients/run {{ parts }}
+
 # Write schema.graphql anew from the code.
 schema:
     cargo build -q -p guildhall-graphql --bin schema

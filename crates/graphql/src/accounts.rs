@@ -260,7 +260,7 @@ impl AccountQuery {
 pub struct SetUpInput {
     /// The secret of the set-up link that the server prints when it starts.
     token: String,
-    /// The first person's e-mail address. They become the organization's owner.
+    /// The first person's e-mail address; at most 254 characters. They become the organization's owner.
     email: String,
     /// The first person's name; 1 to 80 characters.
     display_name: String,

@@ -26,7 +26,7 @@ use crate::{
     config::Json,
     connection::{Window, connection},
     error,
-    live::{cursor, read_cursor},
+    live::{NOW, cursor, read_cursor},
     loaders::{self, Batches},
     schema::mirror,
 };
@@ -359,8 +359,8 @@ async fn follow(
     let mut feed = db.bus().subscribe(&topics);
     let scope = watched.scope(&db, actor).await.map_err(|fault| error::read(ctx, fault))?;
     let mut last = match after.as_deref().map(read_cursor).transpose()? {
-        Some(place) => u64::try_from(place).unwrap_or(0),
-        None => audit::head(&db, &scope).await.map_err(|fault| error::internal(ctx, &fault))?,
+        Some(place) if place != NOW => u64::try_from(place).unwrap_or(0),
+        _ => audit::head(&db, &scope).await.map_err(|fault| error::internal(ctx, &fault))?,
     };
     Ok(stream! {
         let ended = |fault: ReadError| match fault {

@@ -900,7 +900,11 @@ impl CredentialSubscription {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The workspace.")] workspace_id: ID,
-        #[graphql(desc = "The cursor of the last change you know: those you missed since come first.")]
+        #[graphql(
+            desc = "The cursor of the last change you know: those you missed since come first. With `now` the first change says \
+                    `resyncRequired` and where you begin: what you read after it is complete with what comes. Absent: what \
+                    happens once it runs, with no word of when that is."
+        )]
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<CredentialChanged>>> {
         let watching =

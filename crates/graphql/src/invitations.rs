@@ -310,7 +310,7 @@ impl InvitationQuery {
 pub struct InviteMemberInput {
     /// The workspace.
     workspace_id: ID,
-    /// The invitee's e-mail address.
+    /// The invitee's e-mail address; at most 254 characters, in any case.
     email: Option<String>,
     /// A person found by `searchUsers`. They are asked too; nobody is added silently.
     user_id: Option<ID>,
@@ -325,7 +325,7 @@ pub struct InviteMemberInput {
 /// One of several people to invite. Exactly one of `email` and `userId` is given.
 #[derive(InputObject)]
 pub struct InviteeInput {
-    /// The invitee's e-mail address.
+    /// The invitee's e-mail address; at most 254 characters, in any case.
     email: Option<String>,
     /// A person found by `searchUsers`. They are asked too; nobody is added silently.
     user_id: Option<ID>,
@@ -798,7 +798,11 @@ impl InvitationSubscription {
         &self,
         ctx: &Context<'_>,
         #[graphql(desc = "The workspace.")] workspace_id: ID,
-        #[graphql(desc = "The cursor of the last change you know: those you missed since come first.")]
+        #[graphql(
+            desc = "The cursor of the last change you know: those you missed since come first. With `now` the first change says \
+                    `resyncRequired` and where you begin: what you read after it is complete with what comes. Absent: what \
+                    happens once it runs, with no word of when that is."
+        )]
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<InvitationStatusChange>>> {
         let watching = Watching::of::<perm::InvitationsView>(
@@ -816,7 +820,11 @@ impl InvitationSubscription {
     async fn viewer_invitation_changed(
         &self,
         ctx: &Context<'_>,
-        #[graphql(desc = "The cursor of the last change you know: those you missed since come first.")]
+        #[graphql(
+            desc = "The cursor of the last change you know: those you missed since come first. With `now` the first change says \
+                    `resyncRequired` and where you begin: what you read after it is complete with what comes. Absent: what \
+                    happens once it runs, with no word of when that is."
+        )]
         after: Option<String>,
     ) -> Result<impl Stream<Item = Result<ViewerInvitationChange>>> {
         let proof = signed_in(ctx).await?;

@@ -81,31 +81,31 @@ pub struct DeleteWorkspaceInput {
 /// How much goes with a workspace.
 #[derive(SimpleObject)]
 pub struct DeletionCounts {
-    /// Its members, who lose it.
+    /// How many members it has, who lose it.
     members: u64,
-    /// Those of them who do not own the organization: they stand against the deletion, unless `removeMembers` is given.
+    /// How many of them do not own the organization: they stand against the deletion, unless `removeMembers` is given.
     members_besides_owners: u64,
     /// How many people land in it after signing in: they land in another workspace then.
     landings: u64,
-    /// Pending invitations to it. Those to nothing else end; those to several workspaces lose this one.
+    /// How many pending invitations there are to it. Those to nothing else end; those to several workspaces lose this one.
     invitations: u64,
-    /// Its credentials.
+    /// How many credentials it owns.
     credentials: u64,
-    /// Its configuration properties.
+    /// How many configuration properties it has.
     config_properties: u64,
-    /// Its service accounts: what works with their tokens stops.
+    /// How many service accounts it has: what works with their tokens stops.
     service_accounts: u64,
-    /// The API keys that are good there, of the workspace and of its service accounts: what works with them stops.
+    /// How many API keys are good there, of the workspace and of its service accounts: what works with them stops.
     api_keys: u64,
-    /// Its webhooks: nothing more is sent to them, not even that it was deleted.
+    /// How many webhooks it has: nothing more is sent to them, not even that it was deleted.
     webhooks: u64,
-    /// Shares of its credentials, pending ones included: they end.
+    /// How many shares there are of its credentials, pending ones included: they end.
     shares_out: u64,
-    /// The workspaces that those are lent to.
+    /// How many workspaces those are lent to.
     borrowers: u64,
-    /// Shares of other workspaces' credentials that it borrows, pending ones included: they end.
+    /// How many shares of other workspaces' credentials it borrows, pending ones included: they end.
     shares_in: u64,
-    /// The workspaces that those are lent by.
+    /// How many workspaces those are lent by.
     lenders: u64,
 }
 

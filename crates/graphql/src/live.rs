@@ -57,8 +57,14 @@ pub(crate) fn cursor(seq: i64) -> String {
     format!("e{seq:x}")
 }
 
+/// What `now` reads as: a place that no log reaches, so that a follower is told at once where to go on from.
+pub(crate) const NOW: i64 = i64::MAX;
+
 /// Reads a cursor.
 pub(crate) fn read_cursor(text: &str) -> Result<i64> {
+    if text == "now" {
+        return Ok(NOW);
+    }
     text.strip_prefix('e')
         .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .and_then(|digits| i64::from_str_radix(digits, 16).ok())

@@ -135,7 +135,7 @@ pub struct WorkspaceGrantInput {
 pub struct InviteOrganizationMemberInput {
     /// The organization.
     organization_id: ID,
-    /// The invitee's e-mail address.
+    /// The invitee's e-mail address; at most 254 characters, in any case.
     email: String,
     /// The role they would have in the organization: MEMBER or ADMIN.
     #[graphql(default_with = "OrganizationRole::Member")]

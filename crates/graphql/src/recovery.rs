@@ -55,7 +55,7 @@ payload! {
 pub struct RequestEmailChangeInput {
     /// Your password.
     password: String,
-    /// The address that your account is to have.
+    /// The address that your account is to have; at most 254 characters.
     new_email: String,
 }
 

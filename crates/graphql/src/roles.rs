@@ -71,9 +71,9 @@ pub struct UpdateRoleInput {
     organization_id: ID,
     /// The role.
     role_id: ID,
-    /// The name people read.
+    /// The name people read; 1 to 80 characters.
     name: MaybeUndefined<String>,
-    /// What the role is for; null clears it.
+    /// What the role is for, at most 500 characters; null clears it.
     description: MaybeUndefined<String>,
     /// Everything it holds from now on; permissions of scope `WORKSPACE` only. `WORKSPACE_VIEW` is part of every role.
     permissions: MaybeUndefined<Vec<Permission>>,

@@ -10,7 +10,7 @@ use crate::{
     cost::QueryCost,
     credential_shares,
     credential_tests::CredentialTester,
-    credentials, explain, home_page, invitations, life,
+    credentials, descriptions, explain, home_page, invitations, life,
     live::Rechecks,
     loaders, members, node, organization_invitations, organization_members, organizations, ownership,
     previews, recovery,
@@ -131,6 +131,7 @@ fn builder() -> async_graphql::SchemaBuilder<Query, Rehearsable<Mutation>, Subsc
     Schema::build(Query::default(), Rehearsable::default(), Subscription::default())
         .register_output_type::<node::Node>()
         .register_output_type::<crate::payload::UserError>()
+        .register_output_type::<descriptions::Described>()
 }
 
 /// What the resolvers of a schema work with.
@@ -182,12 +183,7 @@ fn limited(
 /// The schema in its definition language, sorted: the content of `schema.graphql`.
 pub fn sdl() -> String {
     let sdl = builder().finish().sdl_with_options(
-        SDLExportOptions::new()
-            .sorted_fields()
-            .sorted_arguments()
-            .sorted_enum_items()
-            .include_specified_by()
-            .prefer_single_line_descriptions(),
+        SDLExportOptions::new().sorted_fields().sorted_arguments().sorted_enum_items().include_specified_by(),
     );
-    format!("{}\n", sdl.trim_end())
+    descriptions::of_directives(sdl.trim_end())
 }

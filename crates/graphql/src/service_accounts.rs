@@ -232,7 +232,7 @@ pub struct UpdateServiceAccountInput {
     service_account_id: ID,
     /// The name people read; 1 to 80 characters.
     name: MaybeUndefined<String>,
-    /// What it is for; null clears it.
+    /// What it is for, at most 500 characters; null clears it.
     description: MaybeUndefined<String>,
     /// Its role: a role's id, or VIEWER, EDITOR or ADMIN.
     role: MaybeUndefined<ID>,

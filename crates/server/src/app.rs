@@ -317,6 +317,7 @@ impl App {
             throttle: Arc::clone(&throttle),
             app_url: config.app.url.clone(),
             trust_proxy: config.server.trust_proxy,
+            playground: config.server.playground,
         });
         let oauth = Arc::new(OAuth {
             db: db.clone(),

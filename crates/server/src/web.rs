@@ -58,6 +58,8 @@ pub struct Web {
     pub app_url: String,
     /// Whether a proxy in front sets `X-Forwarded-For`.
     pub trust_proxy: bool,
+    /// Whether there is a playground to send people to.
+    pub playground: bool,
 }
 
 /// `/`, `/setup`, `/invitations/{token}`, `/reset`, `/email`, the style sheet, and a page for every address that nothing else answers.
@@ -294,10 +296,10 @@ impl Form {
 
 async fn home(State(web): State<Arc<Web>>, visitor: Visitor) -> Response {
     let outcome = async {
-        let mut sentences = vec![
-            "Programs talk to it in GraphQL at /graphql.".to_owned(),
-            "People try it out in the playground at /playground.".to_owned(),
-        ];
+        let mut sentences = vec!["Programs talk to it in GraphQL at /graphql.".to_owned()];
+        if web.playground {
+            sentences.push("People try it out in the playground.".to_owned());
+        }
         if !instance::is_set_up(&web.db).await? {
             sentences.push(
                 "Nobody has an account yet: open the set-up link that the server printed when it started."
@@ -305,7 +307,7 @@ async fn home(State(web): State<Arc<Web>>, visitor: Visitor) -> Response {
             );
         }
         let title = "The server is running".to_owned();
-        let home_url = Some("/playground".to_owned());
+        let home_url = web.playground.then(|| "/playground".to_owned());
         Ok((StatusCode::OK, Page::Message(MessagePage { title, sentences, reference: None, home_url })))
     };
     web.respond(&visitor.request_id, outcome.await)

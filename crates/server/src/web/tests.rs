@@ -102,6 +102,7 @@ impl Site {
             throttle: Arc::new(Throttle::new(&rates)),
             app_url: "https://app.example.org".into(),
             trust_proxy: false,
+            playground: true,
         }));
         Self { db, clock, router, _directory: directory }
     }

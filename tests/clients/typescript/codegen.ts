@@ -1,0 +1,19 @@
+import type { CodegenConfig } from '@graphql-codegen/cli';
+
+// Types of the operations alone, and documents that carry them: what urql and Apollo Client both take.
+const config: CodegenConfig = {
+  schema: '../../../schema.graphql',
+  documents: '../walk.graphql',
+  generates: {
+    'src/generated.ts': {
+      plugins: ['typescript-operations', 'typed-document-node'],
+      config: {
+        scalars: { DateTime: 'string', Decimal: 'number | string', ID: 'string', JSON: 'unknown' },
+        strictScalars: true,
+        enumsAsTypes: true,
+        useTypeImports: true,
+      },
+    },
+  },
+};
+export default config;
