@@ -170,6 +170,7 @@ impl Viewer {
     /// The workspaces the person is a member of, and every workspace of an organization they are an admin
     /// of; the oldest first. Archived ones are left out unless asked for.
     #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
+    #[expect(clippy::too_many_arguments, reason = "the arguments of a GraphQL field")]
     async fn workspaces(
         &self,
         #[graphql(desc = "Only workspaces in one of these statuses; when absent or empty, those in use.")]
