@@ -11,7 +11,8 @@ pub struct Step;
 impl MigrationTrait for Step {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         // `id` is a number made of who asked and the key. `performed`: how many transactions of the attempt were committed.
-        // An attempt that is not done has until `leased_until`; who comes later takes over where nothing was performed.
+        // An attempt that is not done has until `leased_until`; who comes later takes over where nothing was performed. The
+        // answer of one that is done is told until then.
         let mut keys = table(
             "idempotency_keys",
             [

@@ -14,6 +14,8 @@ both_databases!(
     an_invitation_that_is_tried_reaches_nobody,
     the_answer_reads_what_the_change_would_have_left,
     secrets_of_what_is_tried_are_shown_to_nobody,
+    a_webhook_that_is_tried_has_no_secret_to_show,
+    what_opens_something_is_not_tried_without_a_trace,
     a_credential_that_is_tried_is_neither_shown_nor_used_nor_tested,
     what_is_tried_and_what_is_done_stand_in_one_document,
     many_who_try_at_once_are_in_nobody_s_way,
@@ -87,8 +89,16 @@ async fn every_mutation_can_be_tried_by_everybody(app: App) {
     let cast = Cast::assemble(&app).await;
     let mutations: Vec<_> = root_fields().into_iter().filter(|field| field.operation == "mutation").collect();
     // Tries are counted, what guards a door notes who came, and the service works on for itself meanwhile.
-    let told_apart =
-        ["sign_in_tries", "login_activity", "api_keys", "service_accounts", "audit_", "mails", "sessions"];
+    let told_apart = [
+        "sign_in_tries",
+        "login_activity",
+        "api_keys",
+        "service_accounts",
+        "audit_",
+        "mails",
+        "sessions",
+        "credential_uses",
+    ];
     let rows = async || {
         let mut rows = app.everything().await;
         rows.retain(|row| !told_apart.iter().any(|table| row.starts_with(table)));
@@ -209,7 +219,6 @@ async fn secrets_of_what_is_tried_are_shown_to_nobody(app: App) {
     let account = json!({ "workspaceId": lab.id, "name": "Robot", "role": "VIEWER" });
     let tokens = "session { accessToken refreshToken }";
     for (mutation, input, selection, secret) in [
-        ("signIn", json!({ "email": ada.email, "password": PASSWORD }), tokens, "session"),
         ("refreshSession", json!({ "refreshToken": ada.refresh_token }), tokens, "session"),
         ("createApiKey", key, "secret apiKey { id prefix }", "secret"),
         ("rotateDefaultApiKey", on_lab.clone(), "secret apiKey { id }", "secret"),
@@ -221,6 +230,38 @@ async fn secrets_of_what_is_tried_are_shown_to_nobody(app: App) {
         assert_eq!(trial.ok().data(&format!("/{mutation}/{secret}")), &Value::Null, "{mutation}");
         assert!(!done.ok().data(&format!("/{mutation}/{secret}")).is_null(), "{mutation}");
     }
+}
+
+async fn a_webhook_that_is_tried_has_no_secret_to_show(app: App) {
+    let ada = app.set_up().await;
+    let lab = ada.workspace("Lab").await;
+    let input = json!({
+        "workspaceId": lab.id, "name": "CI", "url": "https://hooks.invalid/", "events": ["WORKSPACE_CHANGED"], "isEnabled": false
+    });
+    let (trial, made) = tried(&app, &ada, "createWebhook", input, "secret webhook { id name }").await;
+    assert_eq!(trial.ok().data("/createWebhook/secret"), &Value::Null);
+    let id = made.ok().data("/createWebhook/webhook/id").clone();
+    let input = json!({ "workspaceId": lab.id, "webhookId": id });
+    let (trial, made) = tried(&app, &ada, "rotateWebhookSecret", input, "secret webhook { id }").await;
+    assert_eq!(trial.ok().data("/rotateWebhookSecret/secret"), &Value::Null);
+    assert!(made.ok().text("/rotateWebhookSecret/secret").starts_with("whsec_"));
+}
+
+async fn what_opens_something_is_not_tried_without_a_trace(app: App) {
+    let ada = app.set_up().await;
+    let stranger = Actor::anonymous(&app.url);
+    let signed_in = "SELECT count(*) FROM login_activity WHERE code = 'LOGIN'";
+    let before = app.number(signed_in).await;
+    let right = json!({ "email": ada.email, "password": PASSWORD });
+    only_try(&stranger, "signIn", &right, "session { accessToken }").await.ok();
+    assert_eq!(app.number(signed_in).await, before + 1);
+    // A refresh token that comes back ends its session.
+    let stale = json!({ "refreshToken": ada.refresh_token });
+    ada.mutate("refreshSession", stale.clone(), "").await.ok();
+    app.advance(chrono::TimeDelta::minutes(5));
+    only_try(&stranger, "refreshSession", &stale, "session { accessToken }").await.refused("SESSION_INVALID");
+    let viewer = ada.query("{ viewer { user { id } } }", json!({})).await.ok();
+    assert_eq!(viewer.data("/viewer"), &Value::Null, "nobody is signed in");
 }
 
 async fn a_credential_that_is_tried_is_neither_shown_nor_used_nor_tested(app: App) {

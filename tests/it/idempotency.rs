@@ -29,6 +29,8 @@ both_databases!(
     an_attempt_that_was_overtaken_changes_nothing,
     a_secret_that_is_shown_again_is_not_kept_in_plain_text,
     a_session_that_ended_is_shown_nothing_again,
+    what_opens_something_at_once_is_given_again_for_a_minute,
+    a_key_does_not_tell_which_credentials_there_are,
     keys_are_for_mutations_and_have_a_form,
     a_trial_has_a_key_of_its_own,
 );
@@ -159,16 +161,14 @@ async fn an_attempt_that_went_away_is_taken_over_or_told(app: App) {
     let before = workspaces(&app).await;
     // As a process leaves it that was killed after the commit, and before it kept the answer.
     create(&ada, "done", "Lab").await.ok();
-    app.sql("UPDATE idempotency_keys SET is_done = FALSE, sealed = NULL").await;
-    app.advance(TimeDelta::seconds(61));
+    app.sql("UPDATE idempotency_keys SET is_done = FALSE, sealed = NULL, leased_until = '2000-01-01 00:00:00+00:00'").await;
     let told = create(&ada, "done", "Lab").await.denied("IDEMPOTENCY_ANSWER_LOST");
     assert_eq!(told.status, StatusCode::CONFLICT);
     assert_eq!(workspaces(&app).await, before + 1);
     // And before the commit.
     create(&ada, "begun", "Den").await.ok();
     app.sql("DELETE FROM idempotency_keys WHERE is_done = FALSE").await;
-    app.sql("UPDATE idempotency_keys SET is_done = FALSE, sealed = NULL, performed = 0").await;
-    app.advance(TimeDelta::seconds(61));
+    app.sql("UPDATE idempotency_keys SET is_done = FALSE, sealed = NULL, performed = 0, leased_until = '2000-01-01 00:00:00+00:00'").await;
     let answer = create(&ada, "begun", "Den").await.ok();
     assert!(!is_replayed(&answer));
     assert_eq!(workspaces(&app).await, before + 3);
@@ -223,6 +223,38 @@ async fn a_session_that_ended_is_shown_nothing_again(app: App) {
     ada.mutate("signOut", Value::Null, "signedOut").await.ok();
     create(&ada, "one", "Lab").await.denied("UNAUTHENTICATED");
     assert_eq!(create(&other, "one", "Lab").await.ok().body, first.body);
+}
+
+async fn what_opens_something_at_once_is_given_again_for_a_minute(app: App) {
+    let ada = app.set_up().await;
+    let document = "mutation($input: SignInInput!) { signIn(input: $input) { session { accessToken } userErrors { code } } }";
+    let input = json!({ "input": { "email": ada.email, "password": ada.password } });
+    let stranger = Actor::anonymous(&app.url);
+    let send = async || stranger.query_with(&[("idempotency-key", "one")], document, input.clone()).await;
+    let first = send().await.ok();
+    assert_eq!(send().await.ok().body, first.body);
+    app.advance(TimeDelta::seconds(61));
+    send().await.denied("IDEMPOTENCY_ANSWER_LOST");
+}
+
+async fn a_key_does_not_tell_which_credentials_there_are(app: App) {
+    let ada = app.set_up().await;
+    let lab = ada.workspace("Lab").await;
+    let eve = app.member(&lab, SystemRole::Viewer, "Eve").await;
+    let input = json!({ "workspaceId": lab.id, "type": "CUSTOM", "name": "Store", "slug": "store", "fields": [{ "code": "a", "value": "b" }] });
+    ada.mutate("createCredential", input, "").await.ok();
+    let document =
+        "mutation($input: UseCredentialInput!) { useCredential(input: $input) { userErrors { code } } }";
+    for slug in ["store", "no-such"] {
+        for _ in 0..2 {
+            let input = json!({ "workspaceId": lab.id, "slug": slug, "purpose": "to know" });
+            let answer =
+                eve.query_with(&[("idempotency-key", slug)], document, json!({ "input": input })).await;
+            assert!(!is_replayed(&answer), "{slug}");
+            answer.denied("FORBIDDEN");
+        }
+    }
+    assert_eq!(app.number("SELECT count(*) FROM credential_uses").await, 2);
 }
 
 async fn keys_are_for_mutations_and_have_a_form(app: App) {

@@ -772,6 +772,15 @@ async fn nobody_has_sent_what_they_may_not_watch(app: App) {
     assert_eq!(message.path, "/ada");
     let seen = newest(&ivy, &adas, |delivery| delivery["id"].is_string()).await;
     assert_eq!((&seen["eventType"], &seen["payload"]), (&json!("invitation.status_changed"), &Value::Null));
+    replay(&ivy, &lab, seen["id"].as_str().unwrap()).await.refused("PRIVILEGE_ESCALATION");
+    let both = json!({ "events": ["WORKSPACE_CHANGED"], "url": receiver.url("/ivy") });
+    change(&ivy, &lab, &adas, both).await.refused("PRIVILEGE_ESCALATION");
+    // Nor one step after the other, while something of it waits.
+    let waits = hook(&ada, &lab, "http://127.0.0.1:1/", &["INVITATION_STATUS_CHANGED"]).await;
+    ada.invite(&lab, "ivan@example.org", "VIEWER").await.ok();
+    newest(&ada, &waits, |delivery| delivery["state"] == "PENDING").await;
+    change(&ivy, &lab, &waits, json!({ "events": ["WORKSPACE_CHANGED"] })).await.ok();
+    change(&ivy, &lab, &waits, json!({ "url": receiver.url("/ivy") })).await.refused("PRIVILEGE_ESCALATION");
     // What ends makes nothing that does not.
     let (_, key) = crate::machines::key(&ada, &lab, &["INTEGRATION_MANAGE"]).await;
     let bot = Actor::machine(&app.url, &key);

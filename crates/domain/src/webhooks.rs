@@ -32,7 +32,7 @@ codes! {
 }
 codes! {
     /// Why a delivery was not sent again.
-    ReplayWebhookDeliveryCode { NotFound, WebhookNotActive, LimitReached, WorkspaceArchived }
+    ReplayWebhookDeliveryCode { NotFound, PrivilegeEscalation, WebhookNotActive, LimitReached, WorkspaceArchived }
 }
 codes! {
     /// Why a webhook was not tried.

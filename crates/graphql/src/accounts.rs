@@ -24,7 +24,7 @@ use crate::{
     organizations::{OrganizationConnection, Organizations},
     ownership::{OwnershipTransferConnection, OwnershipTransfers},
     payload::{answer, payload},
-    rehearsal::unless_rehearsing,
+    rehearsal::only_now,
     schema::mirror,
     sessions::{SessionConnection, SessionTokens, Sessions},
     throttle::Throttle,
@@ -409,7 +409,7 @@ impl AccountMutation {
         Ok(SetUpPayload {
             user: Some(User(made.user)),
             workspace: Some(Workspace::new(standing)?),
-            session: unless_rehearsing(ctx, SessionTokens(made.session)),
+            session: only_now(ctx, SessionTokens(made.session)),
             user_errors: Vec::new(),
         })
     }
@@ -430,7 +430,7 @@ impl AccountMutation {
         .await;
         answer(ctx, outcome, |(user, session)| SignInPayload {
             user: Some(User(user)),
-            session: unless_rehearsing(ctx, SessionTokens(session)),
+            session: only_now(ctx, SessionTokens(session)),
             user_errors: Vec::new(),
         })
     }
@@ -454,7 +454,7 @@ impl AccountMutation {
         answer(ctx, outcome, |(user, session, invitation)| RegisterPayload {
             user: Some(User(user)),
             invitation: Some(ReceivedInvitation(invitation)),
-            session: unless_rehearsing(ctx, SessionTokens(session)),
+            session: only_now(ctx, SessionTokens(session)),
             user_errors: Vec::new(),
         })
     }

@@ -41,7 +41,7 @@ use crate::{
     live::{self, Told, Turn, Watching},
     loaders::{self, Scoped},
     payload::{answer, payload},
-    rehearsal::unless_rehearsing,
+    rehearsal::only_now,
     schema::mirror,
     workspaces::Workspace,
 };
@@ -715,7 +715,7 @@ impl CredentialMutation {
         }
         .await;
         answer(ctx, outcome, |(row, values)| RevealCredentialPayload {
-            values: unless_rehearsing(ctx, clear(&row.slug, values)),
+            values: only_now(ctx, clear(&row.slug, values)),
             credential: listed(&proof, row),
             user_errors: Vec::new(),
         })
@@ -793,7 +793,7 @@ impl CredentialMutation {
             note_denied(UseOutcome::Suspended).await?;
         }
         answer(ctx, outcome, |used| UseCredentialPayload {
-            values: unless_rehearsing(ctx, clear(&used.credential.slug, used.values)),
+            values: only_now(ctx, clear(&used.credential.slug, used.values)),
             credential: listed(&proof, used.credential),
             user_errors: Vec::new(),
         })

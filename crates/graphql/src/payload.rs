@@ -170,7 +170,7 @@ user_errors! {
     };
     DeleteWebhookError, DeleteWebhookErrorCode = wh::DeleteWebhookCode { NotFound, WorkspaceArchived };
     ReplayWebhookDeliveryError, ReplayWebhookDeliveryErrorCode = wh::ReplayWebhookDeliveryCode {
-        NotFound, WebhookNotActive, LimitReached, WorkspaceArchived
+        NotFound, PrivilegeEscalation, WebhookNotActive, LimitReached, WorkspaceArchived
     };
     SendTestWebhookError, SendTestWebhookErrorCode = wh::SendTestWebhookCode {
         NotFound, WebhookNotActive, LimitReached, WorkspaceArchived

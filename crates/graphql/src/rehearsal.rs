@@ -74,3 +74,11 @@ impl<M: ObjectType> ObjectType for Rehearsable<M> {}
 pub(crate) fn unless_rehearsing<T>(ctx: &Context<'_>, secret: T) -> Option<T> {
     (!db(ctx).is_rehearsing()).then_some(secret)
 }
+
+/// The same of what opens something at once: the answer to an idempotency key holds it for a minute and not for a day.
+pub(crate) fn only_now<T>(ctx: &Context<'_>, secret: T) -> Option<T> {
+    if let Some(claim) = db(ctx).claim() {
+        claim.fades();
+    }
+    unless_rehearsing(ctx, secret)
+}

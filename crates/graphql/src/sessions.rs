@@ -17,7 +17,7 @@ use crate::{
     connection::connection,
     error, input,
     payload::{answer, payload},
-    rehearsal::unless_rehearsing,
+    rehearsal::only_now,
 };
 
 /// The tokens of a signed-in client. Keep them out of logs and URLs.
@@ -181,7 +181,7 @@ impl SessionMutation {
         let proof = open("guarded by the refresh token");
         let outcome = sessions::refresh(db(ctx), &proof, &input.refresh_token, &caller(ctx).device).await;
         answer(ctx, outcome, |signed_in| RefreshSessionPayload {
-            session: unless_rehearsing(ctx, SessionTokens(signed_in)),
+            session: only_now(ctx, SessionTokens(signed_in)),
             user_errors: Vec::new(),
         })
     }

@@ -35,6 +35,7 @@ use crate::{
     input,
     loaders::{self, Batches, Scoped},
     payload::{answer, payload},
+    rehearsal::unless_rehearsing,
     schema::mirror,
     workspaces::Workspace,
 };
@@ -552,7 +553,7 @@ impl WebhookMutation {
         }
         .await;
         answer(ctx, outcome, |made| CreateWebhookPayload {
-            secret: Some(made.secret.expose_secret().to_owned()),
+            secret: unless_rehearsing(ctx, made.secret.expose_secret().to_owned()),
             webhook: Some(Webhook::new(proof, made.webhook)),
             user_errors: Vec::new(),
         })
@@ -607,7 +608,7 @@ impl WebhookMutation {
         }
         .await;
         answer(ctx, outcome, |made| RotateWebhookSecretPayload {
-            secret: Some(made.secret.expose_secret().to_owned()),
+            secret: unless_rehearsing(ctx, made.secret.expose_secret().to_owned()),
             webhook: Some(Webhook::new(proof, made.webhook)),
             user_errors: Vec::new(),
         })

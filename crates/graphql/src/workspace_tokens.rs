@@ -15,7 +15,7 @@ use crate::{
     authz::{anonymous, authorize, caller, db, open, standing},
     error, input,
     payload::{answer, payload},
-    rehearsal::unless_rehearsing,
+    rehearsal::only_now,
 };
 
 /// For which workspace and service a token is wanted.
@@ -149,7 +149,7 @@ impl WorkspaceTokenMutation {
         }
         .await;
         answer(ctx, outcome, |issued| IssueWorkspaceTokenPayload {
-            token: unless_rehearsing(ctx, issued.token),
+            token: only_now(ctx, issued.token),
             expires_at: Some(issued.expires_at),
             user_errors: Vec::new(),
         })

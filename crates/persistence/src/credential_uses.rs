@@ -247,19 +247,22 @@ pub async fn note_denied(
     outcome: UseOutcome,
 ) -> Result<(), OpError<()>> {
     let Some(address) = Address::read(address) else { return Ok(()) };
-    db.write(proof, async |tx| {
-        let workspace = view.access().workspace();
-        // The session's proof locks nothing, and a workspace that is being deleted has forgotten its uses already.
-        tx.lock_workspace(workspace).await?;
-        let found = candidates(tx, workspace, &address).await?;
-        // Written down of nothing, too, which writes nothing: so that it takes as long, and whoever may not know of the
-        // workspace's credentials does not learn their slugs by the time it takes.
-        let credential = found.first().map_or(Uuid::nil().into(), |first| first.credential);
-        let by = proof.actor();
-        note(tx, &Use { credential, workspace, by, purpose: purpose.as_str(), outcome });
-        Ok(())
-    })
-    .await
+    // In earnest: noted of a trial as well, and so that an idempotency key, which knows whether anything was changed, does
+    // not tell whether there is such a credential.
+    db.in_earnest()
+        .write(proof, async |tx| {
+            let workspace = view.access().workspace();
+            // The session's proof locks nothing, and a workspace that is being deleted has forgotten its uses already.
+            tx.lock_workspace(workspace).await?;
+            let found = candidates(tx, workspace, &address).await?;
+            // Written down of nothing, too, which writes nothing: so that it takes as long, and whoever may not know of the
+            // workspace's credentials does not learn their slugs by the time it takes.
+            let credential = found.first().map_or(Uuid::nil().into(), |first| first.credential);
+            let by = proof.actor();
+            note(tx, &Use { credential, workspace, by, purpose: purpose.as_str(), outcome });
+            Ok(())
+        })
+        .await
 }
 
 /// A use of a credential, or a try.

@@ -48,12 +48,19 @@ pub struct Claim {
     id: Uuid,
     attempt: Uuid,
     passes: AtomicBool,
+    fades: AtomicBool,
 }
 
 impl Claim {
     /// Says that the answer is one that passes by itself, such as that something was tried too often: it is not kept.
     pub fn passes(&self) {
         self.passes.store(true, Ordering::Relaxed);
+    }
+
+    /// Says that the answer holds what opens something at once, such as a session's tokens: it is given again only as long as
+    /// a client that lost it would ask.
+    pub fn fades(&self) {
+        self.fades.store(true, Ordering::Relaxed);
     }
 
     /// Notes in the transaction of a change that it was made.
@@ -102,7 +109,10 @@ pub async fn claim(db: &Db, once: &Once) -> Result<Known, Fault> {
     let proof = System::named("idempotency keys");
     let claimed = db.write::<_, ()>(&proof, async |tx| {
         let attempt: Uuid = tx.fresh_id();
-        let mine = || Known::Mine(Claim { id: once.id, attempt, passes: AtomicBool::default() });
+        let mine = || {
+            let (passes, fades) = (AtomicBool::default(), AtomicBool::default());
+            Known::Mine(Claim { id: once.id, attempt, passes, fades })
+        };
         let sql = Sql::new(
             "INSERT INTO idempotency_keys (id, fingerprint, attempt, performed, is_done, leased_until, expires_at) VALUES (",
         )
@@ -130,7 +140,8 @@ pub async fn claim(db: &Db, once: &Once) -> Result<Known, Fault> {
                 return Ok(Known::OtherBody);
             }
             if row.is_done {
-                let opened = row.sealed.and_then(|sealed| db.keys().open_answer(once.id, &sealed));
+                let sealed = row.sealed.filter(|_| tx.now() < row.leased_until);
+                let opened = sealed.and_then(|sealed| db.keys().open_answer(once.id, &sealed));
                 return Ok(opened.map_or(Known::AnswerLost, Known::Answered));
             }
             if tx.now() < row.leased_until {
@@ -177,7 +188,11 @@ pub async fn finish(db: &Db, claim: &Claim, answer: Option<&[u8]>) -> Result<(),
                 return Ok(());
             }
         }
-        let sql = Sql::new("UPDATE idempotency_keys SET is_done = TRUE, sealed = ").bind(sealed.clone());
+        let told_for = if claim.fades.load(Ordering::Relaxed) { LEASE } else { ANSWERS_LAST };
+        let sql = Sql::new("UPDATE idempotency_keys SET is_done = TRUE, leased_until = ")
+            .bind(tx.now() + told_for)
+            .push(", sealed = ")
+            .bind(sealed.clone());
         tx.run(mine(sql.push(" WHERE id = "))).await?;
         Ok(())
     });

@@ -97,6 +97,21 @@ pub async fn refresh(
     token: &str,
     device: &Device,
 ) -> Result<SignedIn, OpError<RefreshSessionCode>> {
+    let outcome = try_to_refresh(db, proof, token, device).await;
+    if db.is_rehearsing() && matches!(outcome, Err(OpError::Refused(_))) {
+        // A token that comes back ends its session also when it is only tried: it tells that somebody has stolen it.
+        db.end_rehearsal().await;
+        return try_to_refresh(&db.in_earnest(), proof, token, device).await;
+    }
+    outcome
+}
+
+async fn try_to_refresh(
+    db: &Db,
+    proof: &Open,
+    token: &str,
+    device: &Device,
+) -> Result<SignedIn, OpError<RefreshSessionCode>> {
     let invalid = || Refusal::new(RefreshSessionCode::SessionInvalid, "Sign in again.").at("refreshToken");
     let Some(claim) = Keys::read_refresh_token(token) else { return Err(invalid().into()) };
     let outcome = db

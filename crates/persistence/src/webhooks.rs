@@ -351,6 +351,12 @@ pub async fn update(
         if enabled || webhook.url != was.url || webhook.events != was.events {
             // Whoever decides what is sent where could have seen it.
             judge_sight(access.permissions(), &webhook.events, Code::PrivilegeEscalation)?;
+            if enabled || webhook.url != was.url {
+                // What it took until now may wait still.
+                judge_sight(access.permissions(), &was.events, Code::PrivilegeEscalation)?;
+                let told = deliveries::kinds(tx, id).await?;
+                judge_sight(access.permissions(), &told, Code::PrivilegeEscalation)?;
+            }
             judge_end(api_keys::end_of_actor(tx).await?, Code::PrivilegeEscalation)?;
         }
         if webhook == was {
@@ -379,6 +385,10 @@ pub async fn update(
             sql = sql
                 .push(", disabled_reason = NULL, disabled_at = NULL, failing_since = NULL, event_cursor = ");
             sql = sql.bind(newest);
+        } else if webhook.url != was.url {
+            // Of the new address nothing is known.
+            webhook.failing_since = None;
+            sql = sql.push(", failing_since = NULL");
         }
         if !takes_audit(&webhook) {
             sql = sql.push(", audit_cursor = NULL");

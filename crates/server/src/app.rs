@@ -40,7 +40,7 @@ use crate::{
     config::{self, Config, CorsOrigins, Credentials, MailTransport, SmtpTls, SqliteSynchronous, Webhooks},
     credential_tests::Tester,
     gateway::Gateway,
-    http,
+    http, idempotency,
     identify::Identify,
     jwks,
     limits::{DocumentLimits, Limits, SocketLimits},
@@ -474,6 +474,7 @@ fn cors(origins: &CorsOrigins) -> CorsLayer {
             HeaderName::from_static("ratelimit"),
             HeaderName::from_static("ratelimit-policy"),
             header::RETRY_AFTER,
+            idempotency::REPLAYED,
         ])
         .max_age(Duration::from_secs(3600));
     match origins {

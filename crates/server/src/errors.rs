@@ -163,6 +163,12 @@ fn classify(error: &mut ServerError, limits: &Limits) {
     set(error, "code", code.as_str());
 }
 
+/// Whether the error has that code.
+pub fn is(error: &ServerError, code: Code) -> bool {
+    let told = error.extensions.as_ref().and_then(|extensions| extensions.get("code"));
+    told == Some(&Value::from(code.as_str()))
+}
+
 fn has_code(error: &ServerError) -> bool {
     error.extensions.as_ref().is_some_and(|extensions| extensions.get("code").is_some())
 }

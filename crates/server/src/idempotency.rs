@@ -14,7 +14,7 @@ use guildhall_persistence::{
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    errors::{Code, coded},
+    errors::{self, Code, coded},
     gateway::{Body, Call, Gateway, Payload},
     request_id::RequestId,
 };
@@ -49,15 +49,15 @@ pub fn key_of(headers: &HeaderMap) -> Result<Option<String>, String> {
 
 /// The status of HTTP for a mutation that was not carried out because of its key.
 pub fn status(payload: &Payload) -> Option<StatusCode> {
-    let Payload::Refused(errors) = payload else { return None };
-    let code = errors.first()?.extensions.as_ref()?.get("code")?;
+    let Payload::Refused(refusals) = payload else { return None };
+    let first = refusals.first()?;
     [
         (Code::IdempotencyKeyReused, StatusCode::UNPROCESSABLE_ENTITY),
         (Code::IdempotencyKeyInUse, StatusCode::CONFLICT),
         (Code::IdempotencyAnswerLost, StatusCode::CONFLICT),
     ]
     .into_iter()
-    .find_map(|(known, status)| (*code == Value::from(known.as_str())).then_some(status))
+    .find_map(|(code, status)| errors::is(first, code).then_some(status))
 }
 
 /// Carries out a mutation with a key, or answers as it was answered before. On a task of its own: a client that goes away
@@ -133,7 +133,9 @@ async fn carry_out(gateway: &Gateway, mut call: Call, claim: Claim) -> Payload {
             if response.data == Value::Null {
                 claim.passes();
             }
-            serde_json::to_vec(&Body::executed(response)).ok()
+            // What was changed before a fault is told as that: the fault would read as if nothing had been done.
+            let failed = response.errors.iter().any(|error| errors::is(error, Code::Internal));
+            (!failed).then(|| serde_json::to_vec(&Body::executed(response)).ok()).flatten()
         }
         _ => {
             claim.passes();
@@ -152,5 +154,5 @@ fn refused(gateway: &Gateway, request_id: &RequestId, code: Code, message: &str)
 
 fn failed(gateway: &Gateway, request_id: &RequestId, fault: impl std::fmt::Display) -> Payload {
     tracing::error!(%request_id, %fault, "a request with an idempotency key failed");
-    Payload::Refused(gateway.refusal(vec![crate::errors::internal(request_id)], request_id))
+    Payload::Refused(gateway.refusal(vec![errors::internal(request_id)], request_id))
 }

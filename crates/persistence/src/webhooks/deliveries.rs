@@ -10,8 +10,8 @@ use guildhall_domain::{
     page::{Page, PageArgs},
     refusal::Refusal,
     webhooks::{
-        PING, ReplayWebhookDeliveryCode, SendTestWebhookCode, WebhookDeliveryState, judge_queueing, payload,
-        ping,
+        PING, ReplayWebhookDeliveryCode, SendTestWebhookCode, WebhookDeliveryState, WebhookEvent,
+        judge_queueing, judge_sight, payload, ping,
     },
 };
 use sea_orm::{DbErr, FromQueryResult, QueryResult};
@@ -201,6 +201,16 @@ pub(super) async fn waiting(tx: &Tx<'_>, webhook: WebhookId) -> Result<u64, Faul
     Ok(waiting.map_or(0, |Single(waiting)| u64::try_from(waiting).unwrap_or(0)))
 }
 
+/// The events of which something waits.
+pub(super) async fn kinds(tx: &Tx<'_>, webhook: WebhookId) -> Result<Vec<WebhookEvent>, Fault> {
+    let sql =
+        Sql::new("SELECT DISTINCT kind FROM webhook_deliveries WHERE state = 'PENDING' AND webhook_id = ")
+            .bind(webhook.uuid());
+    let kinds = tx.all::<Single<String>>(sql).await?;
+    // A ping is no event, and tells nothing.
+    Ok(kinds.iter().filter_map(|Single(kind)| WebhookEvent::from_word(kind)).collect())
+}
+
 /// Queues what is to be told, each as its kind and payload, in that order. Whoever asks has locked the webhook, and wakes it.
 pub(super) async fn queue(
     tx: &Tx<'_>,
@@ -266,6 +276,10 @@ pub async fn replay(
         let webhook = lock(tx, workspace, found.webhook, Code::NotFound).await?;
         // Once more: whoever was at it has written down by now what became of it.
         let mut delivery = tx.one::<Delivery>(by_id(workspace, id)).await?.ok_or_else(refusal)?;
+        // Whoever has it sent could have seen it.
+        if let Some(event) = WebhookEvent::from_word(&delivery.kind) {
+            judge_sight(tx.access()?.permissions(), &[event], Code::PrivilegeEscalation)?;
+        }
         let waits = delivery.state == WebhookDeliveryState::Pending;
         // One that waits already takes no further place.
         let waiting = if waits { 0 } else { waiting(tx, webhook.id).await? };

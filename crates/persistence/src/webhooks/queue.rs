@@ -263,7 +263,10 @@ struct DueDelivery {
 
 /// Takes deliveries that are due, at most one of each webhook and `limit` in all: nobody else has them until the lease ends.
 #[expect(clippy::disallowed_methods, reason = "deliveries are sent for all")]
-pub async fn claim(db: &Db, limit: usize) -> Result<Vec<Outgoing>, Fault> {
+///
+/// Those whose receiver answers come first. With `only_good` those that fail are left out: the caller keeps room, so that
+/// many who never answer do not hold up everybody else.
+pub async fn claim(db: &Db, limit: usize, only_good: bool) -> Result<Vec<Outgoing>, Fault> {
     let proof = System::named("webhooks");
     let due = |columns: &str, now: DateTime<Utc>| {
         Sql::new(format!(
@@ -272,7 +275,7 @@ pub async fn claim(db: &Db, limit: usize) -> Result<Vec<Outgoing>, Fault> {
         .bind(now)
         .push(" AND (leased_until IS NULL OR leased_until <= ")
         .bind(now)
-        .push(")")
+        .push(if only_good { ") AND failing_since IS NULL" } else { ")" })
     };
     // Asked outside a transaction, since mostly there is none.
     if db.read(&proof).one::<Single<i32>>(due("1", db.now()).push(" LIMIT 1")).await?.is_none() {
@@ -281,7 +284,7 @@ pub async fn claim(db: &Db, limit: usize) -> Result<Vec<Outgoing>, Fault> {
     let claimed = db.write(&proof, async |tx| {
         let sql = Sql::new("WITH due AS MATERIALIZED (")
             .append(due("id", tx.now()))
-            .push(" ORDER BY due_at LIMIT ");
+            .push(" ORDER BY (failing_since IS NOT NULL), due_at LIMIT ");
         let sql = sql.bind(i64::try_from(limit).unwrap_or(i64::MAX)).push(skip_locked(db));
         let sql = sql.push(") UPDATE webhooks SET leased_until = ").bind(tx.now() + LEASE).push(
             " WHERE id IN (SELECT id FROM due) \
@@ -441,6 +444,9 @@ pub async fn settle(db: &Db, claim: &Claim, outcome: &Outcome) -> Result<(), Fau
             tx.run(sql.bind(claim.webhook.uuid())).await?;
         }
         let reason = failing_since.and_then(|since| judge_webhook(outcome.status, since, tx.now()));
+        // One try that failed after days of nothing to tell is no five days of failures.
+        let is_serious = claim.tries >= SERIOUS_TRIES || state == WebhookDeliveryState::Failed;
+        let reason = reason.filter(|reason| is_serious || *reason == WebhookDisabledReason::Gone);
         if let Some(reason) = reason.filter(|_| webhook.status == WebhookStatus::Active.word()) {
             disable(tx, claim.webhook, &webhook, reason).await?;
         }
@@ -448,6 +454,9 @@ pub async fn settle(db: &Db, claim: &Claim, outcome: &Outcome) -> Result<(), Fau
     });
     settled.await.map_err(fault)
 }
+
+/// After that many tries of one delivery, which take some minutes, its failing is no hiccup.
+const SERIOUS_TRIES: u32 = 3;
 
 async fn disable(
     tx: &Tx<'_>,

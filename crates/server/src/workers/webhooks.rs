@@ -44,6 +44,8 @@ use crate::outbound::{
 /// How many deliveries are on their way at once, each to another webhook, and how many are taken at a time.
 const AT_ONCE: usize = 64;
 const TAKEN: usize = 16;
+/// How many of those are kept for webhooks whose receiver answers.
+const FOR_GOOD: usize = 24;
 /// How often what is due is looked for without being told to.
 const POLL: Duration = Duration::from_secs(1);
 /// The shortest time from one gathering to the next: under load one serves many events.
@@ -227,13 +229,16 @@ async fn send(db: &Db, outbound: &Arc<Outbound>, sender: &Sender, stop: &Cancell
     let mut under_way = JoinSet::new();
     let mut failing = false;
     loop {
+        let stopping = stop.is_cancelled();
         let free = AT_ONCE - under_way.len();
+        let only_good = free <= FOR_GOOD;
+        let limit = if only_good { free } else { free - FOR_GOOD }.min(TAKEN);
         let is_needed = sender.is_needed.load(Ordering::Relaxed);
-        if free > 0 && is_needed && !stop.is_cancelled() {
-            match webhooks::claim(db, free.min(TAKEN)).await {
+        if free > 0 && is_needed && !stopping {
+            match webhooks::claim(db, limit, only_good).await {
                 Ok(claimed) => {
                     failing = false;
-                    let is_full = claimed.len() == TAKEN;
+                    let is_full = claimed.len() == limit;
                     for outgoing in claimed {
                         let (db, outbound) = (db.clone(), Arc::clone(outbound));
                         under_way
@@ -250,10 +255,10 @@ async fn send(db: &Db, outbound: &Arc<Outbound>, sender: &Sender, stop: &Cancell
                 }
             }
         }
-        if stop.is_cancelled() && under_way.is_empty() {
+        if stopping && under_way.is_empty() {
             return;
         }
-        let has_room = under_way.len() < AT_ONCE && !stop.is_cancelled();
+        let has_room = under_way.len() < AT_ONCE && !stopping;
         tokio::select! {
             Some(done) = under_way.join_next() => {
                 // Whoever broke down has a lease that ends.
@@ -264,7 +269,7 @@ async fn send(db: &Db, outbound: &Arc<Outbound>, sender: &Sender, stop: &Cancell
             }
             () = sender.queued.notified(), if has_room => {}
             () = sleep(POLL), if has_room && is_needed => {}
-            () = stop.cancelled(), if !stop.is_cancelled() => {}
+            () = stop.cancelled(), if !stopping => {}
         }
     }
 }
