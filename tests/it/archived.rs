@@ -52,6 +52,7 @@ const ELSEWHERE: &[(&str, &[&str])] = &[
             "inviteOrganizationMember",
             "leaveOrganization",
             "removeOrganizationMember",
+            "setQuota",
             "resendOrganizationInvitation",
             "revokeOrganizationInvitation",
             "transferOwnership",

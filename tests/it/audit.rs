@@ -285,6 +285,21 @@ async fn each_change_leaves_one_entry_of_who_did_what(app: App) {
     did(&app, &ada, "rotateWebhookSecret", on_webhook.clone(), "").await;
     did(&app, &ada, "deleteWebhook", on_webhook, "").await;
 
+    let input =
+        json!({ "organizationId": organization, "workspaceId": id, "metric": "CREDITS", "limit": 50 });
+    let (_, entry) = did(&app, &ada, "setQuota", input, "").await;
+    assert_eq!(entry["object"], json!({ "kind": "WORKSPACE", "id": id, "name": "Den" }));
+    assert_eq!(
+        (&entry["before"], &entry["after"]),
+        (&json!({ "metric": "CREDITS", "limit": null }), &json!({ "metric": "CREDITS", "limit": 50 }))
+    );
+    let input = json!({ "workspaceId": id, "amount": 7, "purpose": "Nightly forecast" });
+    let (_, entry) = did(&app, &ada, "spendCredits", input, "").await;
+    assert_eq!(
+        (&entry["object"]["name"], &entry["after"]),
+        (&json!("Nightly forecast"), &json!({ "credits": 7 }))
+    );
+
     did(&app, &ada, "archiveWorkspace", json!({ "workspaceId": id }), "").await;
     let (_, entry) = did(&app, &ada, "restoreWorkspace", json!({ "workspaceId": id }), "").await;
     assert_eq!(
@@ -304,6 +319,7 @@ async fn each_change_leaves_one_entry_of_who_did_what(app: App) {
 fn every_mutation_stands_in_the_log_or_is_said_not_to() {
     // What is a person's own, and what has a record of its own.
     let apart = [
+        "adjustUsage",
         "cancelEmailChange",
         "changePassword",
         "issueWorkspaceToken",

@@ -50,6 +50,7 @@ mod ownership;
 mod persisted;
 mod policy_matrix;
 mod previews;
+mod quotas;
 mod races;
 mod rates;
 mod readme;

@@ -399,6 +399,7 @@ async fn machines_of_many_workspaces_take_as_many_statements_as_those_of_two(app
         "serviceAccounts(first: 3) { nodes { apiKeys(first: 2) { totalCount nodes { prefix } } } }",
         "apiKeys(first: 3) { totalCount nodes { prefix createdBy { email } serviceAccount { name } } }",
         "defaultApiKey { prefix createdBy { email } }",
+        "quotas { metric used limit remaining }",
         "webhooks(first: 3) { totalCount nodes { name createdBy { email } workspace { name } } }",
         "webhooks(first: 3) { nodes { deliveries(first: 2) { totalCount nodes { eventType webhook { name } } } } }",
     ];

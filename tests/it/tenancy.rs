@@ -508,6 +508,27 @@ const OPERATIONS: &[(&str, &str)] = &[
         r#"(input: { workspaceId: "%workspace%", serviceAccountId: "%account%" }) { deletedServiceAccountId userErrors { code field message } }"#,
     ),
     (
+        "usage",
+        r#"(workspaceId: "%workspace%", metric: CREDITS, from: "2026-01-01", to: "2026-01-02") { used }"#,
+    ),
+    (
+        "spendCredits",
+        r#"(input: { workspaceId: "%workspace%", amount: 1, purpose: "Mine" }) { quota { used } userErrors { code field message } }"#,
+    ),
+    (
+        "adjustUsage",
+        r#"(input: { workspaceId: "%workspace%", metric: ITEMS, by: 1 }) { quota { used } userErrors { code field message } }"#,
+    ),
+    (
+        "setQuota",
+        r#"(input: { organizationId: "%organization%", metric: ITEMS, limit: 1 }) { quota { used } userErrors { code field message } }"#,
+    ),
+    (
+        "setQuota",
+        r#"(input: { organizationId: "%own organization%", workspaceId: "%workspace%", metric: ITEMS, limit: 1 }) { quota { used } userErrors { code field message } }"#,
+    ),
+    ("quotaWarning", r#"(workspaceId: "%workspace%") { cursor }"#),
+    (
         "updateWebhook",
         r#"(input: { workspaceId: "%workspace%", webhookId: "%webhook%", isEnabled: false }) { webhook { id name } userErrors { code field message } }"#,
     ),

@@ -32,7 +32,7 @@ codes! {
 codes! {
     /// Why a person was not registered.
     RegisterCode {
-        LinkInvalid, InvitationNotPending, InvitationExpired, InviterLostPermission, WorkspaceArchived, AccountExists, WeakPassword
+        LinkInvalid, InvitationNotPending, InvitationExpired, InviterLostPermission, QuotaExceeded, WorkspaceArchived, AccountExists, WeakPassword
     }
 }
 codes! {

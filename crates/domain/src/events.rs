@@ -8,6 +8,7 @@ use crate::{
     access::{Actor, policy::words},
     ids::{InvitationId, OrganizationId, SessionId, UserId, WorkspaceId},
     invitations::InvitationStatus,
+    quotas::{Metric, QuotaScope},
     text::Email,
 };
 
@@ -28,6 +29,8 @@ words! {
         Audit = "AUDIT",
         /// From now on a webhook takes events of a workspace.
         Webhook = "WEBHOOK",
+        /// A quota is nearly used up.
+        Quota = "QUOTA",
     }
 }
 
@@ -156,6 +159,15 @@ pub enum Event {
         /// Its organization.
         organization: OrganizationId,
     },
+    /// Nine tenths of a quota are used.
+    Quota {
+        /// The workspace in which the last of it was used.
+        workspace: WorkspaceId,
+        /// Of what.
+        metric: Metric,
+        /// Whose quota.
+        scope: QuotaScope,
+    },
     /// The audit log of the organization has grown.
     Audit {
         /// The organization.
@@ -177,6 +189,7 @@ impl Event {
             | Self::Workspace { .. }
             | Self::Credential { .. }
             | Self::Webhook { .. }
+            | Self::Quota { .. }
             | Self::Audit { .. } => None,
         }
     }
@@ -213,6 +226,13 @@ impl Recorded {
     pub fn webhook(&self) -> Option<(WorkspaceId, OrganizationId)> {
         let organization = self.subject.filter(|_| self.kind == EventKind::Webhook)?;
         Some((self.workspace?, organization.into()))
+    }
+
+    /// Of what a quota is nearly used up, and whose, if that is what it says.
+    pub fn quota(&self) -> Option<(Metric, QuotaScope)> {
+        let state = self.state.as_deref().filter(|_| self.kind == EventKind::Quota)?;
+        let (scope, metric) = state.split_once(' ')?;
+        Some((Metric::from_word(metric)?, QuotaScope::from_word(scope)?))
     }
 
     /// Whether it can change what that actor may do: who they are, or what the workspace's machines may.

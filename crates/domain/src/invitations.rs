@@ -8,6 +8,7 @@ use crate::{
     accounts::RegisterCode,
     codes,
     members::may_grant,
+    quotas::Exceeded,
     refusal::Refusal,
     text::Email,
 };
@@ -46,11 +47,11 @@ words! {
 
 codes! {
     /// Why a person was not invited.
-    InviteMemberCode { AlreadyMember, AlreadyInvited, PrivilegeEscalation, WorkspaceArchived, RateLimited }
+    InviteMemberCode { AlreadyMember, AlreadyInvited, PrivilegeEscalation, QuotaExceeded, WorkspaceArchived, RateLimited }
 }
 codes! {
     /// Why an invitation was not sent again.
-    ResendInvitationCode { NotFound, InvitationNotPending, OrganizationInvitation, PrivilegeEscalation, WorkspaceArchived, RateLimited }
+    ResendInvitationCode { NotFound, InvitationNotPending, OrganizationInvitation, PrivilegeEscalation, QuotaExceeded, WorkspaceArchived, RateLimited }
 }
 codes! {
     /// Why an invitation was not taken back.
@@ -60,7 +61,7 @@ codes! {
     /// Why an invitation was not accepted.
     AcceptInvitationCode {
         NotFound, LinkInvalid, EmailMismatch, EmailUnverified, InvitationNotPending, InvitationExpired,
-        InviterLostPermission, WorkspaceArchived, UserDisabled
+        InviterLostPermission, QuotaExceeded, WorkspaceArchived, UserDisabled
     }
 }
 codes! {
@@ -150,6 +151,8 @@ pub enum AnswerFault {
     Archived,
     /// The inviter may no longer invite: the invitation is to be marked `REVOKED`.
     InviterLostPermission,
+    /// A quota was lowered since, and leaves no room for one more member. It stays pending.
+    QuotaExceeded(Exceeded),
 }
 
 /// Judges accepting.
@@ -177,7 +180,7 @@ pub trait AnswersInvitation: Copy {
     fn of(fault: AnswerFault) -> Self;
 }
 macro_rules! answers {
-    ($code:ident, $lost:ident, $archived:ident) => {
+    ($code:ident, $lost:ident, $archived:ident, $exceeded:ident) => {
         impl AnswersInvitation for $code {
             fn of(fault: AnswerFault) -> Self {
                 match fault {
@@ -185,20 +188,22 @@ macro_rules! answers {
                     AnswerFault::Expired => Self::InvitationExpired,
                     AnswerFault::InviterLostPermission => Self::$lost,
                     AnswerFault::Archived => Self::$archived,
+                    AnswerFault::QuotaExceeded(_) => Self::$exceeded,
                 }
             }
         }
     };
 }
-answers!(AcceptInvitationCode, InviterLostPermission, WorkspaceArchived);
-answers!(RegisterCode, InviterLostPermission, WorkspaceArchived);
+answers!(AcceptInvitationCode, InviterLostPermission, WorkspaceArchived, QuotaExceeded);
+answers!(RegisterCode, InviterLostPermission, WorkspaceArchived, QuotaExceeded);
 // Declining asks nothing of the inviter or the workspace; these arms are never taken.
-answers!(DeclineInvitationCode, InvitationNotPending, InvitationNotPending);
+answers!(DeclineInvitationCode, InvitationNotPending, InvitationNotPending, InvitationNotPending);
 
 impl AnswerFault {
     /// The refusal for the reader.
     pub fn refusal<C: AnswersInvitation>(self) -> Refusal<C> {
         let message = match self {
+            Self::QuotaExceeded(exceeded) => return exceeded.refusal(C::of(self)),
             Self::NotPending(InvitationStatus::Accepted) => "This invitation was accepted before.",
             Self::NotPending(InvitationStatus::Declined) => {
                 "This invitation was declined. Ask the inviter for a new one."

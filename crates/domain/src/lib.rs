@@ -24,6 +24,7 @@ pub mod organizations;
 pub mod ownership;
 pub mod page;
 pub mod passwords;
+pub mod quotas;
 pub mod recovery;
 pub mod refusal;
 pub mod roles;

@@ -20,6 +20,8 @@ pub enum Letter {
     PasswordChanged(AccountLetter),
     /// The account is to have another e-mail address: to both.
     EmailChange(AccountLetter),
+    /// Nine tenths of a quota are used: to an admin.
+    QuotaWarning(QuotaLetter),
 }
 
 impl Letter {
@@ -30,6 +32,7 @@ impl Letter {
             Self::PasswordReset(_) => "password_reset",
             Self::PasswordChanged(_) => "password_changed",
             Self::EmailChange(_) => "email_change",
+            Self::QuotaWarning(_) => "quota_warning",
         }
     }
 
@@ -40,6 +43,7 @@ impl Letter {
             Self::PasswordReset(letter) | Self::PasswordChanged(letter) | Self::EmailChange(letter) => {
                 &letter.recipient_email
             }
+            Self::QuotaWarning(letter) => &letter.recipient_email,
         }
     }
 }
@@ -82,6 +86,26 @@ pub struct AccountLetter {
     /// Where it was done from.
     #[serde(default)]
     pub ip: Option<String>,
+}
+
+/// The facts of a warning that a quota is nearly used up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuotaLetter {
+    pub recipient_email: String,
+    pub recipient_name: String,
+    pub organization_name: String,
+    /// The workspace whose own quota it is; absent where it is the organization's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace_name: Option<String>,
+    /// Of what, as it reads after a number: `items`.
+    pub what: String,
+    pub limit: i64,
+    pub used: i64,
+    /// When the count starts anew; absent where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resets_at: Option<DateTime<Utc>>,
+    /// Absolute URL of the instance.
+    pub link: String,
 }
 
 /// Leaves the link out: whoever reads it in a log could take the account.

@@ -12,11 +12,11 @@ use crate::{
 
 codes! {
     /// Why somebody was not invited to an organization.
-    InviteOrganizationMemberCode { AlreadyMember, AlreadyInvited, WorkspaceArchived, RateLimited }
+    InviteOrganizationMemberCode { AlreadyMember, AlreadyInvited, QuotaExceeded, WorkspaceArchived, RateLimited }
 }
 codes! {
     /// Why an invitation to an organization was not sent again.
-    ResendOrganizationInvitationCode { NotFound, InvitationNotPending, WorkspaceArchived, RateLimited }
+    ResendOrganizationInvitationCode { NotFound, InvitationNotPending, QuotaExceeded, WorkspaceArchived, RateLimited }
 }
 codes! {
     /// Why an invitation to an organization was not revoked.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 
-use crate::{passwords::PasswordRule, text::TextFault};
+use crate::{passwords::PasswordRule, quotas::Exceeded, text::TextFault};
 
 /// One reason why an operation changed nothing, for the reader who asked for it.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +29,8 @@ pub enum Detail {
     WeakPassword(Vec<PasswordRule>),
     /// When it can be tried again.
     RetryAt(DateTime<Utc>),
+    /// Which quota leaves no room.
+    Quota(Exceeded),
 }
 
 crate::access::policy::words! {
@@ -302,6 +304,9 @@ macro_rules! refusal_doc {
     };
     (AmbiguousSlug) => {
         "Several workspaces lend a credential of that slug here. Say whose, as `workspace/slug`."
+    };
+    (QuotaExceeded) => {
+        "It would be more than the workspace or its organization may have; `quota` says of what, how much, and when the count starts anew."
     };
     (AlreadyMember) => {
         "The person is a member already."

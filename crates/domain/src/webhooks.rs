@@ -62,6 +62,8 @@ words! {
         WorkspaceChanged = "workspace.changed",
         /// An entry was added to the audit log of the workspace.
         AuditLogChanged = "audit_log.changed",
+        /// Nine tenths of a quota of the workspace or its organization are used.
+        QuotaWarning = "quota.warning",
     }
 }
 
@@ -76,6 +78,7 @@ impl WebhookEvent {
             Self::CredentialChanged => Permission::CredentialList,
             Self::WorkspaceChanged => Permission::WorkspaceView,
             Self::AuditLogChanged => Permission::AuditView,
+            Self::QuotaWarning => Permission::QuotaView,
         }
     }
 }
@@ -246,6 +249,10 @@ pub fn data_of(event: &Recorded) -> Option<(WebhookEvent, Value)> {
             told(WebhookEvent::CredentialChanged, json!({ "credentialId": id, "change": change.word() }))
         }
         EventKind::Workspace => told(WebhookEvent::WorkspaceChanged, json!({ "change": state? })),
+        EventKind::Quota => {
+            let (metric, scope) = event.quota()?;
+            told(WebhookEvent::QuotaWarning, json!({ "metric": metric.word(), "scope": scope.word() }))
+        }
         EventKind::Access | EventKind::Session | EventKind::Webhook | EventKind::Audit => None,
     }
 }

@@ -19,7 +19,7 @@ words! {
 
 codes! {
     /// Why a workspace was not made.
-    CreateWorkspaceCode { NameUnavailable }
+    CreateWorkspaceCode { NameUnavailable, QuotaExceeded }
 }
 codes! {
     /// Why a workspace was not changed.

@@ -34,6 +34,7 @@ pub mod organizations;
 pub mod ownership;
 pub mod payload;
 pub mod previews;
+pub mod quotas;
 pub mod recovery;
 mod rehearsal;
 pub mod roles;

@@ -39,6 +39,7 @@ use crate::{
     organization_members::{OrganizationMemberConnection, OrganizationMemberStatus, OrganizationMembers},
     ownership::{OwnershipTransfer, PendingKey},
     payload::{answer, payload},
+    quotas::{self, Date, Metric, Quota, UsageDay},
     roles::{RoleConnection, Roles},
     schema::mirror,
     workspaces::Workspace,
@@ -251,6 +252,38 @@ impl Organization {
     ) -> Option<Result<AuditEventConnection>> {
         let window = Window { first, after, last, before };
         Some(Entries::of_organization(self.view.access(), filter, &window))
+    }
+
+    /// How much of everything there may be in the whole organization, and how much there is. Needs `ORGANIZATION_MANAGE`; null
+    /// with a `FORBIDDEN` error without it.
+    #[graphql(complexity = "10 + 6 * child_complexity")]
+    async fn quotas(&self, ctx: &Context<'_>) -> Option<Result<Vec<Quota>>> {
+        let quotas = async {
+            let proof = self.view.access().grant().map_err(error::denied)?;
+            let quotas = persistence::quotas::of_organization(db(ctx), &proof).await;
+            Ok(quotas.map_err(|fault| error::read(ctx, fault))?.into_iter().map(Into::into).collect())
+        };
+        Some(quotas.await)
+    }
+
+    /// What the organization used on each day of a time, or had at its end, as `Query.usage` tells of a workspace. Needs
+    /// `ORGANIZATION_MANAGE`; null with a `FORBIDDEN` error without it.
+    #[graphql(complexity = "10 + 20 * child_complexity")]
+    async fn usage(
+        &self,
+        ctx: &Context<'_>,
+        #[graphql(desc = "Of what.")] metric: Metric,
+        #[graphql(desc = "The first day.")] from: Date,
+        #[graphql(desc = "The last day: not before `from`, and at most 365 days after it.")] to: Date,
+    ) -> Option<Result<Vec<UsageDay>>> {
+        let usage = async {
+            let proof = self.view.access().grant().map_err(error::denied)?;
+            let metric = metric.into();
+            let days = quotas::days(metric, &from, &to, db(ctx).now(), false)?;
+            let used = persistence::quotas::organization_usage(db(ctx), &proof, metric, &days).await;
+            Ok(quotas::charted(days, used.map_err(|fault| error::read(ctx, fault))?))
+        };
+        Some(usage.await)
     }
 
     /// The people who belong to it, by the age of their accounts. Needs `ORGANIZATION_MANAGE`; null with a `FORBIDDEN` error

@@ -94,17 +94,20 @@ macro_rules! user_errors {
                 unmet: Option<Vec<UnmetPasswordRule>>,
                 #[doc = "When it can be tried again; only with `SIGN_IN_LOCKED`."]
                 retry_at: Option<chrono::DateTime<chrono::Utc>>,
+                #[doc = "Which quota leaves no room; only with `QUOTA_EXCEEDED`."]
+                quota: Option<crate::quotas::QuotaExceeded>,
             }
 
             impl From<refusal::Refusal<$remote>> for $error {
                 fn from(refusal: refusal::Refusal<$remote>) -> Self {
-                    let (mut reason, mut unmet, mut retry_at) = (None, None, None);
+                    let (mut reason, mut unmet, mut retry_at, mut quota) = (None, None, None, None);
                     match refusal.detail {
                         Some(refusal::Detail::NameUnavailable(why)) => reason = Some(why.into()),
                         Some(refusal::Detail::WeakPassword(rules)) => {
                             unmet = Some(rules.into_iter().map(Into::into).collect());
                         }
                         Some(refusal::Detail::RetryAt(at)) => retry_at = Some(at),
+                        Some(refusal::Detail::Quota(exceeded)) => quota = Some(exceeded.into()),
                         None => {}
                     }
                     let field = refusal.field.into_iter().map(Into::into).collect::<Vec<String>>();
@@ -115,6 +118,7 @@ macro_rules! user_errors {
                         reason,
                         unmet,
                         retry_at,
+                        quota,
                     }
                 }
             }
@@ -133,11 +137,14 @@ macro_rules! user_errors {
 use guildhall_domain::{
     accounts as a, api_keys as k, config as cf, credentials as c, home_page as h, invitations as i,
     life as l, members as m, organization_invitations as oi, organization_members as om, organizations as o,
-    ownership as ow, recovery as re, roles as r, service_accounts as sa, sessions as s, webhooks as wh,
-    workspace_tokens as wt, workspaces as w,
+    ownership as ow, quotas as q, recovery as re, roles as r, service_accounts as sa, sessions as s,
+    webhooks as wh, workspace_tokens as wt, workspaces as w,
 };
 
 user_errors! {
+    SetQuotaError, SetQuotaErrorCode = q::SetQuotaCode { NotFound };
+    SpendCreditsError, SpendCreditsErrorCode = q::SpendCreditsCode { QuotaExceeded, WorkspaceArchived };
+    AdjustUsageError, AdjustUsageErrorCode = q::AdjustUsageCode { QuotaExceeded, WorkspaceArchived };
     IssueWorkspaceTokenError, IssueWorkspaceTokenErrorCode = wt::IssueWorkspaceTokenCode { WorkspaceArchived };
     CreateServiceAccountError, CreateServiceAccountErrorCode = sa::CreateServiceAccountCode {
         AlreadyExists, PrivilegeEscalation, LimitReached, WorkspaceArchived
@@ -200,8 +207,8 @@ user_errors! {
     SetUpError, SetUpErrorCode = a::SetUpCode { SetupDone, LinkInvalid, WeakPassword, NameUnavailable };
     SignInError, SignInErrorCode = a::SignInCode { InvalidCredentials, UserDisabled, SignInLocked, RateLimited };
     RegisterError, RegisterErrorCode = a::RegisterCode {
-        LinkInvalid, InvitationNotPending, InvitationExpired, InviterLostPermission, WorkspaceArchived, AccountExists,
-        WeakPassword
+        LinkInvalid, InvitationNotPending, InvitationExpired, InviterLostPermission, QuotaExceeded, WorkspaceArchived,
+        AccountExists, WeakPassword
     };
     UpdateProfileError, UpdateProfileErrorCode = a::UpdateProfileCode {};
     ChangePasswordError, ChangePasswordErrorCode = a::ChangePasswordCode { InvalidCredentials, WeakPassword, RateLimited };
@@ -220,7 +227,7 @@ user_errors! {
     RevokeSessionError, RevokeSessionErrorCode = s::RevokeSessionCode { NotFound };
     EndMemberSessionsError, EndMemberSessionsErrorCode = s::EndMemberSessionsCode { NotFound, OwnerProtected };
     SignOutError, SignOutErrorCode = s::SignOutCode {};
-    CreateWorkspaceError, CreateWorkspaceErrorCode = w::CreateWorkspaceCode { NameUnavailable };
+    CreateWorkspaceError, CreateWorkspaceErrorCode = w::CreateWorkspaceCode { NameUnavailable, QuotaExceeded };
     UpdateWorkspaceError, UpdateWorkspaceErrorCode = w::UpdateWorkspaceCode { WorkspaceArchived };
     DescribeWorkspaceError, DescribeWorkspaceErrorCode = h::DescribeWorkspaceCode { Stale, WorkspaceArchived };
     SetConfigPropertyError, SetConfigPropertyErrorCode = cf::SetConfigPropertyCode { LimitReached, WorkspaceArchived };
@@ -266,26 +273,27 @@ user_errors! {
         NotFound, TransferNotPending, TransferExpired
     };
     InviteMemberError, InviteMemberErrorCode = i::InviteMemberCode {
-        AlreadyMember, AlreadyInvited, PrivilegeEscalation, WorkspaceArchived, RateLimited
+        AlreadyMember, AlreadyInvited, PrivilegeEscalation, QuotaExceeded, WorkspaceArchived, RateLimited
     };
     ResendInvitationError, ResendInvitationErrorCode = i::ResendInvitationCode {
-        NotFound, InvitationNotPending, OrganizationInvitation, PrivilegeEscalation, WorkspaceArchived, RateLimited
+        NotFound, InvitationNotPending, OrganizationInvitation, PrivilegeEscalation, QuotaExceeded, WorkspaceArchived,
+        RateLimited
     };
     RevokeInvitationError, RevokeInvitationErrorCode = i::RevokeInvitationCode {
         NotFound, InvitationNotPending, OrganizationInvitation, WorkspaceArchived
     };
     InviteOrganizationMemberError, InviteOrganizationMemberErrorCode = oi::InviteOrganizationMemberCode {
-        AlreadyMember, AlreadyInvited, WorkspaceArchived, RateLimited
+        AlreadyMember, AlreadyInvited, QuotaExceeded, WorkspaceArchived, RateLimited
     };
     ResendOrganizationInvitationError, ResendOrganizationInvitationErrorCode = oi::ResendOrganizationInvitationCode {
-        NotFound, InvitationNotPending, WorkspaceArchived, RateLimited
+        NotFound, InvitationNotPending, QuotaExceeded, WorkspaceArchived, RateLimited
     };
     RevokeOrganizationInvitationError, RevokeOrganizationInvitationErrorCode = oi::RevokeOrganizationInvitationCode {
         NotFound, InvitationNotPending
     };
     AcceptInvitationError, AcceptInvitationErrorCode = i::AcceptInvitationCode {
         NotFound, LinkInvalid, EmailMismatch, EmailUnverified, InvitationNotPending, InvitationExpired,
-        InviterLostPermission, WorkspaceArchived, UserDisabled
+        InviterLostPermission, QuotaExceeded, WorkspaceArchived, UserDisabled
     };
     DeclineInvitationError, DeclineInvitationErrorCode = i::DeclineInvitationCode {
         NotFound, LinkInvalid, EmailMismatch, InvitationNotPending, InvitationExpired

@@ -13,7 +13,7 @@ use crate::{
     credentials, descriptions, explain, home_page, invitations, life,
     live::Rechecks,
     loaders, members, node, organization_invitations, organization_members, organizations, ownership,
-    previews, recovery,
+    previews, quotas, recovery,
     rehearsal::Rehearsable,
     roles, service_accounts, sessions,
     throttle::Throttle,
@@ -61,6 +61,7 @@ pub struct Query(
     credentials::CredentialQuery,
     workspace_tokens::WorkspaceTokenQuery,
     credential_shares::CredentialShareQuery,
+    quotas::QuotaQuery,
 );
 
 /// Everything that can be changed. Each field takes one `input` and answers the changed objects together
@@ -92,6 +93,7 @@ pub struct Mutation(
     invitations::InvitationMutation,
     credentials::CredentialMutation,
     credential_shares::CredentialShareMutation,
+    quotas::QuotaMutation,
 );
 
 /// Everything that can be watched.
@@ -101,6 +103,7 @@ pub struct Subscription(
     credentials::CredentialSubscription,
     workspace_changes::WorkspaceSubscription,
     audit::AuditSubscription,
+    quotas::QuotaSubscription,
 );
 
 /// The schema.

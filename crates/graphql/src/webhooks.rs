@@ -64,6 +64,9 @@ mirror! {
         /// `audit_log.changed`: an entry was added to the audit log of the workspace. `data` has `workspaceId`,
         /// `auditEventId`, `place`, `action`, `actor` and `object`, both with `kind` and `id`. Needs `AUDIT_VIEW`.
         AuditLogChanged,
+        /// `quota.warning`: nine tenths of a quota of the workspace or its organization are used. `data` has `workspaceId`,
+        /// `metric` and `scope`. Needs `QUOTA_VIEW`.
+        QuotaWarning,
     }
 }
 

@@ -49,6 +49,7 @@ use crate::{
     members::{Member, MemberConnection, Members},
     organizations::Organization,
     payload::{NameUnavailableReason, answer, payload},
+    quotas::{self, Quota},
     schema::mirror,
     service_accounts::{AccountKey, ServiceAccount, ServiceAccountConnection, ServiceAccounts},
     webhooks::{WebhookConnection, Webhooks},
@@ -318,6 +319,16 @@ impl Workspace {
             grant(self.view.access())
                 .and_then(|proof| UsesList::connection(Uses { proof, of: None }, &window)),
         )
+    }
+
+    /// How much of everything there may be in the workspace, and how much there is. Needs `QUOTA_VIEW`; null with a
+    /// `FORBIDDEN` error without it.
+    #[graphql(complexity = "5 + 5 * child_complexity")]
+    async fn quotas(&self, ctx: &Context<'_>) -> Option<Result<Vec<Quota>>> {
+        Some(match grant(self.view.access()) {
+            Ok(proof) => quotas::of_workspace(ctx, proof).await,
+            Err(denied) => Err(denied),
+        })
     }
 
     /// Who did what in the workspace, the newest first: every mutation that changed something in it. Needs `AUDIT_VIEW`; null with

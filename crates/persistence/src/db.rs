@@ -47,6 +47,7 @@ use crate::{
     idempotency::Claim,
     keys::Keys,
     machines::MachinesSeen,
+    quotas::calls::Calls,
     rehearsal::Rehearsal,
     sql::{self, Sql},
 };
@@ -149,6 +150,7 @@ struct Inner {
     bus: Bus,
     statements: Arc<Statements>,
     machines_seen: MachinesSeen,
+    calls: Calls,
 }
 
 impl std::fmt::Debug for Db {
@@ -196,6 +198,7 @@ impl Db {
             bus: Bus::default(),
             statements,
             machines_seen: MachinesSeen::default(),
+            calls: Calls::default(),
         };
         Ok(Self(Arc::new(inner), Behalf::default()))
     }
@@ -288,6 +291,11 @@ impl Db {
     /// Which machines were here of late.
     pub(crate) fn machines_seen(&self) -> &MachinesSeen {
         &self.0.machines_seen
+    }
+
+    /// What machines asked for, as far as it is not written down.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.0.calls
     }
 
     pub(crate) fn options(&self) -> &Options {

@@ -10,6 +10,7 @@ use crate::{
     error::Fault,
     events::PRUNED_TO,
     mails::{fault, skip_locked},
+    quotas,
     sql::{Single, Sql},
 };
 
@@ -50,6 +51,8 @@ pub struct Swept {
     pub answers: usize,
     /// Deliveries to webhooks.
     pub deliveries: usize,
+    /// What was used on a day.
+    pub usage: usize,
 }
 
 /// Deletes everything that was kept long enough, in small transactions.
@@ -77,7 +80,28 @@ pub async fn sweep(db: &Db) -> Result<Swept, Fault> {
     swept.answers = sweep_table(db, "idempotency_keys", "expires_at < $1", db.now()).await?;
     let before = db.now() - DELIVERIES_LAST;
     swept.deliveries = sweep_table(db, "webhook_deliveries", "created_at < $1", before).await?;
+    swept.usage = sweep_usage(db).await?;
     Ok(swept)
+}
+
+/// Notes for the charts how much there is today, and deletes what is too old for them.
+#[expect(clippy::disallowed_methods, reason = "deletes what nobody asked to keep")]
+async fn sweep_usage(db: &Db) -> Result<usize, Fault> {
+    let proof = System::named("housekeeping");
+    db.write(&proof, async |tx| Ok(quotas::note_levels(tx).await?)).await.map_err(fault)?;
+    let mut swept = 0;
+    loop {
+        let sql = Sql::new(format!(
+            "DELETE FROM usage_days WHERE (scope_id, metric, day) IN \
+             (SELECT scope_id, metric, day FROM usage_days WHERE day < $1 ORDER BY day LIMIT {BATCH})"
+        ))
+        .values([(db.now() - quotas::USAGE_LASTS).format("%Y-%m-%d").to_string().into()]);
+        let batch = db.write(&proof, async |tx| Ok(tx.run(sql.clone()).await?)).await.map_err(fault)?;
+        swept += usize::try_from(batch).unwrap_or(usize::MAX);
+        if batch < BATCH as u64 {
+            return Ok(swept);
+        }
+    }
 }
 
 /// Deletes login activity as each organization wants it, those of one wish together.

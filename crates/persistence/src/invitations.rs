@@ -32,6 +32,7 @@ use crate::{
     mails,
     organization_invitations::tell_each,
     organization_members::is_disabled_in,
+    quotas::{self, LIMITS_SEATS, Seat},
     roles::grantable_role,
     sql::{Single, Sql},
     workspaces::{Joining, join},
@@ -182,6 +183,7 @@ struct InviteFacts {
     pending_id: Option<Uuid>,
     pending_until: Option<DateTime<Utc>>,
     pending_of_organization: bool,
+    limits_seats: bool,
 }
 
 async fn plan_and_write(
@@ -222,6 +224,13 @@ async fn plan_and_write(
     };
     if let Err(refusal) = judge_invite(invitee_facts, &email, given, &role, access.permissions()) {
         return Ok(Err(refusal));
+    }
+    if facts.limits_seats {
+        let room =
+            quotas::seat(tx, access.organization(), &[workspace], email.as_str(), Seat::Invited).await?;
+        if let Err(exceeded) = room {
+            return Ok(Err(exceeded.refusal(InviteMemberCode::QuotaExceeded).at(given)));
+        }
     }
     if let Some(stale) = facts.pending_id
         && facts.pending_of_organization
@@ -385,15 +394,15 @@ async fn invite_facts(
     inviter: UserId,
     email: &Email,
 ) -> Result<InviteFacts, Fault> {
-    let sql = Sql::new(
+    let sql = Sql::new(format!(
         "SELECT w.display_name AS workspace_name, o.name AS organization_name, u.display_name AS inviter_name, \
          u.email AS inviter_email, EXISTS (SELECT 1 FROM users mu JOIN memberships m ON m.user_id = mu.id \
              WHERE mu.email = $3 AND m.workspace_id = $1 AND (m.expires_at IS NULL OR m.expires_at > $4)) AS is_member, \
-         i.id AS pending_id, i.expires_at AS pending_until, i.organization_role IS NOT NULL AS pending_of_organization \
+         i.id AS pending_id, i.expires_at AS pending_until, i.organization_role IS NOT NULL AS pending_of_organization, {LIMITS_SEATS} AS limits_seats \
          FROM workspaces w JOIN organizations o ON o.id = w.organization_id JOIN users u ON u.id = $2 \
          LEFT JOIN invitation_grants g ON g.workspace_id = w.id AND g.email = $3 AND g.pending \
          LEFT JOIN invitations i ON i.id = g.invitation_id WHERE w.id = $1",
-    )
+    ))
     .values([workspace.uuid().into(), inviter.uuid().into(), email.as_str().into(), tx.now().into()]);
     tx.one(sql).await?.ok_or_else(|| Fault::Stored(format!("{workspace} went away")))
 }
@@ -546,6 +555,14 @@ pub async fn resend(
         }
         let email = Email::from_stored(invitation.email.clone());
         let facts = invite_facts(tx, workspace, access.person()?, &email).await?;
+        // One that has expired lost its seat.
+        if facts.limits_seats {
+            let organization = access.organization();
+            let room = quotas::seat(tx, organization, &[workspace], email.as_str(), Seat::Invited).await?;
+            if let Err(exceeded) = room {
+                return Err(exceeded.refusal(Code::QuotaExceeded).at("invitationId").into());
+            }
+        }
         let settings = tx.db().settings();
         let token = fresh_token()?;
         invitation.inviter = access.person()?;
@@ -1141,7 +1158,12 @@ pub(crate) async fn check_acceptable<C: AnswersInvitation>(
         inviter_may_invite,
         opens_an_archive: answered.opens_an_archive,
     };
-    let Err(fault) = judge_accept(&facts, tx.now()) else { return Ok(Ok(())) };
+    let Err(fault) = judge_accept(&facts, tx.now()) else {
+        let opened: Vec<WorkspaceId> = answered.received.grants.iter().map(|grant| grant.workspace).collect();
+        let email = answered.received.email.as_str();
+        let room = quotas::seat(tx, answered.organization, &opened, email, Seat::Member).await?;
+        return Ok(room.map_err(|exceeded| AnswerFault::QuotaExceeded(exceeded).refusal()));
+    };
     if fault == AnswerFault::InviterLostPermission {
         tx.unaudited("it was void since the inviter lost the right, which has an entry of its own");
         finish(tx, &answered.received, InvitationStatus::Revoked).await?;

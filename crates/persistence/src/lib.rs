@@ -39,6 +39,7 @@ pub mod organizations;
 pub mod ownership;
 pub mod password_resets;
 pub mod previews;
+pub mod quotas;
 pub mod recovery_codes;
 mod rehearsal;
 pub mod roles;

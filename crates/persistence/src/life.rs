@@ -23,6 +23,7 @@ use crate::{
     access::in_sight,
     db::{Ask, Db, Engine, Tx},
     error::{Fault, OpError, ReadError},
+    quotas,
     sql::{Single, Sql},
     workspaces::{self, Workspace, preferred_workspace},
 };
@@ -318,6 +319,8 @@ pub async fn delete(
         tell_neighbours(tx, workspace).await?;
         forget_uses(tx, workspace).await?;
         end_invitations(tx, workspace).await?;
+        quotas::forget_workspace(tx, quotas::Place { organization: access.organization(), workspace })
+            .await?;
         let gone = Sql::new("DELETE FROM workspaces WHERE id = ").bind(workspace.uuid());
         tx.run(gone).await?;
         let mut was = workspaces::shown(&row);

@@ -29,7 +29,9 @@ use crate::{
     error::{Fault, OpError, ReadError},
     invitations::{GrantRow, ReceivedGrant, grants_sql, link, set_status, with_status},
     keys::fresh_token,
-    mails, roles,
+    mails,
+    quotas::{self, Seat},
+    roles,
     sql::{Single, Sql},
 };
 
@@ -174,6 +176,9 @@ pub async fn invite(
         let found = find_openings(tx, proof, new).await?;
         let (invitee, replaced) = find_invitee(tx, proof, &new.email).await?;
         judge_invitation(invitee, &new.email, &found.openings)?;
+        let opened: Vec<WorkspaceId> = new.workspaces.iter().map(|grant| grant.workspace).collect();
+        let room = quotas::seat(tx, organization, &opened, new.email.as_str(), Seat::Invited).await?;
+        room.map_err(|exceeded| exceeded.refusal(InviteOrganizationMemberCode::QuotaExceeded).at("email"))?;
         for stale in replaced.into_iter().chain(found.replaced) {
             take_back(tx, stale, &new.email, InvitationStatus::Superseded).await?;
         }
@@ -556,6 +561,11 @@ pub async fn resend(
             )
             .into());
         }
+        // One that has expired lost its seats.
+        let opened: Vec<WorkspaceId> = invitation.grants.iter().map(|grant| grant.workspace).collect();
+        let organization = proof.access().organization();
+        let room = quotas::seat(tx, organization, &opened, invitation.email.as_str(), Seat::Invited).await?;
+        room.map_err(|exceeded| exceeded.refusal(Code::QuotaExceeded).at("invitationId"))?;
         let letterhead = letterhead(tx, proof).await?;
         let token = fresh_token()?;
         let was = shown(&invitation);

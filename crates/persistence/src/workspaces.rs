@@ -23,7 +23,7 @@ use crate::{
     db::{Db, Tx},
     entities::{memberships, workspaces},
     error::{Fault, OpError, ReadError},
-    home_page,
+    home_page, quotas,
     sql::{Single, Sql},
 };
 
@@ -136,6 +136,8 @@ pub async fn create(
 ) -> Result<Workspace, OpError<CreateWorkspaceCode>> {
     db.write(proof, async |tx| {
         let user = proof.access().person()?;
+        let room = quotas::room_for_workspace(tx, proof.access().organization()).await?;
+        room.map_err(|exceeded| exceeded.refusal(CreateWorkspaceCode::QuotaExceeded))?;
         let workspace =
             insert(tx, proof.access().organization(), Some(user), &new, false).await?.map_err(|name| {
                 name_unavailable(CreateWorkspaceCode::NameUnavailable, "name", &name, NameUnavailable::Taken)

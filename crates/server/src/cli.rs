@@ -203,6 +203,16 @@ pub enum Admin {
         /// The owner's e-mail address
         owner: String,
     },
+    /// Say how much an organization may have of something at the most, whatever its admins allow
+    #[command(after_help = "Example:\n  guildhall admin set-quota acme API_CALLS 100000")]
+    SetQuota {
+        /// Slug of the organization
+        organization: String,
+        /// What: MEMBERS, WORKSPACES, ITEMS, STORAGE_BYTES, API_CALLS (a day) or CREDITS (a month)
+        metric: String,
+        /// How much, from 0; `none` takes the limit away
+        limit: String,
+    },
 }
 
 #[cfg(test)]

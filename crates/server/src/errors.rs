@@ -3,6 +3,8 @@
 
 use async_graphql::{ErrorExtensionValues, PathSegment, Pos, Response, ServerError, Value};
 
+use chrono::SecondsFormat;
+use guildhall_domain::quotas::Exceeded;
 use guildhall_graphql::{TOO_COMPLEX, TOO_DEEP};
 
 use crate::{limits::Limits, request_id::RequestId};
@@ -27,6 +29,8 @@ pub enum Code {
     QueryTooComplex,
     /// Too much at once; later it may work.
     RateLimited,
+    /// More operations than the quota of API calls has.
+    QuotaExceeded,
     /// Only a document's name was sent, and no document is known by it.
     PersistedQueryNotFound,
     /// Only documents that the server was given beforehand are run, and this is none of them.
@@ -51,6 +55,7 @@ impl Code {
             Self::ValidationFailed => "GRAPHQL_VALIDATION_FAILED",
             Self::QueryTooComplex => "QUERY_TOO_COMPLEX",
             Self::RateLimited => "RATE_LIMITED",
+            Self::QuotaExceeded => "QUOTA_EXCEEDED",
             Self::PersistedQueryNotFound => "PERSISTED_QUERY_NOT_FOUND",
             Self::DocumentNotTrusted => "DOCUMENT_NOT_TRUSTED",
             Self::IdempotencyKeyReused => "IDEMPOTENCY_KEY_REUSED",
@@ -73,6 +78,25 @@ pub fn internal(request_id: &RequestId) -> ServerError {
     let message =
         format!("Something went wrong on the server. The log has it under the request id {request_id}.");
     coded(Code::Internal, message, None)
+}
+
+/// The error for a machine whose workspace has used up its calls.
+pub fn quota_exceeded(exceeded: &Exceeded) -> ServerError {
+    let mut error = coded(Code::QuotaExceeded, exceeded.message(), None);
+    set(&mut error, "metric", exceeded.metric.word());
+    set(&mut error, "scope", exceeded.scope.word());
+    let extensions = error.extensions.get_or_insert_with(ErrorExtensionValues::default);
+    extensions.set("limit", exceeded.limit);
+    extensions.set("used", exceeded.used);
+    let resets_at = exceeded.resets_at.map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true));
+    extensions.set("resetsAt", resets_at);
+    error
+}
+
+/// Whether it says that nobody was let in.
+pub fn is_unauthenticated(error: &ServerError) -> bool {
+    let code = error.extensions.as_ref().and_then(|extensions| extensions.get("code"));
+    code == Some(&Value::from(Code::Unauthenticated.as_str()))
 }
 
 /// True when the answer to a query or mutation was made before any resolver ran: async-graphql gives a path to every

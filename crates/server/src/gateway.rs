@@ -12,13 +12,14 @@ use async_graphql::{
     ErrorExtensionValues, Request, Response, ServerError, Value, parser::types::OperationType,
 };
 use axum::http::{HeaderMap, header};
-use futures_util::{FutureExt, StreamExt, stream, stream::BoxStream};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream, stream::BoxStream};
 use guildhall_domain::{access::Actor, lockout::network};
 use guildhall_graphql::{Handoff, Schema, batched};
 use guildhall_persistence::{
-    Db,
+    Db, ReadError,
     audit::Origin,
     idempotency::{Claim, Once},
+    quotas::calls,
     sessions::Device,
 };
 use serde::Serialize;
@@ -102,6 +103,8 @@ pub struct Call {
     db: Option<Db>,
     /// Of a mutation with an idempotency key.
     once: Option<Once>,
+    /// Whether it uses up some of a quota.
+    is_counted: bool,
 }
 
 impl Call {
@@ -112,6 +115,11 @@ impl Call {
     /// Who asks.
     pub fn actor(&self) -> Option<Actor> {
         self.actor
+    }
+
+    /// The machine that asks, if one does.
+    fn machine(&self) -> Option<Actor> {
+        self.actor.filter(|actor| actor.person().is_none())
     }
 
     /// Has each change of the mutation note that it was made.
@@ -246,6 +254,7 @@ impl Gateway {
             is_measured,
             db,
             once,
+            is_counted: false,
         })
     }
 
@@ -257,6 +266,12 @@ impl Gateway {
 
     /// Runs a query or a mutation; one with an idempotency key unless it ran before.
     pub async fn execute(self: &Arc<Self>, mut call: Call) -> Payload {
+        if let Some(machine) = call.machine() {
+            match self.count(machine, &call.request_id).await {
+                Ok(counted) => call.is_counted = counted,
+                Err(errors) => return Payload::Refused(errors),
+            }
+        }
         match call.once.take() {
             None => self.run(call).await,
             // Boxed: rare, and larger than the rest.
@@ -264,11 +279,37 @@ impl Gateway {
         }
     }
 
+    /// Counts an operation of a machine against the quota of its workspace. Boxed: people's operations, which are not counted,
+    /// would keep the room for it in their own state.
+    fn count<'a>(
+        &'a self,
+        machine: Actor,
+        request_id: &'a RequestId,
+    ) -> BoxFuture<'a, Result<bool, Vec<ServerError>>> {
+        Box::pin(async move {
+            let db = self.identify.db();
+            let error = match calls::count(db, machine).await {
+                Ok(Ok(counted)) => return Ok(counted),
+                // Whoever is let in no more is told that instead, by the operation.
+                Ok(Err(_)) if matches!(db.let_in(machine).await, Err(ReadError::Denied(_))) => {
+                    return Ok(false);
+                }
+                Ok(Err(exceeded)) => errors::quota_exceeded(&exceeded),
+                Err(fault) => {
+                    tracing::error!(%request_id, %fault, "an operation could not be counted");
+                    errors::internal(request_id)
+                }
+            };
+            Err(self.refusal(vec![error], request_id))
+        })
+    }
+
     /// Runs a query or a mutation.
     pub async fn run(&self, call: Call) -> Payload {
         if !call.document.faults.is_empty() {
             return Payload::Refused(self.faults(call.request, &call.document, &call.request_id).await);
         }
+        let counted = call.machine().filter(|_| call.is_counted);
         let schema = if call.is_measured { &*self.measuring } else { &self.schema };
         match AssertUnwindSafe(batched(schema.execute(call.request))).catch_unwind().await {
             Ok(mut response) if errors::never_executed(&response) => {
@@ -280,7 +321,14 @@ impl Gateway {
                 }
                 Payload::Refused(self.refusal(response.errors, &call.request_id))
             }
-            Ok(response) => self.executed(response, &call.request_id),
+            Ok(response) => {
+                if let Some(machine) = counted
+                    && response.errors.iter().any(errors::is_unauthenticated)
+                {
+                    calls::give_back(self.identify.db(), machine).await;
+                }
+                self.executed(response, &call.request_id)
+            }
             Err(panic) => Payload::Executed(Response::from_errors(self.panicked(&*panic, &call.request_id))),
         }
     }
@@ -298,6 +346,7 @@ impl Gateway {
     }
 
     async fn subscribe(self: Arc<Self>, call: Call) -> BoxStream<'static, Payload> {
+        let machine = call.machine();
         let Call { request, document, subscription, request_id, .. } = call;
         let Some((rehearsal, shared)) = subscription else { return stream::empty().boxed() };
         if let Some(errors) = self.rehearse(rehearsal, &request_id).await {
@@ -305,6 +354,11 @@ impl Gateway {
         }
         if !document.faults.is_empty() {
             let errors = self.refusal(document.faults.clone(), &request_id);
+            return stream::once(async { Payload::Refused(errors) }).boxed();
+        }
+        if let Some(machine) = machine
+            && let Err(errors) = self.count(machine, &request_id).await
+        {
             return stream::once(async { Payload::Refused(errors) }).boxed();
         }
         let handoff = Handoff::default();

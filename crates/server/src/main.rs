@@ -5,9 +5,10 @@ use std::{io::Write, process::ExitCode};
 use clap::Parser;
 use guildhall_domain::{
     access::System,
+    quotas::{self, Metric},
     text::{DisplayName, Email},
 };
-use guildhall_persistence::{accounts, audit::Origin, organizations, seed};
+use guildhall_persistence::{accounts, audit::Origin, organizations, quotas::set_ceiling, seed};
 use guildhall_server::{
     app::{self, App, StartError},
     audit,
@@ -140,6 +141,37 @@ async fn run(command: &Command, mut config: Config) -> Result<(), Box<dyn std::e
                 "{owner} owns the organization “{}”, at {}, with the workspace {}.",
                 name, made.slug, made.workspace.name
             );
+            Ok(())
+        }
+        Command::Admin(Admin::SetQuota { organization, metric, limit }) => {
+            let metric = Metric::from_word(&metric.to_ascii_uppercase()).ok_or_else(|| {
+                let known: Vec<_> = Metric::ALL.iter().map(|metric| metric.word()).collect();
+                format!("there is no quota of “{metric}”, but of {}", known.join(", "))
+            })?;
+            let most = match limit.as_str() {
+                "none" => None,
+                number => match number.parse::<i64>() {
+                    Ok(number @ 0..=quotas::MOST) => Some(number),
+                    _ => {
+                        return Err(
+                            "the limit is no number from 0 to 9007199254740991, and not `none`".into()
+                        );
+                    }
+                },
+            };
+            let db = app::open_database(&mut config, app::system_seams()).await?;
+            #[expect(clippy::disallowed_methods, reason = "an operator's command has no actor")]
+            let proof = System::named("operator");
+            let db_of_operator = db.on_behalf_of(Origin::operator());
+            let name = set_ceiling(&db_of_operator, &proof, organization, metric, most).await?;
+            db.close().await;
+            let Some(name) = name else {
+                return Err(format!("there is no organization “{organization}”").into());
+            };
+            match most {
+                Some(most) => println!("“{name}” may have {most} {} at the most.", metric.title()),
+                None => println!("“{name}” may have as many {} as its admins allow.", metric.title()),
+            }
             Ok(())
         }
         Command::Keys(command) => {

@@ -154,6 +154,12 @@ words! {
         SendTestWebhook = "sendTestWebhook",
         /// The service stopped a webhook that does not answer any more.
         DisableWebhook = "disableWebhook",
+        /// A quota was set, or taken away.
+        SetQuota = "setQuota",
+        /// Credits were spent; the object's name is what on.
+        SpendCredits = "spendCredits",
+        /// An operator set what an organization may have at the most.
+        AdminSetQuota = "admin set-quota",
         /// An operator made an organization.
         AdminCreateOrganization = "admin create-organization",
         /// An operator gave somebody a fresh password.

@@ -482,6 +482,43 @@ table!(webhook_deliveries = "webhook_deliveries" {
     updated_at: DateTimeUtc,
 });
 
+table!(quotas = "quotas" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    scope_id: Uuid,
+    #[sea_orm(primary_key, auto_increment = false)]
+    metric: String,
+    organization_id: Uuid,
+    workspace_id: Option<Uuid>,
+    most: Option<i64>,
+    ceiling: Option<i64>,
+    warned_most: Option<i64>,
+    warned_period: Option<String>,
+    updated_at: DateTimeUtc,
+});
+
+table!(usage_totals = "usage_totals" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    scope_id: Uuid,
+    #[sea_orm(primary_key, auto_increment = false)]
+    metric: String,
+    organization_id: Uuid,
+    workspace_id: Option<Uuid>,
+    period: String,
+    used: i64,
+});
+
+table!(usage_days = "usage_days" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    scope_id: Uuid,
+    #[sea_orm(primary_key, auto_increment = false)]
+    metric: String,
+    organization_id: Uuid,
+    workspace_id: Option<Uuid>,
+    #[sea_orm(primary_key, auto_increment = false)]
+    day: String,
+    used: i64,
+});
+
 /// Reads a row of every table with every column that this version knows: fails where a migration is missing.
 pub(crate) async fn select_each(conn: &impl sea_orm::ConnectionTrait) -> Result<(), sea_orm::DbErr> {
     use sea_orm::EntityTrait;
@@ -523,7 +560,10 @@ pub(crate) async fn select_each(conn: &impl sea_orm::ConnectionTrait) -> Result<
         audit_checkpoints,
         signing_keys,
         webhooks,
-        webhook_deliveries
+        webhook_deliveries,
+        quotas,
+        usage_totals,
+        usage_days
     );
     Ok(())
 }

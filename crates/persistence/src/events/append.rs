@@ -124,6 +124,15 @@ pub(crate) fn insert(engine: Engine, now: DateTime<Utc>, event: &Event, is_news:
             Value::String(None),
             at,
         ],
+        Event::Quota { workspace, metric, scope } => [
+            EventKind::Quota.word().into(),
+            workspace.uuid().into(),
+            none.clone(),
+            Value::String(None),
+            none,
+            format!("{} {}", scope.word(), metric.word()).into(),
+            at,
+        ],
         Event::Audit { organization } => [
             EventKind::Audit.word().into(),
             none.clone(),

@@ -18,10 +18,10 @@ use minijinja::{
 use serde::Serialize;
 
 use super::one_line;
-use guildhall_domain::mail::{AccountLetter, InvitationLetter, InvitedWorkspace, Letter};
+use guildhall_domain::mail::{AccountLetter, InvitationLetter, InvitedWorkspace, Letter, QuotaLetter};
 
 /// The built-in templates by file name. Names that start with `_` are parts that others include.
-const BUILT_IN: [(&str, &str); 13] = [
+const BUILT_IN: [(&str, &str); 16] = [
     ("_layout.html", include_str!("../../templates/mail/_layout.html")),
     ("invitation.subject.txt", include_str!("../../templates/mail/invitation.subject.txt")),
     ("invitation.txt", include_str!("../../templates/mail/invitation.txt")),
@@ -35,6 +35,9 @@ const BUILT_IN: [(&str, &str); 13] = [
     ("email_change.subject.txt", include_str!("../../templates/mail/email_change.subject.txt")),
     ("email_change.txt", include_str!("../../templates/mail/email_change.txt")),
     ("email_change.html", include_str!("../../templates/mail/email_change.html")),
+    ("quota_warning.subject.txt", include_str!("../../templates/mail/quota_warning.subject.txt")),
+    ("quota_warning.txt", include_str!("../../templates/mail/quota_warning.txt")),
+    ("quota_warning.html", include_str!("../../templates/mail/quota_warning.html")),
 ];
 
 /// The three texts of a mail.
@@ -113,6 +116,7 @@ impl Templates {
             Letter::PasswordReset(letter) | Letter::PasswordChanged(letter) | Letter::EmailChange(letter) => {
                 Value::from(Serde(AccountVariables::of(letter, &self.app_name)))
             }
+            Letter::QuotaWarning(letter) => Value::from(Serde(QuotaVariables::of(letter, &self.app_name))),
         };
         let kind = letter.kind();
         let part = |suffix: &str| {
@@ -144,9 +148,10 @@ impl Templates {
                 Some(detail) => format!("{}: {detail}", cause.kind()),
                 None => cause.kind().to_string(),
             },
-            variables: match name.starts_with("password_") || name.starts_with("email_") {
-                true => AccountVariables::NAMES,
-                false => InvitationVariables::NAMES,
+            variables: match name.split('_').next() {
+                Some("password" | "email") => AccountVariables::NAMES,
+                Some("quota") => QuotaVariables::NAMES,
+                _ => InvitationVariables::NAMES,
             },
         }
     }
@@ -262,6 +267,51 @@ impl AccountVariables {
     }
 }
 
+/// What the templates of a warning about a quota can use.
+#[derive(Serialize)]
+struct QuotaVariables {
+    app_name: String,
+    recipient_email: String,
+    recipient_name: String,
+    organization_name: String,
+    workspace_name: Option<String>,
+    whose: String,
+    what: String,
+    used: i64,
+    limit: i64,
+    percent: i64,
+    resets_at: Option<String>,
+    resets_at_human: Option<String>,
+    link: String,
+}
+
+impl QuotaVariables {
+    const NAMES: &'static str = "app_name, recipient_email, recipient_name, organization_name, workspace_name (absent where it is the \
+        organization's quota), whose (the name of the one or the other), what (such as `items`), used, limit, percent, \
+        resets_at (RFC 3339, absent where nothing starts anew), resets_at_human, link";
+
+    fn of(letter: &QuotaLetter, app_name: &str) -> Self {
+        let organization_name = inert(&letter.organization_name);
+        let workspace_name = letter.workspace_name.as_deref().map(inert);
+        Self {
+            app_name: app_name.to_owned(),
+            recipient_email: one_line(&letter.recipient_email),
+            recipient_name: inert(&letter.recipient_name),
+            whose: workspace_name.clone().unwrap_or_else(|| organization_name.clone()),
+            organization_name,
+            workspace_name,
+            what: one_line(&letter.what),
+            used: letter.used,
+            limit: letter.limit,
+            percent: i64::try_from(i128::from(letter.used) * 100 / i128::from(letter.limit.max(1)))
+                .unwrap_or(100),
+            resets_at: letter.resets_at.map(|at| at.to_rfc3339_opts(SecondsFormat::Secs, true)),
+            resets_at_human: letter.resets_at.map(|at| at.format("%A, %-d %B %Y at %H:%M UTC").to_string()),
+            link: one_line(&letter.link),
+        }
+    }
+}
+
 /// A text from a user that must stay text: one line, and nothing a mail program would turn into a link. The dot of
 /// what looks like a domain becomes U+2024, which looks the same and ends no host name.
 fn inert(text: &str) -> String {
@@ -279,7 +329,7 @@ fn inert(text: &str) -> String {
 }
 
 /// Letters that reach the branches a template can have: one workspace or several, with a message or without.
-fn samples() -> [Letter; 6] {
+fn samples() -> [Letter; 8] {
     let workspace =
         |name: &str, role: &str| InvitedWorkspace { display_name: name.into(), role_name: role.into() };
     let letter = InvitationLetter {
@@ -307,6 +357,17 @@ fn samples() -> [Letter; 6] {
         new_email: "benjamin@example.com".into(),
         ip: Some("192.0.2.1".into()),
     };
+    let quota = QuotaLetter {
+        recipient_email: "ben@example.com".into(),
+        recipient_name: "Ben Example".into(),
+        organization_name: "Example Organization".into(),
+        workspace_name: Some("Research".into()),
+        what: "API calls a day".into(),
+        limit: 1000,
+        used: 900,
+        resets_at: Some(DateTime::<Utc>::UNIX_EPOCH + TimeDelta::days(1)),
+        link: "https://guildhall.example".into(),
+    };
     [
         Letter::Invitation(letter),
         Letter::Invitation(several),
@@ -314,6 +375,8 @@ fn samples() -> [Letter; 6] {
         Letter::PasswordChanged(AccountLetter { ip: None, ..account.clone() }),
         Letter::PasswordChanged(account.clone()),
         Letter::EmailChange(account),
+        Letter::QuotaWarning(QuotaLetter { workspace_name: None, resets_at: None, ..quota.clone() }),
+        Letter::QuotaWarning(quota),
     ]
 }
 
@@ -367,6 +430,24 @@ mod tests {
             mail.html
         );
         assert!(!mail.text.contains("\n\n\n"), "{}", mail.text);
+    }
+
+    #[test]
+    fn a_warning_says_whose_quota_of_what_how_far_and_until_when() {
+        let templates = Templates::load("Guildhall", None).unwrap();
+        let [.., of_organization, of_workspace] = samples();
+        let mail = templates.render(&of_workspace).unwrap();
+        assert_eq!(mail.subject, "Research uses 90 % of its API calls a day");
+        for body in [&mail.text, &mail.html] {
+            for fact in
+                ["Ben Example", "Example Organization", "900", "1000", "Friday, 2 January 1970 at 00:00 UTC"]
+            {
+                assert!(body.contains(fact), "{fact} in {body}");
+            }
+        }
+        let mail = templates.render(&of_organization).unwrap();
+        assert_eq!(mail.subject, "Example Organization uses 90 % of its API calls a day");
+        assert!(!mail.text.contains("starts anew") && !mail.text.contains("\n\n\n"), "{}", mail.text);
     }
 
     #[test]

@@ -188,7 +188,9 @@ impl Submission<'_> {
                         RegisterCode::WeakPassword => shown.register.password_errors = unmet(detail, message),
                         // Beside the form to use instead, which this opens.
                         RegisterCode::AccountExists => shown.sign_in.email_errors.push(message),
-                        RegisterCode::InvalidInput | RegisterCode::WorkspaceArchived => {
+                        RegisterCode::InvalidInput
+                        | RegisterCode::QuotaExceeded
+                        | RegisterCode::WorkspaceArchived => {
                             shown.alert = Some(message);
                         }
                         RegisterCode::LinkInvalid
@@ -255,7 +257,7 @@ impl Submission<'_> {
         for Refusal { code, message, .. } in refusals(error)? {
             match code {
                 Code::EmailMismatch | Code::EmailUnverified => shown.sign_in.email_errors.push(message),
-                Code::WorkspaceArchived | Code::UserDisabled | Code::InvalidInput => {
+                Code::WorkspaceArchived | Code::QuotaExceeded | Code::UserDisabled | Code::InvalidInput => {
                     shown.alert = Some(message)
                 }
                 Code::NotFound

@@ -2,6 +2,7 @@
 //! log and forgets what is old. Knows how these tasks start and stop; refuses to know what each of them does.
 
 mod auditor;
+mod calls;
 mod housekeeping;
 mod machines;
 mod mailer;
@@ -57,6 +58,10 @@ impl Workers {
         workers.tend("machines", {
             let (db, stop) = (db.clone(), stop.clone());
             move || machines::run(db.clone(), stop.clone())
+        });
+        workers.tend("api calls", {
+            let (db, stop) = (db.clone(), stop.clone());
+            move || calls::run(db.clone(), stop.clone())
         });
         workers.tend("housekeeping", {
             let db = db.clone();

@@ -140,7 +140,7 @@ impl Heard {
             return;
         };
         match event.kind {
-            EventKind::Invitation | EventKind::Workspace | EventKind::Credential => {
+            EventKind::Invitation | EventKind::Workspace | EventKind::Credential | EventKind::Quota => {
                 self.workspaces.extend(event.workspace.filter(|id| self.watched.contains(id)));
             }
             EventKind::Audit => {
