@@ -101,7 +101,10 @@ async fn every_mutation_can_be_tried_by_everybody(app: App) {
     ];
     let rows = async || {
         let mut rows = app.everything().await;
-        rows.retain(|row| !told_apart.iter().any(|table| row.starts_with(table)));
+        // That a machine asked is counted, whatever for.
+        rows.retain(|row| {
+            !told_apart.iter().any(|table| row.starts_with(table)) && !row.contains("API_CALLS")
+        });
         for table in ["api_keys", "service_accounts", "audit_events", "mails", "sessions"] {
             rows.push(format!("{table}: {}", app.number(&format!("SELECT count(*) FROM {table}")).await));
         }

@@ -1,6 +1,7 @@
 //! Guildhall's behaviour, seen from outside.
 #![expect(clippy::unwrap_used, reason = "a test may stop where it stands")]
 
+mod acceptance;
 mod accounts;
 mod activity;
 mod architecture;

@@ -290,6 +290,13 @@ async fn what_is_kept_is_counted_up_and_down(app: App) {
     let refused = adjust(&ada, &lab, "STORAGE_BYTES", -3_000_000_000).await.refused("INVALID_INPUT");
     assert!(refused.user_errors()[0]["message"].as_str().unwrap().contains("2999999999"), "{refused}");
     adjust(&ada, &lab, "STORAGE_BYTES", 0).await.refused("INVALID_INPUT");
+    // What is unlimited ends where numbers do.
+    let most = 9_007_199_254_740_991_i64;
+    adjust(&ada, &lab, "ITEMS", most).await.ok();
+    adjust(&ada, &den, "ITEMS", 1).await.refused("QUOTA_EXCEEDED");
+    adjust(&ada, &lab, "ITEMS", -most).await.ok();
+    spend(&ada, &lab, most).await.ok();
+    spend(&ada, &lab, most).await.refused("QUOTA_EXCEEDED");
     // Above a limit that was lowered nothing is taken away, and everything can be given back.
     limit(&ada, Some(&lab), "STORAGE_BYTES", json!(10)).await.ok();
     adjust(&ada, &lab, "STORAGE_BYTES", 1).await.refused("QUOTA_EXCEEDED");

@@ -17,8 +17,8 @@ use guildhall_domain::{
     ids::{OrganizationId, WorkspaceId},
     mail::{Letter, QuotaLetter},
     quotas::{
-        AdjustUsageCode, Exceeded, Metric, QuotaScope, QuotaWindow, SetQuotaCode, SpendCreditsCode, is_near,
-        judge,
+        self, AdjustUsageCode, Exceeded, Metric, QuotaScope, QuotaWindow, SetQuotaCode, SpendCreditsCode,
+        is_near, judge,
     },
     refusal::Refusal,
 };
@@ -92,7 +92,9 @@ pub(crate) async fn take(
 ) -> Result<Result<i64, Exceeded>, Fault> {
     let mut count = Count::begin(tx, place, metric).await?;
     for level in &count.levels {
-        if let Err(exceeded) = judge(metric, level.scope, level.most(), level.used, amount, tx.now()) {
+        // Where nobody sets a limit, numbers have one.
+        let most = level.most().unwrap_or(quotas::MOST);
+        if let Err(exceeded) = judge(metric, level.scope, Some(most), level.used, amount, tx.now()) {
             return Ok(Err(exceeded));
         }
     }
@@ -753,10 +755,6 @@ pub async fn adjust(
             }
             Ok(used) if used < 0 => {
                 let message = format!("`by` takes away more than the {} there are.", used - by);
-                return Err(Refusal::new(AdjustUsageCode::InvalidInput, message).at("by").into());
-            }
-            Ok(used) if used > guildhall_domain::quotas::MOST => {
-                let message = "`by` leads to more than can be counted.";
                 return Err(Refusal::new(AdjustUsageCode::InvalidInput, message).at("by").into());
             }
             Ok(_) => {}
