@@ -38,6 +38,11 @@ pub struct Arrival {
 impl OrganizationPolicy {
     /// Whether it matters how people come in: where not, nobody needs to ask.
     pub fn demands_anything(&self) -> bool {
+        self.demands_second_factor()
+    }
+
+    /// Whether people need a second factor.
+    pub fn demands_second_factor(&self) -> bool {
         self.two_factor_required_since.is_some()
     }
 
