@@ -22,6 +22,12 @@ pub enum Letter {
     EmailChange(AccountLetter),
     /// Nine tenths of a quota are used: to an admin.
     QuotaWarning(QuotaLetter),
+    /// A second factor was put in force.
+    SecondFactorOn(AccountLetter),
+    /// The second factor was switched off.
+    SecondFactorOff(AccountLetter),
+    /// New recovery codes were made.
+    RecoveryCodesMade(AccountLetter),
 }
 
 impl Letter {
@@ -33,6 +39,9 @@ impl Letter {
             Self::PasswordChanged(_) => "password_changed",
             Self::EmailChange(_) => "email_change",
             Self::QuotaWarning(_) => "quota_warning",
+            Self::SecondFactorOn(_) => "second_factor_on",
+            Self::SecondFactorOff(_) => "second_factor_off",
+            Self::RecoveryCodesMade(_) => "recovery_codes_made",
         }
     }
 
@@ -40,9 +49,12 @@ impl Letter {
     pub fn recipient(&self) -> &str {
         match self {
             Self::Invitation(letter) => &letter.recipient_email,
-            Self::PasswordReset(letter) | Self::PasswordChanged(letter) | Self::EmailChange(letter) => {
-                &letter.recipient_email
-            }
+            Self::PasswordReset(letter)
+            | Self::PasswordChanged(letter)
+            | Self::EmailChange(letter)
+            | Self::SecondFactorOn(letter)
+            | Self::SecondFactorOff(letter)
+            | Self::RecoveryCodesMade(letter) => &letter.recipient_email,
             Self::QuotaWarning(letter) => &letter.recipient_email,
         }
     }

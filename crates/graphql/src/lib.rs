@@ -39,6 +39,7 @@ pub mod recovery;
 mod rehearsal;
 pub mod roles;
 mod schema;
+pub mod second_factor;
 pub mod service_accounts;
 pub mod sessions;
 mod throttle;

@@ -137,8 +137,8 @@ macro_rules! user_errors {
 use guildhall_domain::{
     accounts as a, api_keys as k, config as cf, credentials as c, home_page as h, invitations as i,
     life as l, members as m, organization_invitations as oi, organization_members as om, organizations as o,
-    ownership as ow, quotas as q, recovery as re, roles as r, service_accounts as sa, sessions as s,
-    webhooks as wh, workspace_tokens as wt, workspaces as w,
+    ownership as ow, quotas as q, recovery as re, roles as r, second_factor as sf, service_accounts as sa,
+    sessions as s, webhooks as wh, workspace_tokens as wt, workspaces as w,
 };
 
 user_errors! {
@@ -205,7 +205,9 @@ user_errors! {
         NotFound, AmbiguousSlug, ShareNotAccepted, ShareExpired, ShareSuspended, WorkspaceArchived
     };
     SetUpError, SetUpErrorCode = a::SetUpCode { SetupDone, LinkInvalid, WeakPassword, NameUnavailable };
-    SignInError, SignInErrorCode = a::SignInCode { InvalidCredentials, UserDisabled, SignInLocked, RateLimited };
+    SignInError, SignInErrorCode = a::SignInCode {
+        InvalidCredentials, SecondFactorRequired, SecondFactorInvalid, UserDisabled, SignInLocked, RateLimited
+    };
     RegisterError, RegisterErrorCode = a::RegisterCode {
         LinkInvalid, InvitationNotPending, InvitationExpired, InviterLostPermission, QuotaExceeded, WorkspaceArchived,
         AccountExists, WeakPassword
@@ -215,7 +217,16 @@ user_errors! {
     RequestPasswordResetError, RequestPasswordResetErrorCode = re::RequestPasswordResetCode { RateLimited };
     ResetPasswordError, ResetPasswordErrorCode = re::ResetPasswordCode { LinkInvalid, WeakPassword };
     GenerateRecoveryCodesError, GenerateRecoveryCodesErrorCode = re::GenerateRecoveryCodesCode {
-        InvalidCredentials, RateLimited
+        InvalidCredentials, SecondFactorRequired, SecondFactorInvalid, RateLimited
+    };
+    EnrollSecondFactorError, EnrollSecondFactorErrorCode = sf::EnrollSecondFactorCode {
+        InvalidCredentials, SecondFactorRequired, SecondFactorInvalid, RateLimited
+    };
+    ConfirmSecondFactorError, ConfirmSecondFactorErrorCode = sf::ConfirmSecondFactorCode {
+        EnrollmentMissing, SecondFactorInvalid, RateLimited
+    };
+    DisableSecondFactorError, DisableSecondFactorErrorCode = sf::DisableSecondFactorCode {
+        NotFound, InvalidCredentials, SecondFactorInvalid, RateLimited
     };
     ResetPasswordWithRecoveryCodeError, ResetPasswordWithRecoveryCodeErrorCode = re::ResetPasswordWithRecoveryCodeCode {
         InvalidCredentials, WeakPassword, RateLimited
@@ -242,7 +253,7 @@ user_errors! {
     };
     CreateOrganizationError, CreateOrganizationErrorCode = o::CreateOrganizationCode { OperatorOnly, NameUnavailable, RateLimited };
     UpdateOrganizationError, UpdateOrganizationErrorCode = o::UpdateOrganizationCode {};
-    UpdateOrganizationPolicyError, UpdateOrganizationPolicyErrorCode = o::UpdateOrganizationPolicyCode {};
+    UpdateOrganizationPolicyError, UpdateOrganizationPolicyErrorCode = o::UpdateOrganizationPolicyCode { SecondFactorRequired };
     CreateRoleError, CreateRoleErrorCode = r::CreateRoleCode { AlreadyExists };
     UpdateRoleError, UpdateRoleErrorCode = r::UpdateRoleCode { NotFound, LastAdmin };
     DeleteRoleError, DeleteRoleErrorCode = r::DeleteRoleCode { NotFound, RoleInUse, LastAdmin };

@@ -88,6 +88,8 @@ struct Master {
     signing: Seal,
     /// Seals answers that are given again.
     answers: Seal,
+    /// Seals what second factors are computed from.
+    factors: Seal,
     /// See [`Keys::checks`].
     check: String,
 }
@@ -101,6 +103,7 @@ impl Master {
             mails: Seal::new(&derived(b"seal mails")),
             signing: Seal::new(&derived(b"seal signing keys")),
             answers: Seal::new(&derived(b"seal answers")),
+            factors: Seal::new(&derived(b"seal second factors")),
             check: URL_SAFE_NO_PAD.encode(tag(&mac(derived(b"check").as_slice()), others)),
         }
     }
@@ -482,6 +485,27 @@ impl Keys {
         seed.ok_or_else(|| Fault::Stored(format!("the signing key {} is damaged", id.as_simple())))
     }
 
+    /// Seals what a person's second factor is computed from, with the master key; it opens as that one's alone.
+    pub(crate) fn seal_second_factor(&self, id: Uuid, user: UserId, secret: &[u8]) -> Result<Vec<u8>, Fault> {
+        self.master.factors.seal(&factor_of(id, user, &self.master.id), secret)
+    }
+
+    /// The same, which the master key of that id sealed.
+    pub(crate) fn open_second_factor(
+        &self,
+        id: Uuid,
+        user: UserId,
+        master_key_id: &str,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let Some(master) = self.master(master_key_id) else {
+            let what = format!("the second factor of {user}");
+            return Err(Fault::MasterKeyMissing { what, id: master_key_id.to_owned() });
+        };
+        let secret = master.factors.open(&factor_of(id, user, master_key_id), sealed);
+        secret.ok_or_else(|| Fault::Stored(format!("the second factor of {user} is damaged")))
+    }
+
     /// Wraps a workspace's data key with the master key.
     pub(crate) fn wrap(&self, workspace: WorkspaceId, key: &[u8; 32]) -> Result<Vec<u8>, Fault> {
         self.master.wrap.seal(&wrapped_for(workspace, &self.master.id), key)
@@ -513,6 +537,11 @@ fn wrapped_for(workspace: WorkspaceId, master_key_id: &str) -> Vec<u8> {
 /// What the seed of a signing key is bound to: the form's version, the key, what it signs, and the key that seals it.
 fn signs_for(id: Uuid, purpose: &str, master_key_id: &str) -> Vec<u8> {
     [[1].as_slice(), id.as_bytes(), purpose.as_bytes(), b"\0", master_key_id.as_bytes()].concat()
+}
+
+/// What a second factor is bound to: the form's version, the row, whose it is, and the key that seals it.
+fn factor_of(id: Uuid, user: UserId, master_key_id: &str) -> Vec<u8> {
+    [[1].as_slice(), id.as_bytes(), user.uuid().as_bytes(), master_key_id.as_bytes()].concat()
 }
 
 /// The number in a machine's secret.

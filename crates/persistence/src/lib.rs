@@ -43,6 +43,7 @@ pub mod quotas;
 pub mod recovery_codes;
 mod rehearsal;
 pub mod roles;
+pub mod second_factor;
 mod secret_text;
 pub mod seed;
 pub mod service_accounts;

@@ -8,7 +8,14 @@ use guildhall_domain::{
     quotas::{self, Metric},
     text::{DisplayName, Email},
 };
-use guildhall_persistence::{accounts, audit::Origin, organizations, quotas::set_ceiling, seed};
+use guildhall_persistence::{
+    accounts,
+    audit::Origin,
+    organizations,
+    quotas::set_ceiling,
+    second_factor::{self, Reset},
+    seed,
+};
 use guildhall_server::{
     app::{self, App, StartError},
     audit,
@@ -122,6 +129,23 @@ async fn run(command: &Command, mut config: Config) -> Result<(), Box<dyn std::e
                 return Err(format!("no account has the address {email}").into());
             };
             println!("{email} signs in with this password from now on; all sessions have ended:\n{password}");
+            Ok(())
+        }
+        Command::Admin(Admin::ResetSecondFactor { email }) => {
+            let email =
+                Email::parse(email).map_err(|fault| format!("the e-mail address {}", fault.message()))?;
+            let db = app::open_database(&mut config, app::system_seams()).await?;
+            #[expect(clippy::disallowed_methods, reason = "an operator's command has no actor")]
+            let proof = System::named("operator");
+            let reset = second_factor::reset(&db.on_behalf_of(Origin::operator()), &proof, &email).await?;
+            db.close().await;
+            match reset {
+                Some(Reset::Done) => println!(
+                    "{email} signs in with the password alone from now on; all sessions and recovery codes have ended"
+                ),
+                Some(Reset::HadNone) => return Err(format!("{email} has no second factor").into()),
+                None => return Err(format!("no account has the address {email}").into()),
+            }
             Ok(())
         }
         Command::Admin(Admin::CreateOrganization { name, owner }) => {

@@ -65,6 +65,15 @@ fn next_step(census: &Census, are_given: bool) -> Option<&'static str> {
     }
 }
 
+/// What few instances have, where there is any.
+fn more(signing_keys: u64, second_factors: u64) -> String {
+    [(signing_keys, "signing key", "signing keys"), (second_factors, "second factor", "second factors")]
+        .into_iter()
+        .filter(|(number, ..)| *number > 0)
+        .map(|(number, one, many)| format!(", {}", numbered(number, one, many)))
+        .collect()
+}
+
 async fn status(mut config: Config) -> Result<String, Box<dyn Error>> {
     let are_given = are_given(&config);
     // Also where a server would not start.
@@ -85,10 +94,7 @@ async fn status(mut config: Config) -> Result<String, Box<dyn Error>> {
             key.id,
             numbered(key.workspaces, "workspace", "workspaces"),
             numbered(key.mails, "queued mail", "queued mails"),
-            match key.signing_keys {
-                0 => String::new(),
-                number => format!(", {}", numbered(number, "signing key", "signing keys")),
-            },
+            more(key.signing_keys, key.second_factors),
             if is_under { "; the database is under it" } else { "" },
         ));
     }
@@ -132,10 +138,7 @@ async fn rotate(mut config: Config) -> Result<String, Box<dyn Error>> {
     let mut lines = vec![format!(
         "Sealed with the master key {current}: the keys of {}{} and {}.",
         numbered(rotated.workspaces, "workspace", "workspaces"),
-        match rotated.signing_keys {
-            0 => String::new(),
-            number => format!(", {}", numbered(number, "signing key", "signing keys")),
-        },
+        more(rotated.signing_keys, rotated.second_factors),
         numbered(rotated.mails, "queued mail", "queued mails"),
     )];
     lines.extend(rotated.damaged.iter().map(|id| {
@@ -150,7 +153,13 @@ async fn rotate(mut config: Config) -> Result<String, Box<dyn Error>> {
             numbered(rotated.damaged_signing_keys as u64, "signing key is", "signing keys are")
         ));
     }
-    if !rotated.damaged.is_empty() || rotated.damaged_signing_keys > 0 {
+    if rotated.damaged_second_factors > 0 {
+        lines.push(format!(
+            "{} damaged and stays as it is: whoever has it gets in after `guildhall admin reset-second-factor`.",
+            numbered(rotated.damaged_second_factors as u64, "second factor is", "second factors are")
+        ));
+    }
+    if !rotated.damaged.is_empty() || rotated.damaged_signing_keys + rotated.damaged_second_factors > 0 {
         return Err(lines.join("\n").into());
     }
     let closed = u64::try_from(rotated.unreadable.len()).unwrap_or(u64::MAX);

@@ -21,7 +21,7 @@ use super::one_line;
 use guildhall_domain::mail::{AccountLetter, InvitationLetter, InvitedWorkspace, Letter, QuotaLetter};
 
 /// The built-in templates by file name. Names that start with `_` are parts that others include.
-const BUILT_IN: [(&str, &str); 16] = [
+const BUILT_IN: [(&str, &str); 25] = [
     ("_layout.html", include_str!("../../templates/mail/_layout.html")),
     ("invitation.subject.txt", include_str!("../../templates/mail/invitation.subject.txt")),
     ("invitation.txt", include_str!("../../templates/mail/invitation.txt")),
@@ -38,6 +38,15 @@ const BUILT_IN: [(&str, &str); 16] = [
     ("quota_warning.subject.txt", include_str!("../../templates/mail/quota_warning.subject.txt")),
     ("quota_warning.txt", include_str!("../../templates/mail/quota_warning.txt")),
     ("quota_warning.html", include_str!("../../templates/mail/quota_warning.html")),
+    ("second_factor_on.subject.txt", include_str!("../../templates/mail/second_factor_on.subject.txt")),
+    ("second_factor_on.txt", include_str!("../../templates/mail/second_factor_on.txt")),
+    ("second_factor_on.html", include_str!("../../templates/mail/second_factor_on.html")),
+    ("second_factor_off.subject.txt", include_str!("../../templates/mail/second_factor_off.subject.txt")),
+    ("second_factor_off.txt", include_str!("../../templates/mail/second_factor_off.txt")),
+    ("second_factor_off.html", include_str!("../../templates/mail/second_factor_off.html")),
+    ("recovery_codes_made.subject.txt", include_str!("../../templates/mail/recovery_codes_made.subject.txt")),
+    ("recovery_codes_made.txt", include_str!("../../templates/mail/recovery_codes_made.txt")),
+    ("recovery_codes_made.html", include_str!("../../templates/mail/recovery_codes_made.html")),
 ];
 
 /// The three texts of a mail.
@@ -113,7 +122,12 @@ impl Templates {
     pub fn render(&self, letter: &Letter) -> Result<Rendered, TemplateError> {
         let variables = match letter {
             Letter::Invitation(letter) => Value::from(Serde(InvitationVariables::of(letter, &self.app_name))),
-            Letter::PasswordReset(letter) | Letter::PasswordChanged(letter) | Letter::EmailChange(letter) => {
+            Letter::PasswordReset(letter)
+            | Letter::PasswordChanged(letter)
+            | Letter::EmailChange(letter)
+            | Letter::SecondFactorOn(letter)
+            | Letter::SecondFactorOff(letter)
+            | Letter::RecoveryCodesMade(letter) => {
                 Value::from(Serde(AccountVariables::of(letter, &self.app_name)))
             }
             Letter::QuotaWarning(letter) => Value::from(Serde(QuotaVariables::of(letter, &self.app_name))),
@@ -148,10 +162,10 @@ impl Templates {
                 Some(detail) => format!("{}: {detail}", cause.kind()),
                 None => cause.kind().to_string(),
             },
-            variables: match name.split('_').next() {
-                Some("password" | "email") => AccountVariables::NAMES,
+            variables: match name.split(['.', '_']).next() {
+                Some("invitation" | "") => InvitationVariables::NAMES,
                 Some("quota") => QuotaVariables::NAMES,
-                _ => InvitationVariables::NAMES,
+                _ => AccountVariables::NAMES,
             },
         }
     }
@@ -250,7 +264,7 @@ struct AccountVariables {
 
 impl AccountVariables {
     const NAMES: &'static str = "app_name, recipient_email, recipient_name, link, at (RFC 3339: until when the link works, or when \
-        it happened), at_human, current_email and new_email (of email_change), ip (of password_changed, may be absent)";
+        it happened), at_human, current_email and new_email (of email_change), ip (of what has happened, may be absent)";
 
     fn of(letter: &AccountLetter, app_name: &str) -> Self {
         Self {
@@ -329,7 +343,7 @@ fn inert(text: &str) -> String {
 }
 
 /// Letters that reach the branches a template can have: one workspace or several, with a message or without.
-fn samples() -> [Letter; 8] {
+fn samples() -> [Letter; 14] {
     let workspace =
         |name: &str, role: &str| InvitedWorkspace { display_name: name.into(), role_name: role.into() };
     let letter = InvitationLetter {
@@ -374,7 +388,13 @@ fn samples() -> [Letter; 8] {
         Letter::PasswordReset(account.clone()),
         Letter::PasswordChanged(AccountLetter { ip: None, ..account.clone() }),
         Letter::PasswordChanged(account.clone()),
-        Letter::EmailChange(account),
+        Letter::EmailChange(account.clone()),
+        Letter::SecondFactorOn(AccountLetter { ip: None, ..account.clone() }),
+        Letter::SecondFactorOn(account.clone()),
+        Letter::SecondFactorOff(AccountLetter { ip: None, ..account.clone() }),
+        Letter::SecondFactorOff(account.clone()),
+        Letter::RecoveryCodesMade(AccountLetter { ip: None, ..account.clone() }),
+        Letter::RecoveryCodesMade(account),
         Letter::QuotaWarning(QuotaLetter { workspace_name: None, resets_at: None, ..quota.clone() }),
         Letter::QuotaWarning(quota),
     ]
