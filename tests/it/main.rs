@@ -60,6 +60,7 @@ mod schema_file;
 mod secrecy;
 mod sessions;
 mod settings;
+mod single_sign_on;
 mod smtp;
 mod socket_protocol;
 mod sockets;

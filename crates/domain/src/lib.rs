@@ -30,6 +30,7 @@ pub mod roles;
 pub mod seams;
 pub mod service_accounts;
 pub mod sessions;
+pub mod single_sign_on;
 pub mod text;
 pub mod webhooks;
 pub mod workspace_tokens;

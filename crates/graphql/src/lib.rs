@@ -40,6 +40,7 @@ pub mod roles;
 mod schema;
 pub mod service_accounts;
 pub mod sessions;
+pub mod single_sign_on;
 mod throttle;
 pub mod webhooks;
 pub mod workspace_changes;

@@ -16,6 +16,7 @@ use crate::{
     previews, recovery,
     rehearsal::Rehearsable,
     roles, service_accounts, sessions,
+    single_sign_on::{self, IdentityProviders},
     throttle::Throttle,
     webhooks::{self, WebhookDestinations},
     workspace_changes, workspace_tokens, workspaces,
@@ -74,6 +75,7 @@ pub struct Query(
 pub struct Mutation(
     accounts::AccountMutation,
     sessions::SessionMutation,
+    single_sign_on::SingleSignOnMutation,
     recovery::RecoveryMutation,
     workspaces::WorkspaceMutation,
     home_page::HomePageMutation,
@@ -145,6 +147,8 @@ pub struct Resources {
     pub credential_tester: Arc<dyn CredentialTester>,
     /// Says where a webhook may be.
     pub webhook_destinations: Arc<dyn WebhookDestinations>,
+    /// Asks identity providers and DNS.
+    pub identity_providers: Arc<dyn IdentityProviders>,
 }
 
 /// The schema over those resources.
@@ -163,7 +167,7 @@ fn limited(
     resources: Resources,
     limits: Limits,
 ) -> async_graphql::SchemaBuilder<Query, Rehearsable<Mutation>, Subscription> {
-    let Resources { db, throttle, credential_tester, webhook_destinations } = resources;
+    let Resources { db, throttle, credential_tester, webhook_destinations, identity_providers } = resources;
     let rechecks = Arc::new(Rechecks::new(&db));
     let builder = builder()
         .data(loaders::loaders(db.clone()))
@@ -171,6 +175,7 @@ fn limited(
         .data(throttle)
         .data(credential_tester)
         .data(webhook_destinations)
+        .data(identity_providers)
         .data(rechecks)
         .limit_aliases(limits.aliases)
         .limit_directives(limits.directives);

@@ -88,6 +88,8 @@ struct Master {
     signing: Seal,
     /// Seals answers that are given again.
     answers: Seal,
+    /// Seals what this server shows identity providers.
+    client_secrets: Seal,
     /// See [`Keys::checks`].
     check: String,
 }
@@ -101,6 +103,7 @@ impl Master {
             mails: Seal::new(&derived(b"seal mails")),
             signing: Seal::new(&derived(b"seal signing keys")),
             answers: Seal::new(&derived(b"seal answers")),
+            client_secrets: Seal::new(&derived(b"seal client secrets")),
             check: URL_SAFE_NO_PAD.encode(tag(&mac(derived(b"check").as_slice()), others)),
         }
     }
@@ -482,6 +485,31 @@ impl Keys {
         seed.ok_or_else(|| Fault::Stored(format!("the signing key {} is damaged", id.as_simple())))
     }
 
+    /// Seals the secret that is shown to that identity provider, with the master key.
+    pub(crate) fn seal_client_secret(&self, provider: Uuid, secret: &[u8]) -> Result<Vec<u8>, Fault> {
+        self.master.client_secrets.seal(&shown_to(provider, &self.master.id), secret)
+    }
+
+    /// The secret that is shown to that identity provider, which the master key of that id sealed.
+    pub(crate) fn open_client_secret(
+        &self,
+        provider: Uuid,
+        master_key_id: &str,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let Some(master) = self.master(master_key_id) else {
+            let what = format!("the client secret of the identity provider {}", provider.as_simple());
+            return Err(Fault::MasterKeyMissing { what, id: master_key_id.to_owned() });
+        };
+        let secret = master.client_secrets.open(&shown_to(provider, master_key_id), sealed);
+        secret.ok_or_else(|| {
+            Fault::Stored(format!(
+                "the client secret of the identity provider {} is damaged",
+                provider.as_simple()
+            ))
+        })
+    }
+
     /// Wraps a workspace's data key with the master key.
     pub(crate) fn wrap(&self, workspace: WorkspaceId, key: &[u8; 32]) -> Result<Vec<u8>, Fault> {
         self.master.wrap.seal(&wrapped_for(workspace, &self.master.id), key)
@@ -513,6 +541,11 @@ fn wrapped_for(workspace: WorkspaceId, master_key_id: &str) -> Vec<u8> {
 /// What the seed of a signing key is bound to: the form's version, the key, what it signs, and the key that seals it.
 fn signs_for(id: Uuid, purpose: &str, master_key_id: &str) -> Vec<u8> {
     [[1].as_slice(), id.as_bytes(), purpose.as_bytes(), b"\0", master_key_id.as_bytes()].concat()
+}
+
+/// What a client secret is bound to: the form's version, the provider it is shown to, and the key that seals it.
+fn shown_to(provider: Uuid, master_key_id: &str) -> Vec<u8> {
+    [[1].as_slice(), provider.as_bytes(), master_key_id.as_bytes()].concat()
 }
 
 /// The number in a machine's secret.

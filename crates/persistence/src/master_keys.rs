@@ -49,6 +49,8 @@ pub struct Holding {
     pub mails: u64,
     /// Keys that sign.
     pub signing_keys: u64,
+    /// Secrets that are shown to identity providers.
+    pub client_secrets: u64,
 }
 
 /// What is sealed with which master key.
@@ -71,10 +73,10 @@ impl Census {
         !is_under_current || self.unnamed_mails > 0 || self.left() > 0
     }
 
-    /// Data keys, queued mails and signing keys that are sealed with another key than the current one.
+    /// Data keys, queued mails, signing keys and client secrets that are sealed with another key than the current one.
     pub fn left(&self) -> u64 {
         let others = self.keys.iter().filter(|key| key.place != Place::Current);
-        others.map(|key| key.workspaces + key.mails + key.signing_keys).sum()
+        others.map(|key| key.workspaces + key.mails + key.signing_keys + key.client_secrets).sum()
     }
 }
 
@@ -101,8 +103,16 @@ pub(crate) async fn census(ask: &impl Ask, keys: &Keys) -> Result<Census, Fault>
             "SELECT master_key_id AS id, COUNT(*) AS number FROM signing_keys GROUP BY master_key_id",
         ))
         .await?;
+    let clients: Vec<Counted> = ask
+        .all(Sql::new(
+            "SELECT master_key_id AS id, COUNT(*) AS number FROM identity_providers GROUP BY master_key_id",
+        ))
+        .await?;
     let mut unnamed_mails = 0;
-    let mut numbers: BTreeMap<String, (u64, u64, u64)> = BTreeMap::new();
+    let mut numbers: BTreeMap<String, (u64, u64, u64, u64)> = BTreeMap::new();
+    for Counted { id, number } in clients {
+        numbers.entry(id.unwrap_or_default()).or_default().3 += number.unsigned_abs();
+    }
     for Counted { id, number } in signing {
         numbers.entry(id.unwrap_or_default()).or_default().2 += number.unsigned_abs();
     }
@@ -117,16 +127,17 @@ pub(crate) async fn census(ask: &impl Ask, keys: &Keys) -> Result<Census, Fault>
     }
     let mut held = Vec::new();
     for id in keys.master_key_ids() {
-        let (workspaces, mails, signing_keys) = numbers.remove(id).unwrap_or_default();
+        let (workspaces, mails, signing_keys, client_secrets) = numbers.remove(id).unwrap_or_default();
         let place = if held.is_empty() { Place::Current } else { Place::Previous };
-        held.push(Holding { id: id.to_owned(), place, workspaces, mails, signing_keys });
+        held.push(Holding { id: id.to_owned(), place, workspaces, mails, signing_keys, client_secrets });
     }
-    held.extend(numbers.into_iter().map(|(id, (workspaces, mails, signing_keys))| Holding {
+    held.extend(numbers.into_iter().map(|(id, (workspaces, mails, signing_keys, client_secrets))| Holding {
         id,
         place: Place::Missing,
         workspaces,
         mails,
         signing_keys,
+        client_secrets,
     }));
     Ok(Census { keys: held, unnamed_mails, under: instance::master_key(ask).await? })
 }
@@ -145,12 +156,16 @@ pub struct Rotated {
     pub mails: u64,
     /// Keys that sign that were sealed anew.
     pub signing_keys: u64,
+    /// Secrets shown to identity providers that were sealed anew.
+    pub client_secrets: u64,
     /// Workspaces whose data key none of the keys opens.
     pub damaged: Vec<WorkspaceId>,
     /// Queued mails that none of the keys opens.
     pub unreadable: Vec<MailId>,
     /// How many keys that sign none of the keys opens.
     pub damaged_signing_keys: usize,
+    /// How many secrets shown to identity providers none of the keys opens.
+    pub damaged_client_secrets: usize,
     /// How it stands now.
     pub census: Census,
 }
@@ -174,20 +189,22 @@ struct Batch {
 /// Seals with the current master key whatever another one sealed, then puts the database under it. What has been done
 /// stays done, so that another call goes on where one was interrupted; several at once share the work.
 pub async fn rotate(db: &Db, proof: &System) -> Result<Rotated, Fault> {
-    let (mut workspaces, mut mails, mut signing_keys) = (0, 0, 0);
+    let (mut workspaces, mut mails, mut signing_keys, mut client_secrets) = (0, 0, 0, 0);
     let mut pass = 0;
     loop {
         let (rewrapped, damaged) = go_through(db, proof, Kind::DataKeys).await?;
         let (resealed, unreadable) = go_through(db, proof, Kind::Mails).await?;
         let (signing, closed_signing) = go_through(db, proof, Kind::SigningKeys).await?;
+        let (clients, closed_clients) = go_through(db, proof, Kind::ClientSecrets).await?;
         signing_keys += signing;
+        client_secrets += clients;
         workspaces += rewrapped;
         mails += resealed;
         finish(db, proof).await?;
         let census = status(db, proof).await?;
         pass += 1;
-        let closed =
-            u64::try_from(damaged.len() + unreadable.len() + closed_signing.len()).unwrap_or(u64::MAX);
+        let closed = damaged.len() + unreadable.len() + closed_signing.len() + closed_clients.len();
+        let closed = u64::try_from(closed).unwrap_or(u64::MAX);
         if census.left() + census.unnamed_mails <= closed || pass == PASSES {
             let damaged = damaged.into_iter().map(WorkspaceId::from).collect();
             let unreadable = unreadable.into_iter().map(MailId::from).collect();
@@ -195,9 +212,11 @@ pub async fn rotate(db: &Db, proof: &System) -> Result<Rotated, Fault> {
                 workspaces,
                 mails,
                 signing_keys,
+                client_secrets,
                 damaged,
                 unreadable,
                 damaged_signing_keys: closed_signing.len(),
+                damaged_client_secrets: closed_clients.len(),
                 census,
             });
         }
@@ -210,6 +229,7 @@ enum Kind {
     DataKeys,
     Mails,
     SigningKeys,
+    ClientSecrets,
 }
 
 /// Goes once through all rows of a kind, in the order of their ids.
@@ -236,10 +256,11 @@ async fn one_batch(db: &Db, proof: &System, kind: Kind, after: Uuid) -> Result<B
             ("mails", "id", "sealed", "updated_at", " AND status = 'QUEUED' AND sealed IS NOT NULL")
         }
         Kind::SigningKeys => ("signing_keys", "id", "sealed", "sealed_at", ""),
+        Kind::ClientSecrets => ("identity_providers", "id", "sealed_secret", "sealed_at", ""),
     };
     let purpose = match kind {
         Kind::SigningKeys => "purpose",
-        Kind::DataKeys | Kind::Mails => "CAST(NULL AS text) AS purpose",
+        Kind::DataKeys | Kind::Mails | Kind::ClientSecrets => "CAST(NULL AS text) AS purpose",
     };
     let batch = db.write(proof, async |tx| {
         let sql = Sql::new(format!(
@@ -298,6 +319,10 @@ fn reseal(keys: &Keys, kind: Kind, row: &Sealed) -> Result<Vec<u8>, Fault> {
             let id = row.master_key_id.as_deref().unwrap_or_default();
             keys.seal_signing_key(row.id, purpose, &keys.open_signing_key(row.id, purpose, id, &row.sealed)?)
         }
+        Kind::ClientSecrets => {
+            let id = row.master_key_id.as_deref().unwrap_or_default();
+            keys.seal_client_secret(row.id, &keys.open_client_secret(row.id, id, &row.sealed)?)
+        }
         Kind::Mails => {
             let mail = row.id.into();
             keys.seal_mail(mail, &keys.open_mail(mail, row.master_key_id.as_deref(), &row.sealed)?)
@@ -316,8 +341,8 @@ async fn finish(db: &Db, proof: &System) -> Result<(), Fault> {
             return Ok(());
         }
         let census = census(tx, keys).await?;
-        if census.keys.iter().all(|key| key.place == Place::Current || key.workspaces + key.signing_keys == 0)
-        {
+        let needs = |key: &Holding| key.workspaces + key.signing_keys + key.client_secrets > 0;
+        if census.keys.iter().all(|key| key.place == Place::Current || !needs(key)) {
             instance::set_master_key(tx, id, check).await?;
         }
         Ok(())

@@ -58,6 +58,8 @@ pub(crate) async fn insert(
             invitation_lifetime_hours: Set(None),
             api_key_max_lifetime_days: Set(None),
             login_activity_days: Set(i32::from(policy.login_activity_days)),
+            identity_provider_id: Set(None),
+            password_sign_in: Set(true),
             created_at: Set(tx.now()),
             updated_at: Set(tx.now()),
         };

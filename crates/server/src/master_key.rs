@@ -81,13 +81,17 @@ async fn status(mut config: Config) -> Result<String, Box<dyn Error>> {
         };
         let is_under = census.under.as_deref() == Some(&key.id);
         lines.push(format!(
-            "{place:<10} {}  {}, {}{}{}",
+            "{place:<10} {}  {}, {}{}{}{}",
             key.id,
             numbered(key.workspaces, "workspace", "workspaces"),
             numbered(key.mails, "queued mail", "queued mails"),
             match key.signing_keys {
                 0 => String::new(),
                 number => format!(", {}", numbered(number, "signing key", "signing keys")),
+            },
+            match key.client_secrets {
+                0 => String::new(),
+                number => format!(", {}", numbered(number, "client secret", "client secrets")),
             },
             if is_under { "; the database is under it" } else { "" },
         ));
@@ -130,11 +134,15 @@ async fn rotate(mut config: Config) -> Result<String, Box<dyn Error>> {
     db.close().await;
     let current = rotated.census.keys.first().map(|key| key.id.as_str()).unwrap_or_default();
     let mut lines = vec![format!(
-        "Sealed with the master key {current}: the keys of {}{} and {}.",
+        "Sealed with the master key {current}: the keys of {}{}{} and {}.",
         numbered(rotated.workspaces, "workspace", "workspaces"),
         match rotated.signing_keys {
             0 => String::new(),
             number => format!(", {}", numbered(number, "signing key", "signing keys")),
+        },
+        match rotated.client_secrets {
+            0 => String::new(),
+            number => format!(", {}", numbered(number, "client secret", "client secrets")),
         },
         numbered(rotated.mails, "queued mail", "queued mails"),
     )];
@@ -150,7 +158,13 @@ async fn rotate(mut config: Config) -> Result<String, Box<dyn Error>> {
             numbered(rotated.damaged_signing_keys as u64, "signing key is", "signing keys are")
         ));
     }
-    if !rotated.damaged.is_empty() || rotated.damaged_signing_keys > 0 {
+    if rotated.damaged_client_secrets > 0 {
+        lines.push(format!(
+            "{} damaged and stays as it is: have it configured anew (configureSingleSignOn).",
+            numbered(rotated.damaged_client_secrets as u64, "client secret is", "client secrets are")
+        ));
+    }
+    if !rotated.damaged.is_empty() || rotated.damaged_signing_keys + rotated.damaged_client_secrets > 0 {
         return Err(lines.join("\n").into());
     }
     let closed = u64::try_from(rotated.unreadable.len()).unwrap_or(u64::MAX);
