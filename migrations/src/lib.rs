@@ -17,6 +17,7 @@ mod m0008_audit;
 mod m0009_sign_in;
 mod m0010_webhooks;
 mod m0011_idempotency;
+mod m0012_second_factors;
 mod m0013_single_sign_on;
 
 /// All steps in order.
@@ -36,6 +37,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0009_sign_in::Step),
             Box::new(m0010_webhooks::Step),
             Box::new(m0011_idempotency::Step),
+            Box::new(m0012_second_factors::Step),
             Box::new(m0013_single_sign_on::Step),
         ]
     }

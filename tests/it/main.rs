@@ -15,6 +15,7 @@ mod credential_tests;
 mod credentials;
 mod databases;
 mod deletion;
+mod demands;
 mod docs;
 mod documents;
 mod dry_run;

@@ -5,6 +5,7 @@
 
 use std::{env, fmt::Write as _, fs, path::Path};
 
+use chrono::DateTime;
 use guildhall_domain::{
     access::{
         Actor, MemberListVisibility, OrganizationAccess, OrganizationPolicy, OrganizationRole, Permission,
@@ -114,15 +115,24 @@ pub(crate) fn held(
             let workspace = WorkspaceId::fixed(Uuid::nil());
             let membership = role.map(|role| (Uuid::nil().into(), role.into()));
             let status = WorkspaceStatus::Active;
-            let place = InWorkspace::Person { organization_role, membership };
+            let place = InWorkspace::Person { organization_role, membership, arrival: None };
             let facts = WorkspaceFacts { workspace, organization, status, policy, place };
-            WorkspaceAccess::assess(ACTOR, facts).ok().map(|access| access.permissions())
+            WorkspaceAccess::assess(ACTOR, facts, DateTime::UNIX_EPOCH)
+                .ok()
+                .map(|access| access.permissions())
         }
         Scope::Organization => {
             let administers_a_workspace = role == Some(SystemRole::Admin);
-            let facts =
-                OrganizationFacts { organization, policy, role: organization_role, administers_a_workspace };
-            OrganizationAccess::assess(ACTOR, facts).ok().map(|access| access.permissions())
+            let facts = OrganizationFacts {
+                organization,
+                policy,
+                role: organization_role,
+                administers_a_workspace,
+                arrival: None,
+            };
+            OrganizationAccess::assess(ACTOR, facts, DateTime::UNIX_EPOCH)
+                .ok()
+                .map(|access| access.permissions())
         }
     }
 }
@@ -137,7 +147,7 @@ fn held_by_machine(policy: OrganizationPolicy, rights: MachineRights) -> Option<
         policy,
         place: InWorkspace::Machine(rights),
     };
-    WorkspaceAccess::assess(actor, facts).ok().map(|access| access.permissions())
+    WorkspaceAccess::assess(actor, facts, DateTime::UNIX_EPOCH).ok().map(|access| access.permissions())
 }
 
 /// Service accounts with each system role, and keys that are limited to everything a key can name: of the workspace, and of

@@ -333,6 +333,15 @@ macro_rules! refusal_doc {
     (InvalidCredentials) => {
         "E-mail address and password do not belong together."
     };
+    (SecondFactorRequired) => {
+        "A second factor is needed: a code of your authenticator app or a recovery code in `code`; or, to demand one of others, that your account has one."
+    };
+    (SecondFactorInvalid) => {
+        "The code is not right, not any more, or was used before: each works once. Wait for the next one, or give a recovery code."
+    };
+    (EnrollmentMissing) => {
+        "No second factor waits to be confirmed, or it was begun more than an hour ago. Begin again."
+    };
     (UserDisabled) => {
         "The account is disabled. An admin of the organization can enable it."
     };

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use async_graphql::{Context, Error, ErrorExtensions};
-use guildhall_domain::{access::Denied, page::PageFault};
+use guildhall_domain::{
+    access::{Demand, Denied},
+    page::PageFault,
+};
 use guildhall_persistence::{Fault, ReadError};
 
 use crate::throttle::Wait;
@@ -52,6 +55,28 @@ pub(crate) fn is_forbidden(error: &Error) -> bool {
     has_code(error, "FORBIDDEN")
 }
 
+/// Whether the organization demands something of the caller first.
+pub(crate) fn is_demanded(error: &Error) -> bool {
+    Demand::ALL.iter().any(|demand| has_code(error, demanded(*demand).0))
+}
+
+/// The code of what is demanded, and what to do.
+fn demanded(demand: Demand) -> (&'static str, &'static str) {
+    match demand {
+        Demand::SecondFactor => (
+            "SECOND_FACTOR_REQUIRED",
+            "This organization demands a second factor of its people. Set one up by `enrollSecondFactor` and \
+             `confirmSecondFactor`, then go on. Where your account has one and you came by the identity provider of another \
+             organization, sign in with your password and it.",
+        ),
+        Demand::SingleSignOn => (
+            "SINGLE_SIGN_ON_REQUIRED",
+            "This organization lets in only who comes by its identity provider. Sign in by `startSingleSignOn`, with the slug of \
+             the organization, then go on.",
+        ),
+    }
+}
+
 /// Writes the fault to the log under the request's id and tells the caller only that id.
 pub(crate) fn internal(ctx: &Context<'_>, fault: &Fault) -> Error {
     let request_id = ctx.data_opt::<RequestId>().map_or("-", |id| &*id.0);
@@ -80,6 +105,10 @@ pub(crate) fn denied(denied: Denied) -> Error {
         }
         Denied::NotFound => not_found(),
         Denied::Archived => coded("FORBIDDEN", ARCHIVED),
+        Denied::Demanded(demand) => {
+            let (code, message) = demanded(demand);
+            coded(code, message)
+        }
         Denied::Forbidden(permission) => {
             coded("FORBIDDEN", format!("You lack the permission {} here.", permission.name())).extend_with(
                 |_, extensions| extensions.set("permission", crate::access::wire_name(permission)),

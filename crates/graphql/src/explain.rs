@@ -45,6 +45,8 @@ mirror! {
         AccountDisabled,
         /// Not allowed: the workspace is archived, and so read-only. It would be allowed in the workspace in use.
         WorkspaceArchived,
+        /// Not allowed: the organization demands a second factor, and the account has none. It would be allowed with one.
+        SecondFactorMissing,
     }
 }
 
@@ -127,6 +129,8 @@ pub enum AccessStepKind {
     SetPolicy,
     /// Restore the workspace, which is archived.
     RestoreWorkspace,
+    /// Set a second factor up, which only the person can do.
+    SetUpSecondFactor,
 }
 
 /// One thing to do that is part of a change.
@@ -171,6 +175,7 @@ impl AccessStep {
             Step::EndMembership => AccessStepKind::EndMembership,
             Step::SetPolicy(_) => AccessStepKind::SetPolicy,
             Step::RestoreWorkspace => AccessStepKind::RestoreWorkspace,
+            Step::SetUpSecondFactor => AccessStepKind::SetUpSecondFactor,
         }
     }
     /// What to do, as an English sentence.

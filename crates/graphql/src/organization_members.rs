@@ -77,6 +77,10 @@ impl OrganizationMember {
     async fn last_sign_in_at(&self) -> Option<DateTime<Utc>> {
         self.row.last_sign_in_at
     }
+    /// Whether the person's account has a second factor, which every sign-in needs then. Only they can set one up.
+    async fn has_second_factor(&self) -> bool {
+        self.row.has_second_factor
+    }
     /// The workspace the person was in last, as `switchWorkspace` remembered it; null when that is none of this organization.
     async fn active_workspace(&self, ctx: &Context<'_>) -> Option<Result<Workspace>> {
         let (id, actor) = (self.row.active_workspace?, caller(ctx).actor?);

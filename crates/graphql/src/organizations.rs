@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{
         Actor, Granted, OrganizationAccess, OrganizationPolicy as DomainPolicy,
-        OrganizationRole as DomainRole, perm, policy,
+        OrganizationRole as DomainRole, demands::grace, perm, policy,
     },
     activity::kept_days,
     organizations::{
@@ -118,6 +118,10 @@ pub struct OrganizationPolicy {
     api_key_max_lifetime_days: Option<i32>,
     /// How long login activity is kept, in days.
     login_activity_days: i32,
+    /// Whether everybody who belongs to the organization needs a second factor to get into it.
+    require_two_factor: bool,
+    /// How long people have to set one up, in hours, from when it was demanded or they joined, whichever is later.
+    two_factor_grace_hours: i32,
 }
 
 impl From<DomainPolicy> for OrganizationPolicy {
@@ -131,6 +135,8 @@ impl From<DomainPolicy> for OrganizationPolicy {
             invitation_lifetime_hours: policy.invitation_lifetime_hours.map(Into::into),
             api_key_max_lifetime_days: policy.api_key_max_lifetime_days.map(Into::into),
             login_activity_days: policy.login_activity_days.into(),
+            require_two_factor: policy.two_factor_required_since.is_some(),
+            two_factor_grace_hours: policy.two_factor_grace_hours.into(),
         }
     }
 }
@@ -169,6 +175,14 @@ impl Organization {
     /// Your role in it.
     async fn viewer_role(&self) -> Result<OrganizationRole> {
         self.view.access().role().map(Into::into).ok_or_else(error::not_found)
+    }
+    /// When you need a second factor to get into it, where you have none; null where you have one, or it demands none. From
+    /// then on you see of the organization only that it is there, its policy and its roles: everything else in it, and every
+    /// workspace, answers `SECOND_FACTOR_REQUIRED` until you have set one up.
+    async fn viewer_second_factor_due_at(&self) -> Option<DateTime<Utc>> {
+        let access = self.view.access();
+        let arrival = access.arrival().filter(|arrival| !arrival.has_second_factor)?;
+        access.policy().second_factor_due(arrival.joined_at)
     }
     /// What it decides for all its workspaces.
     async fn policy(&self) -> OrganizationPolicy {
@@ -224,7 +238,8 @@ impl Organization {
         let proof = self.view.access().grant().map_err(error::denied);
         Some(proof.and_then(|proof| LoginActivityConnection::of(proof, filter.unwrap_or_default(), &window)))
     }
-    /// Everything you may do in the organization itself. What you may do in a workspace of it, the workspace says.
+    /// Everything you may do in the organization itself, as long as it demands nothing of you first. What you may do in a
+    /// workspace of it, the workspace says.
     async fn viewer_permissions(&self) -> Vec<Permission> {
         permissions(self.view.access().permissions())
     }
@@ -440,6 +455,11 @@ pub struct UpdateOrganizationPolicyInput {
     api_key_max_lifetime_days: MaybeUndefined<i32>,
     /// How long login activity is kept, in days: 1 to 3650. What is older is gone for good soon after.
     login_activity_days: Option<i32>,
+    /// Whether everybody who belongs to the organization needs a second factor to get into it. You need one yourself to switch
+    /// it on.
+    require_two_factor: Option<bool>,
+    /// How long people have to set one up, in hours: 0 to 720. It counts from when it is demanded, or from when they join.
+    two_factor_grace_hours: Option<i32>,
 }
 
 payload! {
@@ -509,7 +529,7 @@ impl OrganizationMutation {
     }
 
     /// Sets switches of an organization's policy. They decide from the next request of everybody on; nothing that was
-    /// made before is undone.
+    /// made before is undone. `SECOND_FACTOR_REQUIRED` where you would demand a second factor and have none.
     #[graphql(directive = authorize::apply("ORGANIZATION_GOVERN".to_owned()))]
     async fn update_organization_policy(
         &self,
@@ -533,8 +553,9 @@ impl OrganizationMutation {
             );
             let kept = input.login_activity_days.map(kept_days);
             let kept = reader.optional("loginActivityDays", kept).flatten();
+            let grace_hours = reader.optional("twoFactorGraceHours", input.two_factor_grace_hours.map(grace));
             reader.finish()?;
-            organizations::update_policy(db(ctx), &proof, |policy| {
+            organizations::update_policy(db(ctx), &proof, input.require_two_factor, |policy| {
                 set(&mut policy.workspace_creation, input.workspace_creation.map(Into::into));
                 set(&mut policy.workspace_deletion, input.workspace_deletion.map(Into::into));
                 set(&mut policy.member_list_visibility, input.member_list_visibility.map(Into::into));
@@ -543,6 +564,7 @@ impl OrganizationMutation {
                 set(&mut policy.invitation_lifetime_hours, hours);
                 set(&mut policy.api_key_max_lifetime_days, days);
                 set(&mut policy.login_activity_days, kept);
+                set(&mut policy.two_factor_grace_hours, grace_hours.flatten());
             })
             .await
         }

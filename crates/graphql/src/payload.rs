@@ -250,7 +250,7 @@ user_errors! {
     };
     CreateOrganizationError, CreateOrganizationErrorCode = o::CreateOrganizationCode { OperatorOnly, NameUnavailable, RateLimited };
     UpdateOrganizationError, UpdateOrganizationErrorCode = o::UpdateOrganizationCode {};
-    UpdateOrganizationPolicyError, UpdateOrganizationPolicyErrorCode = o::UpdateOrganizationPolicyCode {};
+    UpdateOrganizationPolicyError, UpdateOrganizationPolicyErrorCode = o::UpdateOrganizationPolicyCode { SecondFactorRequired };
     CreateRoleError, CreateRoleErrorCode = r::CreateRoleCode { AlreadyExists };
     UpdateRoleError, UpdateRoleErrorCode = r::UpdateRoleCode { NotFound, LastAdmin };
     DeleteRoleError, DeleteRoleErrorCode = r::DeleteRoleCode { NotFound, RoleInUse, LastAdmin };

@@ -9,9 +9,9 @@ use std::{
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{
-        Actor, Denied, LetIn, MemberListVisibility, OrganizationAccess, OrganizationPolicy, OrganizationRole,
-        OwnSession, Permission, PermissionSet, ShareAcceptance, SystemRole, WorkspaceAccess,
-        WorkspaceCreation, WorkspaceDeletion,
+        Actor, Arrival, Denied, Entrance, LetIn, MemberListVisibility, OrganizationAccess, OrganizationPolicy,
+        OrganizationRole, OwnSession, Permission, PermissionSet, ShareAcceptance, SystemRole,
+        WorkspaceAccess, WorkspaceCreation, WorkspaceDeletion,
         machine::MachineRights,
         proof::{OrganizationFacts, Place, WorkspaceFacts},
         role::Role,
@@ -34,7 +34,8 @@ use crate::{
 /// The columns of an organization's policy, of the table alias `o`.
 pub(crate) const POLICY_COLUMNS: &str = "o.workspace_creation, o.workspace_deletion, o.member_list_visibility, \
      o.share_acceptance, o.allow_reveal, o.invitation_lifetime_hours, o.api_key_max_lifetime_days, \
-     o.login_activity_days";
+     o.login_activity_days, o.password_sign_in, o.two_factor_required_since AS two_factor_required_since, \
+     o.two_factor_grace_hours AS two_factor_grace_hours";
 
 /// The columns of a role, of the table alias `r`, as [`role`] reads them.
 macro_rules! role_columns {
@@ -45,9 +46,24 @@ macro_rules! role_columns {
 }
 pub(crate) use role_columns;
 
-/// The columns of a membership (alias `m`) and its role (alias `r`), and the organization role (alias `om`).
-pub(crate) const STANDING_COLUMNS: &str =
-    concat!("om.role AS organization_role, m.id AS membership_id, ", role_columns!());
+/// How the person `u` comes into the organization that `om` is the membership of, as [`arrival`] reads it.
+macro_rules! arrival_columns {
+    () => {
+        "om.created_at AS joined_at, u.second_factor_at IS NOT NULL AS has_second_factor"
+    };
+}
+
+/// The columns of a membership (alias `m`) and its role (alias `r`), of the place in the organization (alias `om`), and of
+/// how the person (alias `u`) comes in.
+pub(crate) const STANDING_COLUMNS: &str = concat!(
+    "om.role AS organization_role, m.id AS membership_id, ",
+    role_columns!(),
+    ", ",
+    arrival_columns!()
+);
+
+/// Which identity provider opened the session `s`, and which one the organization `o` has.
+const ENTRANCE_COLUMNS: &str = "s.identity_provider_id AS opened_by, o.identity_provider_id AS own_provider";
 
 /// The actor's live session (`$1`), user (`$2`), at the moment `$3`.
 const LIVE_SESSION: &str = "sessions s JOIN users u ON u.id = s.user_id AND u.status <> 'DISABLED'";
@@ -129,17 +145,19 @@ impl Db {
         found_by: &str,
         value: impl Into<sea_orm::Value>,
     ) -> Result<Standing, ReadError> {
-        let sql = workspace_sql(actor, found_by, value, self.now());
+        let now = self.now();
+        let sql = workspace_sql(actor, found_by, value, now);
         if actor.person().is_some() {
-            return judge(actor, self.reader().one(sql).await?);
+            return judge(actor, self.reader().one(sql).await?, now);
         }
-        let standing = judge(actor, self.reader().one::<MachineRow>(sql).await?.map(StandingRow::from))?;
-        self.machines_seen().note(actor, self.now());
+        let standing = judge(actor, self.reader().one::<MachineRow>(sql).await?.map(StandingRow::from), now)?;
+        self.machines_seen().note(actor, now);
         Ok(standing)
     }
 
     /// The actor's standing in each of their workspaces in one of those statuses, by age: those they are a
-    /// member of, and all of an organization where they are an admin of it.
+    /// member of, and all of an organization where they are an admin of it. Those of an organization that demands something
+    /// first are left out.
     pub async fn standings(
         &self,
         proof: &OwnSession,
@@ -147,13 +165,14 @@ impl Db {
         order: Order,
         page: &PageArgs<Position>,
     ) -> Result<Page<Standing>, ReadError> {
-        let columns = format!("{WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}");
-        let sql = standings_sql(proof, &columns, statuses, self.now());
+        let columns = format!("{WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}, {ENTRANCE_COLUMNS}");
+        let now = self.now();
+        let sql = standings_sql(self.engine(), proof, &columns, statuses, now);
         let page = order.ascend(page);
         let sorted = Sorted::by(self, order, "w.display_name", "w.id");
         let rows: Vec<StandingRow> = self.reader().all(sorted.page(sql, &page)).await?;
-        let judged = rows.into_iter().map(|row| judge(proof.actor(), Some(row)));
-        let standings = judged.collect::<Result<_, _>>()?;
+        let judged = rows.into_iter().map(|row| seen(judge(proof.actor(), Some(row), now)));
+        let standings = judged.filter_map(Result::transpose).collect::<Result<_, _>>()?;
         Ok(order.descend(Page::cut(&page, standings)))
     }
 
@@ -175,7 +194,7 @@ impl Db {
             return Ok(found);
         };
         let sql = Sql::new(format!(
-            "SELECT {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS} FROM {LIVE_SESSION} \
+            "SELECT {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}, {ENTRANCE_COLUMNS} FROM {LIVE_SESSION} \
              JOIN organization_members om ON om.user_id = u.id AND om.status = 'ACTIVE' \
              JOIN organizations o ON o.id = om.organization_id JOIN workspaces w ON w.organization_id = o.id \
              {MEMBERSHIP_JOINS} WHERE {IS_LIVE} AND w.id IN "
@@ -183,10 +202,8 @@ impl Db {
         .values([session.uuid().into(), user.uuid().into(), self.now().into()])
         .bind_list(workspaces.iter().map(|id| id.uuid()));
         let rows: Vec<StandingRow> = self.reader().all(sql).await?;
-        let standings = rows.into_iter().map(|row| match judge(actor, Some(row)) {
-            Err(ReadError::Denied(_)) => Ok(None),
-            standing => standing.map(Some),
-        });
+        let now = self.now();
+        let standings = rows.into_iter().map(|row| seen(judge(actor, Some(row), now)));
         standings.filter_map(Result::transpose).collect()
     }
 
@@ -196,18 +213,19 @@ impl Db {
         proof: &OwnSession,
         statuses: &[WorkspaceStatus],
     ) -> Result<u64, ReadError> {
-        let sql = standings_sql(proof, "count(*)", statuses, self.now());
+        let sql = standings_sql(self.engine(), proof, "count(*)", statuses, self.now());
         count(self.reader().one(sql).await?)
     }
 
     /// The actor's standing where they land without a workspace of their choice: in the earliest that they are a member of
     /// and that is in use, else in the oldest that they see as an admin of its organization.
     pub async fn landing(&self, proof: &OwnSession) -> Result<Option<Standing>, ReadError> {
-        let columns = format!("{WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}");
-        let sql = standings_sql(proof, &columns, &[WorkspaceStatus::Active], self.now())
+        let columns = format!("{WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}, {ENTRANCE_COLUMNS}");
+        let now = self.now();
+        let sql = standings_sql(self.engine(), proof, &columns, &[WorkspaceStatus::Active], now)
             .push(" ORDER BY m.id IS NULL, m.id, w.id LIMIT 1");
         let row: Option<StandingRow> = self.reader().one(sql).await?;
-        row.map(|row| judge(proof.actor(), Some(row))).transpose()
+        row.map_or(Ok(None), |row| seen(judge(proof.actor(), Some(row), now)))
     }
 
     /// The rights of several actors in one workspace, or why they have none, at the price of one statement.
@@ -235,7 +253,7 @@ impl Db {
         }
         let Some(last) = people.last() else { return Ok(found) };
         let sql = Sql::new(format!(
-            "SELECT s.id AS session_id, s.user_id AS session_user, {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS} \
+            "SELECT s.id AS session_id, s.user_id AS session_user, {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}, {ENTRANCE_COLUMNS} \
              FROM {LIVE_SESSION} LEFT JOIN workspaces w ON w.id = $1 LEFT JOIN organizations o ON o.id = w.organization_id \
              LEFT JOIN organization_members om ON om.user_id = u.id AND om.organization_id = w.organization_id \
                  AND om.status = $2 \
@@ -247,9 +265,10 @@ impl Db {
             people.iter().chain(std::iter::repeat(last)).take(people.len().next_power_of_two()).copied(),
         );
         let rows: Vec<SessionStanding> = self.reader().all(sql).await?;
+        let now = self.now();
         let alive: HashSet<Actor> = actors.iter().copied().collect();
         for row in rows.into_iter().filter(|row| alive.contains(&row.actor)) {
-            match judge(row.actor, Some(row.standing)) {
+            match judge(row.actor, Some(row.standing), now) {
                 Ok(standing) => found.insert(row.actor, Ok(standing.access)),
                 Err(ReadError::Denied(denied)) => found.insert(row.actor, Err(denied)),
                 Err(fault) => return Err(fault),
@@ -264,7 +283,8 @@ impl Db {
         actor: Actor,
         which: Which<'_>,
     ) -> Result<OrganizationStanding, ReadError> {
-        let row = match organization_sql(actor, which, self.now()) {
+        let now = self.now();
+        let row = match organization_sql(actor, which, now) {
             Some(sql) => self.reader().one(sql).await?,
             // To a machine there is no organization: it has its workspace.
             None => {
@@ -272,7 +292,7 @@ impl Db {
                 Some(OrganizationRow(None))
             }
         };
-        judge_organization(actor, row)
+        judge_organization(actor, row, now)
     }
 
     /// The actor's standing in each of those organizations where they have one.
@@ -281,12 +301,13 @@ impl Db {
         actor: Actor,
         organizations: &[OrganizationId],
     ) -> Result<Vec<OrganizationStanding>, ReadError> {
-        let Some(sql) = organizations_sql(actor, &organization_columns(), self.now()) else {
+        let now = self.now();
+        let Some(sql) = organizations_sql(actor, &organization_columns(), now) else {
             return Ok(Vec::new());
         };
         let sql = sql.push(" AND o.id IN ").bind_list(organizations.iter().map(|id| id.uuid()));
         let rows: Vec<OrganizationRow> = self.reader().all(sql).await?;
-        rows.into_iter().map(|row| judge_organization(actor, Some(row))).collect()
+        rows.into_iter().map(|row| judge_organization(actor, Some(row), now)).collect()
     }
 
     /// The actor's standing in each of their organizations, by age.
@@ -295,11 +316,12 @@ impl Db {
         actor: Actor,
         page: &PageArgs<Uuid>,
     ) -> Result<Page<OrganizationStanding>, ReadError> {
-        let Some(sql) = organizations_sql(actor, &organization_columns(), self.now()) else {
+        let now = self.now();
+        let Some(sql) = organizations_sql(actor, &organization_columns(), now) else {
             return Ok(Page::cut(page, Vec::new()));
         };
         let rows: Vec<OrganizationRow> = self.reader().all(page_by(sql, page, "o.id")).await?;
-        let standings = rows.into_iter().map(|row| judge_organization(actor, Some(row)));
+        let standings = rows.into_iter().map(|row| judge_organization(actor, Some(row), now));
         Ok(Page::cut(page, standings.collect::<Result<_, _>>()?))
     }
 
@@ -338,7 +360,7 @@ pub(crate) async fn workspace_by_id(
         Some(_) => sql::one(conn, sql).await?,
         None => sql::one::<MachineRow>(conn, sql).await?.map(StandingRow::from),
     };
-    Ok(judge(actor, row)?.access)
+    Ok(judge(actor, row, now)?.access)
 }
 
 /// The actor's rights in an organization, within a transaction.
@@ -350,10 +372,11 @@ pub(crate) async fn organization(
 ) -> Result<Arc<OrganizationAccess>, ReadError> {
     let sql = organization_sql(actor, Which::Id(organization), now).ok_or(Denied::NotFound)?;
     let row = sql::one(conn, sql).await?;
-    Ok(judge_organization(actor, row)?.access)
+    Ok(judge_organization(actor, row, now)?.access)
 }
 
-/// What somebody holds in a workspace, whether or not they are signed in: nothing while they are disabled.
+/// What somebody holds in a workspace, whether or not they are signed in: nothing while they are disabled. What the
+/// organization demands of whoever comes in takes nothing of it: they have it still, and come back to it.
 pub(crate) async fn held_by(
     tx: &Tx<'_>,
     user: UserId,
@@ -478,7 +501,7 @@ fn person_sql(user: UserId, session: SessionId, now: DateTime<Utc>, found_by: &s
     // Left joins throughout, so that one statement tells a dead session (no row) from an unknown workspace
     // (a row of nulls), and an unknown workspace costs what a foreign one costs.
     Sql::new(format!(
-        "SELECT {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS} FROM {LIVE_SESSION} \
+        "SELECT {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}, {ENTRANCE_COLUMNS} FROM {LIVE_SESSION} \
          LEFT JOIN workspaces w ON {found_by} \
          LEFT JOIN organizations o ON o.id = w.organization_id \
          LEFT JOIN organization_members om ON om.user_id = u.id AND om.organization_id = w.organization_id \
@@ -488,7 +511,13 @@ fn person_sql(user: UserId, session: SessionId, now: DateTime<Utc>, found_by: &s
     .values([session.uuid().into(), user.uuid().into(), now.into()])
 }
 
-fn standings_sql(proof: &OwnSession, columns: &str, statuses: &[WorkspaceStatus], now: DateTime<Utc>) -> Sql {
+fn standings_sql(
+    engine: Engine,
+    proof: &OwnSession,
+    columns: &str,
+    statuses: &[WorkspaceStatus],
+    now: DateTime<Utc>,
+) -> Sql {
     let sql = Sql::new(format!(
         "SELECT {columns} FROM {LIVE_SESSION} \
          JOIN organization_members om ON om.user_id = u.id AND om.status = 'ACTIVE' \
@@ -497,7 +526,41 @@ fn standings_sql(proof: &OwnSession, columns: &str, statuses: &[WorkspaceStatus]
          {MEMBERSHIP_JOINS} WHERE {IS_LIVE} AND (m.id IS NOT NULL OR om.role <> 'MEMBER') AND w.status IN "
     ))
     .values([proof.session().uuid().into(), proof.user().uuid().into(), now.into()]);
-    sql.bind_list(statuses.iter().map(|status| status.word()))
+    let sql = sql.bind_list(statuses.iter().map(|status| status.word()));
+    where_nothing_is_demanded(sql, engine, "om", "u.second_factor_at IS NOT NULL", now)
+}
+
+/// Keeps what is of an organization `o` that demands nothing more of the person whose place in it is `place`, in the session
+/// `s`: [`OrganizationPolicy::unmet`] for the database, which counts by it.
+pub(crate) fn where_nothing_is_demanded(
+    sql: Sql,
+    engine: Engine,
+    place: &str,
+    has_second_factor: &str,
+    now: DateTime<Utc>,
+) -> Sql {
+    const BY_OWN: &str = "COALESCE(s.identity_provider_id = o.identity_provider_id, FALSE)";
+    let sql = sql.push(&format!(
+        " AND (o.password_sign_in OR {place}.role = 'OWNER' OR {BY_OWN}) \
+         AND (s.identity_provider_id IS NULL OR {BY_OWN} OR NOT ({has_second_factor})) \
+         AND (o.two_factor_required_since IS NULL OR {BY_OWN} OR {has_second_factor} OR "
+    ));
+    match engine {
+        Engine::Postgres => sql
+            .push(&format!(
+                "GREATEST(o.two_factor_required_since, {place}.created_at) \
+                 + o.two_factor_grace_hours * INTERVAL '1 hour' > "
+            ))
+            .bind(now)
+            .push(")"),
+        Engine::Sqlite => sql
+            .push(&format!(
+                "julianday(max(o.two_factor_required_since, {place}.created_at)) \
+                 + o.two_factor_grace_hours / 24.0 > julianday("
+            ))
+            .bind(now)
+            .push("))"),
+    }
 }
 
 /// Whether the role (alias `ar`) counts as an admin's: [`Role::administers`] for the database.
@@ -536,7 +599,8 @@ pub(crate) fn administers_a_workspace(which: &str) -> String {
 fn organization_columns() -> String {
     format!(
         "o.id AS organization_id, o.slug AS slug, o.name AS name, o.created_at AS created_at, {POLICY_COLUMNS}, \
-         om.role AS organization_role, {}",
+         om.role AS organization_role, {ENTRANCE_COLUMNS}, {}, {}",
+        arrival_columns!(),
         administers_a_workspace("")
     )
 }
@@ -612,7 +676,11 @@ impl FromQueryResult for StandingRow {
                 .try_get::<Option<Uuid>>(prefix, "membership_id")?
                 .map(|id| Ok::<_, DbErr>((id.into(), role(row, prefix)?)))
                 .transpose()?;
-            Ok(Place::Person { organization_role: organization_role(row, prefix)?, membership })
+            Ok(Place::Person {
+                organization_role: organization_role(row, prefix)?,
+                membership,
+                arrival: arrival(row, prefix, entrance(row, prefix)?)?,
+            })
         })
     }
 }
@@ -652,13 +720,21 @@ impl FromQueryResult for SessionStanding {
     }
 }
 
-fn judge(actor: Actor, row: Option<StandingRow>) -> Result<Standing, ReadError> {
+fn judge(actor: Actor, row: Option<StandingRow>, now: DateTime<Utc>) -> Result<Standing, ReadError> {
     let row = row.ok_or(Denied::SignedOut)?;
     match (row.workspace, row.facts) {
         (Some(workspace), Some(facts)) => {
-            Ok(Standing { access: WorkspaceAccess::assess(actor, facts)?, workspace })
+            Ok(Standing { access: WorkspaceAccess::assess(actor, facts, now)?, workspace })
         }
         _ => Err(Denied::NotFound.into()),
+    }
+}
+
+/// A list leaves out what is denied.
+fn seen<T>(judged: Result<T, ReadError>) -> Result<Option<T>, ReadError> {
+    match judged {
+        Err(ReadError::Denied(_)) => Ok(None),
+        judged => judged.map(Some),
     }
 }
 
@@ -682,15 +758,20 @@ impl FromQueryResult for OrganizationRow {
             policy: policy(row, prefix)?,
             role: organization_role(row, prefix)?,
             administers_a_workspace: row.try_get(prefix, "administers")?,
+            arrival: arrival(row, prefix, entrance(row, prefix)?)?,
         };
         Ok(Self(Some((facts, organization))))
     }
 }
 
-fn judge_organization(actor: Actor, row: Option<OrganizationRow>) -> Result<OrganizationStanding, ReadError> {
+fn judge_organization(
+    actor: Actor,
+    row: Option<OrganizationRow>,
+    now: DateTime<Utc>,
+) -> Result<OrganizationStanding, ReadError> {
     let OrganizationRow(row) = row.ok_or(Denied::SignedOut)?;
     let (facts, organization) = row.ok_or(Denied::NotFound)?;
-    Ok(OrganizationStanding { access: OrganizationAccess::assess(actor, facts)?, organization })
+    Ok(OrganizationStanding { access: OrganizationAccess::assess(actor, facts, now)?, organization })
 }
 
 /// Reads one of a fixed set of words.
@@ -713,7 +794,29 @@ pub(crate) fn policy(row: &QueryResult, prefix: &str) -> Result<OrganizationPoli
         invitation_lifetime_hours: number("invitation_lifetime_hours")?,
         api_key_max_lifetime_days: number("api_key_max_lifetime_days")?,
         login_activity_days: number("login_activity_days")?.unwrap_or(DEFAULT_DAYS),
+        password_sign_in: row.try_get(prefix, "password_sign_in")?,
+        two_factor_required_since: row.try_get(prefix, "two_factor_required_since")?,
+        two_factor_grace_hours: number("two_factor_grace_hours")?.unwrap_or(0),
     })
+}
+
+/// How somebody comes into an organization; `None` where they have no place in it.
+pub(crate) fn arrival(row: &QueryResult, prefix: &str, by: Entrance) -> Result<Option<Arrival>, DbErr> {
+    let Some(joined_at) = row.try_get(prefix, "joined_at")? else { return Ok(None) };
+    Ok(Some(Arrival {
+        joined_at,
+        has_second_factor: row.try_get(prefix, "has_second_factor")?,
+        by,
+        is_owner: organization_role(row, prefix)? == Some(OrganizationRole::Owner),
+    }))
+}
+
+/// What opened the session of a row that has [`ENTRANCE_COLUMNS`].
+fn entrance(row: &QueryResult, prefix: &str) -> Result<Entrance, DbErr> {
+    let provider = |column| row.try_get::<Option<Uuid>>(prefix, column);
+    let Some(opened_by) = provider("opened_by")? else { return Ok(Entrance::Password) };
+    let is_own = provider("own_provider")? == Some(opened_by);
+    Ok(if is_own { Entrance::OwnProvider } else { Entrance::OtherProvider })
 }
 
 pub(crate) fn organization_role(row: &QueryResult, prefix: &str) -> Result<Option<OrganizationRole>, DbErr> {

@@ -143,6 +143,7 @@ pub(crate) async fn insert(
         updated_at: Set(tx.now()),
         default_workspace_id: Set(None),
         last_workspace_id: Set(None),
+        second_factor_at: Set(None),
     };
     match users::Entity::insert(row).exec_without_returning(tx.conn()).await {
         Ok(_) => Ok(Ok(user)),

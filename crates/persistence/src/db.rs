@@ -14,9 +14,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use guildhall_domain::{
-    access::{
-        Actor, Denied, Granted, OrganizationAccess, Proof, Recheck, WorkspaceAccess, catalog::PermissionType,
-    },
+    access::{Actor, Granted, OrganizationAccess, Proof, Recheck, WorkspaceAccess, catalog::PermissionType},
     audit::Entry,
     events::Event,
     ids::{OrganizationId, UserId, WorkspaceId},
@@ -862,9 +860,7 @@ impl Tx<'_> {
             Recheck::Organization(actor, organization, permission) => {
                 self.lock_organization(organization).await?;
                 let access = access::organization(&self.conn, actor, organization, self.now).await?;
-                if !access.permissions().holds(permission) {
-                    return Err(Denied::Forbidden(permission).into());
-                }
+                access.may_change(permission)?;
                 self.organization = Some(access);
             }
         }

@@ -1,9 +1,10 @@
 //! The facts of which an explanation of somebody's rights is made, in one statement whoever is asked about. The
 //! explanation is the domain's.
 
+use chrono::DateTime;
 use guildhall_domain::{
     access::{
-        Granted, Permission,
+        Entrance, Granted, Permission,
         explain::{Explanation, MembershipFacts, PersonFacts, explain, may_ask, may_hear_of},
         perm,
     },
@@ -13,7 +14,9 @@ use sea_orm::{DbErr, FromQueryResult, QueryResult};
 use uuid::Uuid;
 
 use crate::{
-    access::{POLICY_COLUMNS, STANDING_COLUMNS, administers_a_workspace, organization_role, policy, role},
+    access::{
+        POLICY_COLUMNS, STANDING_COLUMNS, administers_a_workspace, arrival, organization_role, policy, role,
+    },
     db::{Ask as _, Db, Read},
     error::{Fault, ReadError},
     sql::Sql,
@@ -62,7 +65,7 @@ pub(crate) async fn facts(
         administers_a_workspace(" AND aw.id <> w.id")
     ))
     .values([workspace.uuid().into(), user.uuid().into(), read.now().into()]);
-    Ok(read.one::<FactsRow>(sql).await?.map(|FactsRow(facts)| facts))
+    Ok(read.one::<FactsRow>(sql).await?.map(|FactsRow(facts)| PersonFacts { at: read.now(), ..facts }))
 }
 
 #[derive(Debug)]
@@ -78,8 +81,11 @@ impl FromQueryResult for FactsRow {
                 has_expired: row.try_get(prefix, "has_expired")?,
             })
         });
+        let policy = policy(row, prefix)?;
+        // A person is asked about, and no session of theirs.
+        let by = if policy.password_sign_in { Entrance::Password } else { Entrance::OwnProvider };
         Ok(Self(PersonFacts {
-            policy: policy(row, prefix)?,
+            policy,
             has_active_account: row.try_get::<String>(prefix, "account_status")? != "DISABLED",
             organization_role: organization_role(row, prefix)?
                 .ok_or_else(|| DbErr::Type("a membership of an organization has a role".to_owned()))?,
@@ -87,6 +93,10 @@ impl FromQueryResult for FactsRow {
             membership: membership.transpose()?,
             administers_a_workspace: row.try_get(prefix, "administers")?,
             is_archived: row.try_get(prefix, "is_archived")?,
+            arrival: arrival(row, prefix, by)?
+                .ok_or_else(|| DbErr::Type("a membership of an organization has a beginning".to_owned()))?,
+            // Of the asker's clock, not of the row.
+            at: DateTime::UNIX_EPOCH,
         }))
     }
 }

@@ -21,7 +21,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    access::{ADMINISTERS, EFFECTIVE_ADMIN_JOINS, Sorted, in_sight, role, role_columns, word},
+    access::{
+        ADMINISTERS, EFFECTIVE_ADMIN_JOINS, Sorted, in_sight, role, role_columns, where_nothing_is_demanded,
+        word,
+    },
     accounts::User,
     db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
@@ -384,19 +387,24 @@ pub async fn search_users(
 /// A person, if the actor may see them: themselves, whoever shares a workspace with them whose members all
 /// see, and everyone in an organization that they are an admin of.
 pub async fn visible_user(db: &Db, proof: &OwnSession, user: UserId) -> Result<Option<User>, ReadError> {
-    let sql = Sql::new(
-        "SELECT u.id AS user_id, u.email, u.display_name, u.status FROM users u WHERE u.id = ",
-    )
-    .bind(user.uuid())
-    .push(" AND (u.id = ")
-    .bind(proof.user().uuid())
-    .push(
-        " OR EXISTS (SELECT 1 FROM organization_members mine \
+    let sql =
+        Sql::new("SELECT u.id AS user_id, u.email, u.display_name, u.status FROM users u WHERE u.id = ")
+            .bind(user.uuid())
+            .push(" AND (u.id = ")
+            .bind(proof.user().uuid())
+            .push(
+                " OR EXISTS (SELECT 1 FROM organization_members mine \
          JOIN organization_members theirs ON theirs.organization_id = mine.organization_id \
-         JOIN organizations o ON o.id = mine.organization_id \
-         WHERE theirs.user_id = u.id AND mine.status = 'ACTIVE' AND mine.user_id = ",
-    )
-    .bind(proof.user().uuid())
+         JOIN organizations o ON o.id = mine.organization_id JOIN users me ON me.id = mine.user_id \
+         JOIN sessions s ON s.id = ",
+            )
+            .bind(proof.session().uuid())
+            .push(
+                " WHERE theirs.user_id = u.id AND mine.status = 'ACTIVE' AND mine.user_id = ",
+            )
+            .bind(proof.user().uuid());
+    let has_second_factor = "me.second_factor_at IS NOT NULL";
+    let sql = where_nothing_is_demanded(sql, db.engine(), "mine", has_second_factor, db.now())
     .push(
         " AND (mine.role <> 'MEMBER' OR theirs.status = 'ACTIVE' AND o.member_list_visibility = 'MEMBERS' AND EXISTS (\
          SELECT 1 FROM memberships a JOIN memberships b ON b.workspace_id = a.workspace_id \

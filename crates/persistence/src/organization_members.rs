@@ -52,10 +52,13 @@ pub struct OrganizationMember {
     pub last_sign_in_at: Option<DateTime<Utc>>,
     /// The workspace the person was in last, where that is one of this organization.
     pub active_workspace: Option<WorkspaceId>,
+    /// Whether the account has a second factor.
+    pub has_second_factor: bool,
 }
 
 const ORGANIZATION_MEMBER_COLUMNS: &str = "om.organization_id, om.role AS organization_role, om.status AS member_status, \
-     om.created_at AS joined_at, u.last_sign_in_at, w.id AS active_workspace_id";
+     om.created_at AS joined_at, u.last_sign_in_at, w.id AS active_workspace_id, \
+     u.second_factor_at IS NOT NULL AS has_second_factor";
 /// What somebody was last in elsewhere is no business of this organization.
 const ORGANIZATION_MEMBER_TABLES: &str = "organization_members om JOIN users u ON u.id = om.user_id \
      LEFT JOIN workspaces w ON w.id = u.last_workspace_id AND w.organization_id = om.organization_id";
@@ -73,6 +76,7 @@ impl FromQueryResult for OrganizationMember {
             active_workspace: row
                 .try_get::<Option<Uuid>>(prefix, "active_workspace_id")?
                 .map(WorkspaceId::from),
+            has_second_factor: row.try_get(prefix, "has_second_factor")?,
         })
     }
 }

@@ -5,7 +5,9 @@ use guildhall_domain::{
     audit::{Action, Entry, ObjectKind},
     ids::{OrganizationId, UserId},
     members::MembershipSource,
-    organizations::{CreateOrganizationCode, UpdateOrganizationCode, UpdateOrganizationPolicyCode},
+    organizations::{
+        CreateOrganizationCode, UpdateOrganizationCode, UpdateOrganizationPolicyCode, require_two_factor,
+    },
     refusal::{NameUnavailable, Refusal},
     text::{DisplayName, Email, Slug},
     workspaces::{candidate_names, name_unavailable},
@@ -60,6 +62,8 @@ pub(crate) async fn insert(
             login_activity_days: Set(i32::from(policy.login_activity_days)),
             identity_provider_id: Set(None),
             password_sign_in: Set(true),
+            two_factor_required_since: Set(None),
+            two_factor_grace_hours: Set(i32::from(policy.two_factor_grace_hours)),
             created_at: Set(tx.now()),
             updated_at: Set(tx.now()),
         };
@@ -183,19 +187,25 @@ fn shown(policy: &OrganizationPolicy) -> Value {
         "invitationLifetimeHours": policy.invitation_lifetime_hours,
         "apiKeyMaxLifetimeDays": policy.api_key_max_lifetime_days,
         "loginActivityDays": policy.login_activity_days,
+        "requireTwoFactor": policy.two_factor_required_since.is_some(),
+        "twoFactorGraceHours": policy.two_factor_grace_hours,
     })
 }
 
-/// Changes an organization's policy, for the next request of everybody in it. `change` gets the policy as it is.
+/// Changes an organization's policy, for the next request of everybody in it. `change` gets the policy as it is; `two_factor`
+/// says whether a second factor is demanded from now on.
 pub async fn update_policy(
     db: &Db,
     proof: &Granted<perm::OrganizationGovern>,
+    two_factor: Option<bool>,
     change: impl FnOnce(&mut OrganizationPolicy) + Send,
 ) -> Result<(), OpError<UpdateOrganizationPolicyCode>> {
     db.write(proof, async |tx| {
-        let mut policy = *tx.organization()?.policy();
+        let access = tx.organization()?;
+        let mut policy = *access.policy();
         let was = shown(&policy);
         change(&mut policy);
+        require_two_factor(&mut policy, two_factor, access.arrival(), tx.now())?;
         let organization = proof.access().organization();
         tx.audit(
             &Entry::of(Action::UpdateOrganizationPolicy, ObjectKind::Organization, organization, "policy")
@@ -217,6 +227,10 @@ pub async fn update_policy(
             .bind(policy.api_key_max_lifetime_days.map(i32::from))
             .push(", login_activity_days = ")
             .bind(i32::from(policy.login_activity_days))
+            .push(", two_factor_required_since = ")
+            .bind(policy.two_factor_required_since)
+            .push(", two_factor_grace_hours = ")
+            .bind(i32::from(policy.two_factor_grace_hours))
             .push(", updated_at = ")
             .bind(tx.now())
             .push(" WHERE id = ")

@@ -193,6 +193,7 @@ impl Made {
             updated_at: Set(made),
             default_workspace_id: Set(home),
             last_workspace_id: Set(home),
+            second_factor_at: Set(None),
         }
     }
 
@@ -308,6 +309,8 @@ fn organization() -> organizations::ActiveModel {
         password_sign_in: Set(true),
         created_at: Set(made),
         updated_at: Set(made),
+        two_factor_required_since: Set(None),
+        two_factor_grace_hours: Set(i32::from(policy.two_factor_grace_hours)),
     }
 }
 

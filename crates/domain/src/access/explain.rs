@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 
 use super::{
     catalog::{Permission, Scope},
+    demands::Arrival,
     policy::{
         MemberListVisibility, OrganizationPolicy, OrganizationRole, WorkspaceCreation, WorkspaceDeletion,
     },
@@ -31,6 +32,10 @@ pub struct PersonFacts {
     pub administers_a_workspace: bool,
     /// Whether the workspace is archived.
     pub is_archived: bool,
+    /// How they come into the organization: where it is by its provider alone, by that.
+    pub arrival: Arrival,
+    /// The moment that is asked about.
+    pub at: DateTime<Utc>,
 }
 
 /// What is known of a membership.
@@ -58,9 +63,17 @@ impl PersonFacts {
         (self.is_active() && !membership.has_expired).then_some(&membership.role)
     }
 
-    /// Everything they can do in the workspace: nothing where it does not exist for them, and nothing that changes it while
-    /// it is archived.
+    /// Whether they have done what the organization demands of whoever comes in.
+    fn meets_demands(&self) -> bool {
+        self.policy.unmet(Some(self.arrival), self.at).is_none()
+    }
+
+    /// Everything they can do in the workspace: nothing where it does not exist for them or something else is demanded first,
+    /// and nothing that changes it while it is archived.
     pub fn in_workspace(&self) -> PermissionSet {
+        if !self.meets_demands() {
+            return PermissionSet::EMPTY;
+        }
         let role = self.acting_role().map(|role| role.permissions);
         let held = self.policy.in_workspace(role, self.acting_organization_role());
         match held.holds(Permission::WorkspaceView) {
@@ -73,7 +86,11 @@ impl PersonFacts {
     /// Everything they may do in the organization.
     pub fn in_organization(&self) -> PermissionSet {
         let administers = self.administers_a_workspace || self.acting_role().is_some_and(Role::administers);
-        self.policy.in_organization(self.acting_organization_role(), administers)
+        let held = self.policy.in_organization(self.acting_organization_role(), administers);
+        match self.meets_demands() {
+            true => held,
+            false => held.intersection(PermissionSet::EMPTY.with(Permission::OrganizationView)),
+        }
     }
 
     fn may(&self, permission: Permission) -> bool {
@@ -153,6 +170,8 @@ pub enum AccessRule {
     AccountDisabled,
     /// The workspace is archived, and would allow it otherwise.
     WorkspaceArchived,
+    /// The organization demands a second factor, which the account has not; it would be allowed otherwise.
+    SecondFactorMissing,
 }
 
 /// A switch of an organization's policy that decides about a permission.
@@ -307,6 +326,8 @@ pub enum Step {
     SetPolicy(Setting),
     /// Restore the workspace, which is archived.
     RestoreWorkspace,
+    /// Set a second factor up, as the person.
+    SetUpSecondFactor,
 }
 
 impl Step {
@@ -323,6 +344,7 @@ impl Step {
             Self::EndMembership => facts.membership = None,
             Self::SetPolicy(setting) => setting.apply(&mut facts.policy),
             Self::RestoreWorkspace => facts.is_archived = false,
+            Self::SetUpSecondFactor => facts.arrival.has_second_factor = true,
             Self::GiveRole(_) | Self::AddToRole(..) | Self::TakeFromRole(..) | Self::RenewMembership => {
                 if let Some(membership) = &mut facts.membership {
                     self.change(membership);
@@ -364,6 +386,7 @@ impl Step {
                 format!("Set {} of the organization's policy to {}.", setting.name(), setting.value())
             }
             Self::RestoreWorkspace => "Restore this workspace, which is archived.".to_owned(),
+            Self::SetUpSecondFactor => "Set up a second factor, which only the person can do.".to_owned(),
         }
     }
 }
@@ -439,6 +462,14 @@ fn why_not(facts: &PersonFacts, permission: Permission) -> (AccessRule, Option<G
     if !facts.is_active_in_organization {
         return (AccessRule::MembershipDisabled, None);
     }
+    if !facts.meets_demands() {
+        let met = facts.after(&[Step::SetUpSecondFactor]);
+        // Whatever else stands in the way comes first, as with an archived workspace.
+        return match met.may(permission) {
+            true => (AccessRule::SecondFactorMissing, why(&met, permission).1),
+            false => why_not(&met, permission),
+        };
+    }
     let in_organization = Some(Grant::Organization(facts.organization_role));
     if permission.scope() == Scope::Organization {
         return match PolicySwitch::about(permission) {
@@ -508,6 +539,9 @@ fn message(
                 "The workspace is archived, and so read-only: {permission} can be used once it is restored."
             )
         }
+        AccessRule::SecondFactorMissing => {
+            "The organization demands a second factor of its people, and the account has none.".to_owned()
+        }
     }
 }
 
@@ -557,6 +591,7 @@ fn possible_steps(facts: &PersonFacts, permission: Permission, is_allowed: bool)
             is_set(!facts.is_active_in_organization, Step::EnableInOrganization),
             is_set(has_expired, Step::RenewMembership),
             is_set(facts.is_archived && in_workspace, Step::RestoreWorkspace),
+            is_set(!facts.meets_demands(), Step::SetUpSecondFactor),
             SystemRole::ALL.map(|role| give(role.into())).to_vec(),
             edited(Step::AddToRole, missing.collect()),
             other_settings(true),
@@ -619,6 +654,8 @@ mod tests {
         workspaces::WorkspaceStatus,
     };
 
+    const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
+
     fn custom(number: u128, permissions: impl IntoIterator<Item = Permission>) -> Role {
         Role {
             id: RoleId::fixed(Uuid::from_u128(number)),
@@ -672,7 +709,22 @@ mod tests {
             membership: None,
             administers_a_workspace: false,
             is_archived: false,
+            arrival: Arrival {
+                joined_at: DateTime::UNIX_EPOCH,
+                has_second_factor: false,
+                by: crate::access::Entrance::Password,
+                is_owner: false,
+            },
+            at: NOW,
         }
+    }
+
+    /// The same person, of whom a second factor is demanded that they have not.
+    fn demanded(person: &PersonFacts) -> PersonFacts {
+        let mut person = person.clone();
+        person.policy.two_factor_required_since = Some(DateTime::UNIX_EPOCH);
+        person.policy.two_factor_grace_hours = 0;
+        person
     }
 
     fn member(role: impl Into<Role>) -> PersonFacts {
@@ -705,12 +757,21 @@ mod tests {
                                 membership: membership.clone(),
                                 administers_a_workspace,
                                 is_archived,
+                                ..facts()
                             });
                         }
                     }
                 }
             }
         }
+        // No switch of the policy changes what is demanded, so it is tried with two of them.
+        let of = |policy: &OrganizationPolicy| {
+            policy.workspace_creation == WorkspaceCreation::WorkspaceAdmins
+                && policy.workspace_deletion == WorkspaceDeletion::OrganizationAdmins
+                && policy.member_list_visibility == MemberListVisibility::Members
+        };
+        let without: Vec<_> = people.iter().filter(|person| of(&person.policy)).map(demanded).collect();
+        people.extend(without);
         people
     }
 
@@ -734,7 +795,9 @@ mod tests {
                 policy: facts.policy,
                 role: organization_role,
                 administers_a_workspace: facts.administers_a_workspace || administers,
+                arrival: Some(facts.arrival),
             },
+            facts.at,
         );
         let in_workspace = WorkspaceAccess::assess(
             actor,
@@ -746,8 +809,10 @@ mod tests {
                 place: Place::Person {
                     organization_role,
                     membership: membership.map(|membership| (Uuid::nil().into(), membership.role)),
+                    arrival: Some(facts.arrival),
                 },
             },
+            facts.at,
         );
         let none = PermissionSet::EMPTY;
         let in_organization = in_organization.map_or(none, |access| access.permissions());
@@ -777,7 +842,7 @@ mod tests {
                 seen.insert(rule);
             }
         }
-        assert_eq!(seen.len(), 13, "each rule decides somewhere: {seen:?}");
+        assert_eq!(seen.len(), 14, "each rule decides somewhere: {seen:?}");
     }
 
     #[test]
@@ -918,6 +983,29 @@ mod tests {
     }
 
     #[test]
+    fn a_demand_stands_before_everything_and_takes_nothing_away() {
+        let editor = demanded(&member(SystemRole::Editor));
+        let explained = explain(&editor, Permission::FileWrite);
+        assert_eq!((explained.is_allowed, explained.rule), (false, AccessRule::SecondFactorMissing));
+        assert!(matches!(explained.grant, Some(Grant::Membership { .. })));
+        assert_eq!(changes_of(&editor, Permission::FileWrite), [vec![Step::SetUpSecondFactor]]);
+        let met = editor.after(&[Step::SetUpSecondFactor]);
+        assert_eq!(met.in_workspace(), member(SystemRole::Editor).in_workspace());
+        // Of the organization they see that it is there, and what it demands.
+        assert_eq!(editor.in_organization(), PermissionSet::EMPTY.with(Permission::OrganizationView));
+        // Who would lack it anyway is told that.
+        let explained = explain(&editor, Permission::MembersManage);
+        assert_eq!(explained.rule, AccessRule::RoleLacks);
+        // An owner is asked for it like anybody else.
+        let owner = PersonFacts { organization_role: OrganizationRole::Owner, ..demanded(&facts()) };
+        assert_eq!(explain(&owner, Permission::OrganizationManage).rule, AccessRule::SecondFactorMissing);
+        // There is time first.
+        let mut early = editor;
+        early.policy.two_factor_grace_hours = 1;
+        assert!(explain(&early, Permission::FileWrite).is_allowed);
+    }
+
+    #[test]
     fn who_may_hear_of_whom() {
         let asker = |role: SystemRole, organization_role| {
             let (user, session) = (Uuid::nil().into(), Uuid::nil().into());
@@ -929,9 +1017,10 @@ mod tests {
                 place: Place::Person {
                     organization_role: Some(organization_role),
                     membership: Some((Uuid::nil().into(), role.into())),
+                    arrival: None,
                 },
             };
-            WorkspaceAccess::assess(Actor::User { user, session }, facts).unwrap()
+            WorkspaceAccess::assess(Actor::User { user, session }, facts, NOW).unwrap()
         };
         let viewer = asker(SystemRole::Viewer, OrganizationRole::Member);
         let admin = asker(SystemRole::Admin, OrganizationRole::Member);

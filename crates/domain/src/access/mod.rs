@@ -2,6 +2,7 @@
 //! which no operation runs. Knows no storage; whoever loads the facts asks here for the verdict.
 
 pub mod catalog;
+pub mod demands;
 pub mod explain;
 pub mod machine;
 pub mod policy;
@@ -9,6 +10,7 @@ pub mod proof;
 pub mod role;
 
 pub use catalog::{Permission, perm};
+pub use demands::{Arrival, Demand, Entrance};
 pub use policy::{
     MemberListVisibility, OrganizationPolicy, OrganizationRole, ShareAcceptance, WorkspaceCreation,
     WorkspaceDeletion,

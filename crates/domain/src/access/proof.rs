@@ -3,10 +3,12 @@
 
 use std::{marker::PhantomData, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::{
     catalog::{Permission, PermissionType},
+    demands::{Arrival, Demand},
     machine::MachineRights,
     policy::{OrganizationPolicy, OrganizationRole},
     role::{PermissionSet, Role},
@@ -76,6 +78,8 @@ pub enum Denied {
     Forbidden(Permission),
     /// The workspace is archived, so nothing in it changes.
     Archived,
+    /// The organization demands something of the person that they have not done.
+    Demanded(Demand),
 }
 
 /// What is known of an actor's place in a workspace, as it was read in one statement.
@@ -102,6 +106,8 @@ pub enum Place {
         organization_role: Option<OrganizationRole>,
         /// The membership, while it has not expired, and its role.
         membership: Option<(MembershipId, Role)>,
+        /// How they come in; need not be known where the policy demands nothing.
+        arrival: Option<Arrival>,
     },
     /// A key or service account of this workspace.
     Machine(MachineRights),
@@ -116,18 +122,21 @@ pub struct WorkspaceAccess {
 }
 
 impl WorkspaceAccess {
-    /// The verdict on the facts; `NotFound` for an actor who may not know of the workspace.
-    pub fn assess(actor: Actor, facts: WorkspaceFacts) -> Result<Arc<Self>, Denied> {
-        let permissions = match &facts.place {
-            Place::Person { organization_role, membership } => {
+    /// The verdict on the facts; `NotFound` for an actor who may not know of the workspace, whatever else is demanded.
+    pub fn assess(actor: Actor, facts: WorkspaceFacts, now: DateTime<Utc>) -> Result<Arc<Self>, Denied> {
+        let (permissions, unmet) = match &facts.place {
+            Place::Person { organization_role, membership, arrival } => {
                 let role = membership.as_ref().map(|(_, role)| role.permissions);
-                facts.policy.in_workspace(role, *organization_role)
+                (facts.policy.in_workspace(role, *organization_role), facts.policy.unmet(*arrival, now))
             }
             Place::Machine(_) if facts.status == WorkspaceStatus::Archived => return Err(Denied::KeyEnded),
-            Place::Machine(rights) => facts.policy.in_workspace(Some(rights.held()), None),
+            Place::Machine(rights) => (facts.policy.in_workspace(Some(rights.held()), None), None),
         };
         if !permissions.holds(Permission::WorkspaceView) {
             return Err(Denied::NotFound);
+        }
+        if let Some(demand) = unmet {
+            return Err(Denied::Demanded(demand));
         }
         Ok(Arc::new(Self { actor, facts, permissions }))
     }
@@ -231,6 +240,8 @@ pub struct OrganizationFacts {
     pub role: Option<OrganizationRole>,
     /// Whether the actor is an admin of any workspace in it.
     pub administers_a_workspace: bool,
+    /// How the actor comes in, where they have a role.
+    pub arrival: Option<Arrival>,
 }
 
 /// An actor's rights in one organization.
@@ -239,16 +250,42 @@ pub struct OrganizationAccess {
     actor: Actor,
     facts: OrganizationFacts,
     permissions: PermissionSet,
+    unmet: Option<Demand>,
 }
 
 impl OrganizationAccess {
-    /// The verdict on the facts; `NotFound` for an actor who may not know of the organization.
-    pub fn assess(actor: Actor, facts: OrganizationFacts) -> Result<Arc<Self>, Denied> {
-        let permissions = facts.policy.in_organization(facts.role, facts.administers_a_workspace);
+    /// The verdict on the facts; `NotFound` for an actor who may not know of the organization. Who has not done what it
+    /// demands sees it, so as to learn that, and nothing more.
+    pub fn assess(actor: Actor, facts: OrganizationFacts, now: DateTime<Utc>) -> Result<Arc<Self>, Denied> {
+        let mut permissions = facts.policy.in_organization(facts.role, facts.administers_a_workspace);
         if !permissions.holds(Permission::OrganizationView) {
             return Err(Denied::NotFound);
         }
-        Ok(Arc::new(Self { actor, facts, permissions }))
+        let unmet = facts.policy.unmet(facts.arrival, now);
+        if unmet.is_some() {
+            permissions = PermissionSet::EMPTY.with(Permission::OrganizationView);
+        }
+        Ok(Arc::new(Self { actor, facts, permissions, unmet }))
+    }
+
+    /// What the organization demands of the actor that they have not done.
+    pub fn unmet(&self) -> Option<Demand> {
+        self.unmet
+    }
+
+    /// How the actor comes in.
+    pub fn arrival(&self) -> Option<Arrival> {
+        self.facts.arrival
+    }
+
+    /// Denies a change that the permission would allow. Who has not done what is demanded changes nothing, not even what
+    /// seeing the organization is enough for.
+    pub fn may_change(&self, permission: Permission) -> Result<(), Denied> {
+        match self.unmet {
+            Some(demand) => Err(Denied::Demanded(demand)),
+            None if self.permissions.holds(permission) => Ok(()),
+            None => Err(Denied::Forbidden(permission)),
+        }
     }
 
     /// Who acts.
@@ -286,7 +323,7 @@ impl OrganizationAccess {
         if self.permissions.holds(P::PERMISSION) {
             Ok(Granted { access: Arc::clone(self), permission: PhantomData })
         } else {
-            Err(Denied::Forbidden(P::PERMISSION))
+            Err(self.unmet.map_or(Denied::Forbidden(P::PERMISSION), Denied::Demanded))
         }
     }
 }

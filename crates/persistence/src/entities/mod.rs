@@ -42,6 +42,8 @@ table!(organizations = "organizations" {
     created_at: DateTimeUtc,
     updated_at: DateTimeUtc,
     login_activity_days: i32,
+    two_factor_required_since: Option<DateTimeUtc>,
+    two_factor_grace_hours: i32,
     identity_provider_id: Option<Uuid>,
     password_sign_in: bool,
 });
@@ -173,6 +175,19 @@ table!(users = "users" {
     updated_at: DateTimeUtc,
     default_workspace_id: Option<Uuid>,
     last_workspace_id: Option<Uuid>,
+    second_factor_at: Option<DateTimeUtc>,
+});
+
+table!(second_factors = "second_factors" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    user_id: Uuid,
+    master_key_id: String,
+    sealed: Vec<u8>,
+    sealed_at: DateTimeUtc,
+    last_step: Option<i64>,
+    created_at: DateTimeUtc,
+    confirmed_at: Option<DateTimeUtc>,
 });
 
 table!(organization_members = "organization_members" {
@@ -560,6 +575,7 @@ pub(crate) async fn select_each(conn: &impl sea_orm::ConnectionTrait) -> Result<
         organization_domains,
         sign_on_identities,
         sign_on_attempts,
+        second_factors,
         workspaces,
         workspace_descriptions,
         workspace_keys,
