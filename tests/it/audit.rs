@@ -314,6 +314,9 @@ fn every_mutation_stands_in_the_log_or_is_said_not_to() {
         "changePassword",
         "issueWorkspaceToken",
         "confirmEmailChange",
+        "confirmSecondFactor",
+        "disableSecondFactor",
+        "enrollSecondFactor",
         "generateRecoveryCodes",
         "refreshSession",
         "requestEmailChange",
@@ -612,7 +615,7 @@ async fn a_watcher_who_loses_the_right_is_told_and_hears_no_more(app: App) {
 }
 
 /// Runs a command of the binary beside the server, with the same database and secrets.
-fn guildhall(app: &App, directory: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn guildhall(app: &App, directory: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(binary());
     command.current_dir(directory).env_clear().envs(app.environment()).args(arguments).stdin(Stdio::null());
     command.output().unwrap()

@@ -225,6 +225,7 @@ async fn secrets_of_what_is_tried_are_shown_to_nobody(app: App) {
         ("createServiceAccount", account, "clientSecret serviceAccount { clientId }", "clientSecret"),
         ("issueWorkspaceToken", on_lab, "token", "token"),
         ("generateRecoveryCodes", json!({ "password": PASSWORD }), "codes", "codes"),
+        ("enrollSecondFactor", json!({ "password": PASSWORD }), "secret uri qrSvg", "secret"),
     ] {
         let (trial, done) = tried(&app, &ada, mutation, input, selection).await;
         assert_eq!(trial.ok().data(&format!("/{mutation}/{secret}")), &Value::Null, "{mutation}");

@@ -414,6 +414,9 @@ impl Cast {
             ("cancelEmailChange", change(r#"token: "guessed""#.to_owned())),
             ("confirmEmailChange", change(r#"token: "guessed""#.to_owned())),
             ("generateRecoveryCodes", change(r#"password: "guessed""#.to_owned())),
+            ("confirmSecondFactor", change(r#"code: "guessed""#.to_owned())),
+            ("disableSecondFactor", change(r#"password: "guessed", code: "guessed""#.to_owned())),
+            ("enrollSecondFactor", change(r#"password: "guessed""#.to_owned())),
             (
                 "resetPasswordWithRecoveryCode",
                 change(

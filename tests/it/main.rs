@@ -58,6 +58,7 @@ mod recovery;
 mod roles;
 mod running;
 mod schema_file;
+mod second_factor;
 mod secrecy;
 mod sessions;
 mod settings;

@@ -460,8 +460,9 @@ async fn both_links_at_once_change_the_address_once(app: App) {
     sign_in(&app, "new@example.org", PASSWORD).await.ok();
 }
 
-async fn codes(actor: &Actor) -> Vec<String> {
+async fn codes(app: &App, actor: &Actor) -> Vec<String> {
     let made = actor.mutate("generateRecoveryCodes", json!({ "password": PASSWORD }), "codes").await.ok();
+    assert!(app.mail_to(&actor.email).await.subject().starts_with("New recovery codes were made"));
     let codes = made.data("/generateRecoveryCodes/codes").as_array().unwrap();
     codes.iter().map(|code| code.as_str().unwrap().to_owned()).collect()
 }
@@ -480,7 +481,7 @@ async fn a_recovery_code_sets_a_password_without_mail_once(app: App) {
     let ada = app.set_up().await;
     let eve = app.person("eve@example.org", "Eve").await;
     assert_eq!(left(&eve).await, 0);
-    let codes = codes(&eve).await;
+    let codes = codes(&app, &eve).await;
     assert_eq!((codes.len(), left(&eve).await), (5, 5));
     recover(&app, &eve.email, &codes[0], "password").await.refused("WEAK_PASSWORD");
     recover(&app, &eve.email.to_uppercase(), &codes[0].to_lowercase().replace('-', " "), NEW).await.ok();
@@ -497,9 +498,9 @@ async fn a_recovery_code_sets_a_password_without_mail_once(app: App) {
 async fn recovery_codes_are_their_owner_s_alone(app: App) {
     let ada = app.set_up().await;
     let eve = app.person("eve@example.org", "Eve").await;
-    let of_ada = codes(&ada).await;
-    let first = codes(&eve).await;
-    let second = codes(&eve).await;
+    let of_ada = codes(&app, &ada).await;
+    let first = codes(&app, &eve).await;
+    let second = codes(&app, &eve).await;
     assert_eq!(left(&eve).await, 5);
     for code in [&of_ada[0], &first[0]] {
         recover(&app, &eve.email, code, NEW).await.refused("INVALID_CREDENTIALS");
@@ -515,7 +516,7 @@ async fn recovery_codes_are_their_owner_s_alone(app: App) {
 
 async fn a_wrong_code_and_an_unknown_address_answer_alike(app: App) {
     let ada = app.set_up().await;
-    codes(&ada).await;
+    codes(&app, &ada).await;
     let wrong =
         recover(&app, &ada.email, "AAAA-BBBB-CCCC-DDDD", NEW).await.refused("INVALID_CREDENTIALS").body;
     for (email, code) in
@@ -534,7 +535,7 @@ async fn a_wrong_code_and_an_unknown_address_answer_alike(app: App) {
 async fn a_reset_takes_the_account_back_from_whoever_knew_the_password(app: App) {
     let ada = app.set_up().await;
     // Somebody who knows her password makes codes, and asks for an address of their own.
-    let codes = codes(&ada).await;
+    let codes = codes(&app, &ada).await;
     want(&ada, PASSWORD, "eve@example.org").await.ok();
     let (hers, theirs) =
         (secret(&app.mail_to(&ada.email).await), secret(&app.mail_to("eve@example.org").await));
@@ -548,7 +549,7 @@ async fn a_reset_takes_the_account_back_from_whoever_knew_the_password(app: App)
 
 async fn of_many_with_one_code_one_sets_the_password(app: App) {
     let ada = app.set_up().await;
-    let code = codes(&ada).await.remove(0);
+    let code = codes(&app, &ada).await.remove(0);
     let passwords: Vec<String> = (0..5).map(|number| format!("violet kayak summit {number} ember")).collect();
     let answers = join_all(passwords.iter().map(|password| recover(&app, &ada.email, &code, password))).await;
     let mut working = 0;

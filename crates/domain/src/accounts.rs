@@ -27,7 +27,9 @@ codes! {
 }
 codes! {
     /// Why a person was not signed in.
-    SignInCode { InvalidCredentials, UserDisabled, SignInLocked, RateLimited }
+    SignInCode {
+        InvalidCredentials, SecondFactorRequired, SecondFactorInvalid, UserDisabled, SignInLocked, RateLimited
+    }
 }
 codes! {
     /// Why a person was not registered.

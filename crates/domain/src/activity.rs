@@ -16,6 +16,10 @@ words! {
         UnknownUser = "UNKNOWN_USER",
         /// Somebody tried a password that is not the account's.
         WrongPassword = "WRONG_PASSWORD",
+        /// Somebody with the right password was asked for the second factor.
+        SecondFactorAsked = "SECOND_FACTOR_ASKED",
+        /// Somebody with the right password gave a second factor that was not right.
+        WrongSecondFactor = "WRONG_SECOND_FACTOR",
         /// Somebody with the right password was turned away, since the account is disabled.
         Disabled = "DISABLED",
         /// A person signed in whose address is not proven yet.
@@ -41,7 +45,15 @@ impl LoginCode {
 
     /// Whether strangers can cause it as often as they like.
     pub fn is_of_strangers(self) -> bool {
-        matches!(self, Self::UnknownUser | Self::WrongPassword | Self::Disabled | Self::Locked)
+        matches!(
+            self,
+            Self::UnknownUser
+                | Self::WrongPassword
+                | Self::SecondFactorAsked
+                | Self::WrongSecondFactor
+                | Self::Disabled
+                | Self::Locked
+        )
     }
 }
 

@@ -28,6 +28,7 @@ pub mod recovery;
 pub mod refusal;
 pub mod roles;
 pub mod seams;
+pub mod second_factor;
 pub mod service_accounts;
 pub mod sessions;
 pub mod single_sign_on;

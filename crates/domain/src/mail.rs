@@ -20,6 +20,12 @@ pub enum Letter {
     PasswordChanged(AccountLetter),
     /// The account is to have another e-mail address: to both.
     EmailChange(AccountLetter),
+    /// A second factor was put in force.
+    SecondFactorOn(AccountLetter),
+    /// The second factor was switched off.
+    SecondFactorOff(AccountLetter),
+    /// New recovery codes were made.
+    RecoveryCodesMade(AccountLetter),
 }
 
 impl Letter {
@@ -30,6 +36,9 @@ impl Letter {
             Self::PasswordReset(_) => "password_reset",
             Self::PasswordChanged(_) => "password_changed",
             Self::EmailChange(_) => "email_change",
+            Self::SecondFactorOn(_) => "second_factor_on",
+            Self::SecondFactorOff(_) => "second_factor_off",
+            Self::RecoveryCodesMade(_) => "recovery_codes_made",
         }
     }
 
@@ -37,9 +46,12 @@ impl Letter {
     pub fn recipient(&self) -> &str {
         match self {
             Self::Invitation(letter) => &letter.recipient_email,
-            Self::PasswordReset(letter) | Self::PasswordChanged(letter) | Self::EmailChange(letter) => {
-                &letter.recipient_email
-            }
+            Self::PasswordReset(letter)
+            | Self::PasswordChanged(letter)
+            | Self::EmailChange(letter)
+            | Self::SecondFactorOn(letter)
+            | Self::SecondFactorOff(letter)
+            | Self::RecoveryCodesMade(letter) => &letter.recipient_email,
         }
     }
 }

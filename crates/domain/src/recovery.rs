@@ -35,7 +35,7 @@ pub const EMAIL_CHANGE_LASTS: TimeDelta = TimeDelta::days(1);
 
 codes! {
     /// Why no recovery codes were made.
-    GenerateRecoveryCodesCode { InvalidCredentials, RateLimited }
+    GenerateRecoveryCodesCode { InvalidCredentials, SecondFactorRequired, SecondFactorInvalid, RateLimited }
 }
 codes! {
     /// Why a password was not reset by a recovery code.

@@ -14,7 +14,7 @@ use guildhall_domain::{
     refusal::{InputReader, Refusal, RefusalCode},
     text::{DisplayName, Email},
 };
-use guildhall_persistence::{ReadError, accounts, recovery_codes};
+use guildhall_persistence::{ReadError, accounts, recovery_codes, second_factor};
 
 use crate::{
     authz::{anonymous, caller, db, open, signed_in, signed_in_directive},
@@ -26,6 +26,7 @@ use crate::{
     payload::{answer, payload},
     rehearsal::only_now,
     schema::mirror,
+    second_factor::SecondFactor,
     sessions::{SessionConnection, SessionTokens, Sessions},
     throttle::Throttle,
     workspaces::{Workspace, WorkspaceConnection, WorkspaceStatus, Workspaces},
@@ -213,12 +214,18 @@ impl Viewer {
         Ok(ReceivedInvitationConnection::new(ReceivedInvitations { proof: self.proof, statuses, args }))
     }
 
-    /// How many recovery codes the person has left: each sets a new password once, without any mail. None at first; see
-    /// `generateRecoveryCodes`.
+    /// How many recovery codes the person has left: each sets a new password once, without any mail, or stands once for a code
+    /// of the second factor. None at first; see `generateRecoveryCodes`.
     async fn recovery_codes_left(&self, ctx: &Context<'_>) -> Result<i32> {
         let left =
             recovery_codes::left(db(ctx), &self.proof).await.map_err(|fault| error::read(ctx, fault))?;
         Ok(i32::try_from(left).unwrap_or(i32::MAX))
+    }
+
+    /// The second factor that the person has; null without one. See `enrollSecondFactor`.
+    async fn second_factor(&self, ctx: &Context<'_>) -> Option<Result<SecondFactor>> {
+        let since = second_factor::since(db(ctx), &self.proof).await;
+        since.map_err(|fault| error::read(ctx, fault)).map(|since| since.map(SecondFactor::new)).transpose()
     }
 
     /// The person's signed-in devices; the oldest first.
@@ -290,6 +297,9 @@ pub struct SignInInput {
     email: String,
     /// The password of the account.
     password: String,
+    /// A code of the account's second factor, where it has one: the 6 digits that the authenticator app shows, or a recovery code,
+    /// which is used up by it. Without one the answer to the right password is `SECOND_FACTOR_REQUIRED`.
+    code: Option<String>,
 }
 
 payload! {
@@ -414,7 +424,8 @@ impl AccountMutation {
         })
     }
 
-    /// Signs a person in. An unknown address and a wrong password get the same answer.
+    /// Signs a person in. An unknown address and a wrong password get the same answer; whether the account has a second factor
+    /// is told to nobody without the right password.
     #[graphql(directive = anonymous::apply("this is how a caller stops being anonymous".to_owned()))]
     async fn sign_in(&self, ctx: &Context<'_>, input: SignInInput) -> Result<SignInPayload> {
         let proof = open("the password is checked");
@@ -425,7 +436,8 @@ impl AccountMutation {
                 .sign_in(caller(ctx).device.ip.as_deref(), account)
                 .map_err(|wait| Refusal::new(SignInCode::RateLimited, wait))?;
             let password = input.password.get(..MAX_PASSWORD_BYTES).unwrap_or(&input.password);
-            accounts::sign_in(db(ctx), &proof, email.as_ref(), password, &caller(ctx).device).await
+            let (code, device) = (input.code.as_deref(), &caller(ctx).device);
+            accounts::sign_in(db(ctx), &proof, email.as_ref(), password, code, device).await
         }
         .await;
         answer(ctx, outcome, |(user, session)| SignInPayload {

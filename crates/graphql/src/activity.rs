@@ -35,6 +35,10 @@ mirror! {
         UnknownUser,
         /// Somebody tried a password that is not the account's.
         WrongPassword,
+        /// Somebody with the right password was asked for the second factor of the account.
+        SecondFactorAsked,
+        /// Somebody with the right password gave a code that was not right, or not any more.
+        WrongSecondFactor,
         /// Somebody with the right password was turned away, since the account is disabled.
         Disabled,
         /// A person signed in whose e-mail address is not proven yet.

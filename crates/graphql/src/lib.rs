@@ -38,6 +38,7 @@ pub mod recovery;
 mod rehearsal;
 pub mod roles;
 mod schema;
+pub mod second_factor;
 pub mod service_accounts;
 pub mod sessions;
 pub mod single_sign_on;

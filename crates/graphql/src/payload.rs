@@ -133,8 +133,8 @@ macro_rules! user_errors {
 use guildhall_domain::{
     accounts as a, api_keys as k, config as cf, credentials as c, home_page as h, invitations as i,
     life as l, members as m, organization_invitations as oi, organization_members as om, organizations as o,
-    ownership as ow, recovery as re, roles as r, service_accounts as sa, sessions as s, single_sign_on as so,
-    webhooks as wh, workspace_tokens as wt, workspaces as w,
+    ownership as ow, recovery as re, roles as r, second_factor as sf, service_accounts as sa, sessions as s,
+    single_sign_on as so, webhooks as wh, workspace_tokens as wt, workspaces as w,
 };
 
 user_errors! {
@@ -198,7 +198,9 @@ user_errors! {
         NotFound, AmbiguousSlug, ShareNotAccepted, ShareExpired, ShareSuspended, WorkspaceArchived
     };
     SetUpError, SetUpErrorCode = a::SetUpCode { SetupDone, LinkInvalid, WeakPassword, NameUnavailable };
-    SignInError, SignInErrorCode = a::SignInCode { InvalidCredentials, UserDisabled, SignInLocked, RateLimited };
+    SignInError, SignInErrorCode = a::SignInCode {
+        InvalidCredentials, SecondFactorRequired, SecondFactorInvalid, UserDisabled, SignInLocked, RateLimited
+    };
     RegisterError, RegisterErrorCode = a::RegisterCode {
         LinkInvalid, InvitationNotPending, InvitationExpired, InviterLostPermission, WorkspaceArchived, AccountExists,
         WeakPassword
@@ -208,7 +210,16 @@ user_errors! {
     RequestPasswordResetError, RequestPasswordResetErrorCode = re::RequestPasswordResetCode { RateLimited };
     ResetPasswordError, ResetPasswordErrorCode = re::ResetPasswordCode { LinkInvalid, WeakPassword };
     GenerateRecoveryCodesError, GenerateRecoveryCodesErrorCode = re::GenerateRecoveryCodesCode {
-        InvalidCredentials, RateLimited
+        InvalidCredentials, SecondFactorRequired, SecondFactorInvalid, RateLimited
+    };
+    EnrollSecondFactorError, EnrollSecondFactorErrorCode = sf::EnrollSecondFactorCode {
+        InvalidCredentials, SecondFactorRequired, SecondFactorInvalid, RateLimited
+    };
+    ConfirmSecondFactorError, ConfirmSecondFactorErrorCode = sf::ConfirmSecondFactorCode {
+        EnrollmentMissing, SecondFactorInvalid, RateLimited
+    };
+    DisableSecondFactorError, DisableSecondFactorErrorCode = sf::DisableSecondFactorCode {
+        NotFound, InvalidCredentials, SecondFactorInvalid, RateLimited
     };
     ResetPasswordWithRecoveryCodeError, ResetPasswordWithRecoveryCodeErrorCode = re::ResetPasswordWithRecoveryCodeCode {
         InvalidCredentials, WeakPassword, RateLimited

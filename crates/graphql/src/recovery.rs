@@ -102,6 +102,8 @@ payload! {
 pub struct GenerateRecoveryCodesInput {
     /// Your password.
     password: String,
+    /// A code of your second factor, or a recovery code; needed only where you have one.
+    code: Option<String>,
 }
 
 payload! {
@@ -162,7 +164,8 @@ impl RecoveryMutation {
         })
     }
 
-    /// Sets a new password for the holder of the link, and signs the account out everywhere. A mail tells of it.
+    /// Sets a new password for the holder of the link, and signs the account out everywhere. A mail tells of it. A second factor
+    /// stays, and is asked for at the next sign-in.
     #[graphql(directive = anonymous::apply("the secret of the mailed link is required".to_owned()))]
     async fn reset_password(
         &self,
@@ -177,7 +180,8 @@ impl RecoveryMutation {
         answer(ctx, outcome, |()| ResetPasswordPayload { reset: Some(true), user_errors: Vec::new() })
     }
 
-    /// Makes five recovery codes for you, in place of those you had. Nobody else sees them, and nobody sees them again.
+    /// Makes five recovery codes for you, in place of those you had. Nobody else sees them, and nobody sees them again; a mail
+    /// tells that they were made.
     #[graphql(directive = signed_in_directive::apply())]
     async fn generate_recovery_codes(
         &self,
@@ -190,7 +194,8 @@ impl RecoveryMutation {
                 .sign_in(None, &proof.user().to_string())
                 .map_err(|wait| Refusal::new(GenerateRecoveryCodesCode::RateLimited, wait))?;
             let password = input.password.get(..MAX_PASSWORD_BYTES).unwrap_or(&input.password);
-            recovery_codes::generate(db(ctx), &proof, password).await
+            let (code, device) = (input.code.as_deref(), &caller(ctx).device);
+            recovery_codes::generate(db(ctx), &proof, password, code, device).await
         }
         .await;
         answer(ctx, outcome, |codes| GenerateRecoveryCodesPayload {
@@ -200,7 +205,8 @@ impl RecoveryMutation {
     }
 
     /// Sets a new password for whoever knows the address and one of its recovery codes, and signs the account out
-    /// everywhere. Each code works once. An unknown address and a wrong code get the same answer.
+    /// everywhere. Each code works once. An unknown address and a wrong code get the same answer. A second factor stays: where that
+    /// is lost as well, another recovery code stands for it at the next sign-in.
     #[graphql(directive = anonymous::apply("one of the account's recovery codes is required".to_owned()))]
     async fn reset_password_with_recovery_code(
         &self,

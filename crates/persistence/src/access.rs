@@ -9,9 +9,9 @@ use std::{
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{
-        Actor, Arrival, Denied, Entrance, LetIn, MemberListVisibility, OrganizationAccess, OrganizationPolicy,
-        OrganizationRole, OwnSession, Permission, PermissionSet, ShareAcceptance, SystemRole,
-        WorkspaceAccess, WorkspaceCreation, WorkspaceDeletion,
+        Actor, Arrival, Denied, Entrance, LetIn, MemberListVisibility, OrganizationAccess,
+        OrganizationPolicy, OrganizationRole, OwnSession, Permission, PermissionSet, ShareAcceptance,
+        SystemRole, WorkspaceAccess, WorkspaceCreation, WorkspaceDeletion,
         machine::MachineRights,
         proof::{OrganizationFacts, Place, WorkspaceFacts},
         role::Role,
@@ -165,7 +165,8 @@ impl Db {
         order: Order,
         page: &PageArgs<Position>,
     ) -> Result<Page<Standing>, ReadError> {
-        let columns = format!("{WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}, {ENTRANCE_COLUMNS}");
+        let columns =
+            format!("{WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}, {ENTRANCE_COLUMNS}");
         let now = self.now();
         let sql = standings_sql(self.engine(), proof, &columns, statuses, now);
         let page = order.ascend(page);
@@ -220,7 +221,8 @@ impl Db {
     /// The actor's standing where they land without a workspace of their choice: in the earliest that they are a member of
     /// and that is in use, else in the oldest that they see as an admin of its organization.
     pub async fn landing(&self, proof: &OwnSession) -> Result<Option<Standing>, ReadError> {
-        let columns = format!("{WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}, {ENTRANCE_COLUMNS}");
+        let columns =
+            format!("{WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}, {ENTRANCE_COLUMNS}");
         let now = self.now();
         let sql = standings_sql(self.engine(), proof, &columns, &[WorkspaceStatus::Active], now)
             .push(" ORDER BY m.id IS NULL, m.id, w.id LIMIT 1");

@@ -12,6 +12,7 @@ use guildhall_domain::{
     members::MembershipSource,
     organization_members::is_shut_out,
     refusal::{NameUnavailable, Refusal, Refusals},
+    second_factor::Typed,
     text::{DisplayName, Email},
     workspaces::name_unavailable,
 };
@@ -29,7 +30,7 @@ use crate::{
     lockout::Door,
     organization_members,
     organizations::{self, NewOrganization},
-    password_resets, recovery_codes,
+    password_resets, recovery_codes, second_factor,
     sessions::{self, Device, SignedIn},
     sql::{Single, Sql},
     workspaces::Workspace,
@@ -250,6 +251,7 @@ pub(crate) async fn join_organization(
 pub(crate) struct Secret {
     pub(crate) user: User,
     pub(crate) password_hash: String,
+    pub(crate) has_second_factor: bool,
 }
 
 impl FromQueryResult for Secret {
@@ -257,6 +259,7 @@ impl FromQueryResult for Secret {
         Ok(Self {
             user: User::from_query_result(row, prefix)?,
             password_hash: row.try_get(prefix, "password_hash")?,
+            has_second_factor: row.try_get(prefix, "has_second_factor")?,
         })
     }
 }
@@ -267,23 +270,26 @@ pub(crate) async fn secret(
     key: &str,
     value: impl Into<sea_orm::Value>,
 ) -> Result<Option<Secret>, Fault> {
-    let sql =
-        Sql::new(format!("SELECT {USER_COLUMNS}, u.password_hash FROM users u WHERE {key} = ")).bind(value);
-    db.read(proof).one(sql).await
+    let sql = Sql::new(format!(
+        "SELECT {USER_COLUMNS}, u.password_hash, u.second_factor_at IS NOT NULL AS has_second_factor \
+         FROM users u WHERE {key} = "
+    ));
+    db.read(proof).one(sql.bind(value)).await
 }
 
 /// Signs a person in. An unknown address and a wrong password get the same answer after the same time; that
-/// an account is disabled is told only to somebody who knows its password.
+/// an account is disabled, or has a second factor, is told only to somebody who knows its password.
 pub async fn sign_in(
     db: &Db,
     proof: &Open,
     email: Option<&Email>,
     password: &str,
+    code: Option<&str>,
     device: &Device,
 ) -> Result<(User, SignedIn), OpError<SignInCode>> {
     let door = Door::of(db, email, device);
     door.check(db, proof, device).await?;
-    let outcome = try_to_sign_in(db, proof, email, password, device, &door).await;
+    let outcome = try_to_sign_in(db, proof, email, password, &Typed::read(code), device, &door).await;
     if let Err(OpError::Refused(Refusals(refusals))) = &outcome {
         for refusal in refusals {
             if let Some(late) = door.note_refused(db, proof, refusal.code, device).await? {
@@ -308,6 +314,7 @@ async fn try_to_sign_in(
     proof: &Open,
     email: Option<&Email>,
     password: &str,
+    typed: &Typed,
     device: &Device,
     door: &Door,
 ) -> Result<(User, SignedIn), OpError<SignInCode>> {
@@ -315,7 +322,7 @@ async fn try_to_sign_in(
     let found = secret(db, proof, "u.email", email.map_or("", Email::as_str)).await?;
     let stored = found.as_ref().map(|secret| secret.password_hash.as_str());
     let right = db.hasher().verify(password, stored).await?;
-    let Some(Secret { user, password_hash }) = found.filter(|_| right) else {
+    let Some(Secret { user, password_hash, has_second_factor }) = found.filter(|_| right) else {
         return Err(Refusal::new(
             SignInCode::InvalidCredentials,
             "E-mail address and password do not belong together.",
@@ -331,9 +338,15 @@ async fn try_to_sign_in(
     if user.status == UserStatus::Disabled {
         return Err(disabled().into());
     }
+    if has_second_factor {
+        second_factor::ask_at_door(db, proof, user.id, typed, device).await?;
+    }
     db.write(proof, async |tx| {
         // Who is being disabled at this moment is so before, or has this session ended.
         tx.lock_user(user.id).await?;
+        if has_second_factor && !second_factor::use_up(tx, user.id, typed).await? {
+            return Err(second_factor::invalid(SignInCode::SecondFactorInvalid).into());
+        }
         if is_shut_out(&organization_members::places(tx, user.id).await?)
             && !invitations::awaits_answer(tx, user.id).await?
         {
@@ -341,22 +354,22 @@ async fn try_to_sign_in(
         }
         door.passed(tx).await?;
         let signed_in = sessions::open(tx, user.id, device).await?;
-        // The condition closes the gap since the check: a password that was changed, or an account that
-        // was disabled in between, signs nobody in.
+        // The condition closes the gap since the check: a password that was changed, an account that was disabled or a
+        // second factor that was put in force in between signs nobody in.
         let touched = tx
             .run(
                 Sql::new("UPDATE users SET last_sign_in_at = ")
                     .bind(tx.now())
                     .push(" WHERE status <> 'DISABLED' AND id = ")
                     .bind(user.id.uuid())
+                    .push(if has_second_factor { "" } else { " AND second_factor_at IS NULL" })
                     .push(" AND password_hash = ")
                     .bind(password_hash.as_str()),
             )
             .await?;
         if touched == 0 {
-            return Err(
-                Refusal::new(SignInCode::InvalidCredentials, "The password was changed just now.").into()
-            );
+            let message = "The password or the second factor was changed just now. Try again.";
+            return Err(Refusal::new(SignInCode::InvalidCredentials, message).into());
         }
         Ok((user.clone(), signed_in))
     })
@@ -447,7 +460,7 @@ pub async fn change_password(
     let found = secret(db, proof, "u.id", proof.user().uuid()).await?;
     let right =
         db.hasher().verify(current, found.as_ref().map(|secret| secret.password_hash.as_str())).await?;
-    let Some(Secret { user, password_hash }) = found.filter(|_| right) else {
+    let Some(Secret { user, password_hash, .. }) = found.filter(|_| right) else {
         return Err(Refusal::new(
             ChangePasswordCode::InvalidCredentials,
             "This is not your current password.",

@@ -32,7 +32,7 @@ pub async fn request(
     let found = secret(db, proof, "u.id", proof.user().uuid()).await?;
     let stored = found.as_ref().map(|secret| secret.password_hash.as_str());
     let right = db.hasher().verify(password, stored).await?;
-    let Some(Secret { user, password_hash }) = found.filter(|_| right) else {
+    let Some(Secret { user, password_hash, .. }) = found.filter(|_| right) else {
         return Err(wrong_password().into());
     };
     if user.email == wanted.as_str() {

@@ -82,6 +82,14 @@ pub async fn check_keys(db: &Db) -> Result<(), StartFault> {
     if !missing.is_empty() {
         return Err(StartFault::MasterKeyMissing(missing.join(", ")));
     }
+    let factors: u64 =
+        census.keys.iter().filter(|key| key.place == Place::Missing).map(|key| key.second_factors).sum();
+    if factors > 0 {
+        tracing::warn!(
+            second_factors = factors,
+            "second factors are sealed with a master key that was not given: those people cannot sign in by them"
+        );
+    }
     let lost: u64 = census.keys.iter().filter(|key| key.place == Place::Missing).map(|key| key.mails).sum();
     if lost > 0 {
         tracing::warn!(mails = lost, "queued mails are sealed with a master key that was not given");
@@ -111,6 +119,16 @@ pub(crate) async fn master_key(ask: &impl Ask) -> Result<Option<String>, Fault> 
 pub(crate) async fn hold_master_key(tx: &Tx<'_>) -> Result<Option<String>, Fault> {
     let lock = if tx.db().engine() == Engine::Postgres { " FOR SHARE" } else { "" };
     read(tx, MASTER_KEY, lock).await
+}
+
+/// Faults where this process was not told of the master key that the database is under: it seals nothing more then that is to
+/// be kept. The key stays until the end of the transaction.
+pub(crate) async fn check_master_key(tx: &Tx<'_>) -> Result<(), Fault> {
+    let under = hold_master_key(tx).await?;
+    match under.filter(|under| tx.db().keys().master_key_ids().all(|id| id != under)) {
+        Some(id) => Err(Fault::MasterKeyMissing { what: "this database".to_owned(), id }),
+        None => Ok(()),
+    }
 }
 
 /// The same, for the transaction that changes it; see [`set_master_key`].

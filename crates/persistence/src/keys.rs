@@ -88,6 +88,8 @@ struct Master {
     signing: Seal,
     /// Seals answers that are given again.
     answers: Seal,
+    /// Seals what second factors are computed from.
+    factors: Seal,
     /// Seals what this server shows identity providers.
     client_secrets: Seal,
     /// See [`Keys::checks`].
@@ -103,6 +105,7 @@ impl Master {
             mails: Seal::new(&derived(b"seal mails")),
             signing: Seal::new(&derived(b"seal signing keys")),
             answers: Seal::new(&derived(b"seal answers")),
+            factors: Seal::new(&derived(b"seal second factors")),
             client_secrets: Seal::new(&derived(b"seal client secrets")),
             check: URL_SAFE_NO_PAD.encode(tag(&mac(derived(b"check").as_slice()), others)),
         }
@@ -485,6 +488,27 @@ impl Keys {
         seed.ok_or_else(|| Fault::Stored(format!("the signing key {} is damaged", id.as_simple())))
     }
 
+    /// Seals what a person's second factor is computed from, with the master key; it opens as that one's alone.
+    pub(crate) fn seal_second_factor(&self, id: Uuid, user: UserId, secret: &[u8]) -> Result<Vec<u8>, Fault> {
+        self.master.factors.seal(&factor_of(id, user, &self.master.id), secret)
+    }
+
+    /// The same, which the master key of that id sealed.
+    pub(crate) fn open_second_factor(
+        &self,
+        id: Uuid,
+        user: UserId,
+        master_key_id: &str,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let Some(master) = self.master(master_key_id) else {
+            let what = format!("the second factor of {user}");
+            return Err(Fault::MasterKeyMissing { what, id: master_key_id.to_owned() });
+        };
+        let secret = master.factors.open(&factor_of(id, user, master_key_id), sealed);
+        secret.ok_or_else(|| Fault::Stored(format!("the second factor of {user} is damaged")))
+    }
+
     /// Seals the secret that is shown to that identity provider, with the master key.
     pub(crate) fn seal_client_secret(&self, provider: Uuid, secret: &[u8]) -> Result<Vec<u8>, Fault> {
         self.master.client_secrets.seal(&shown_to(provider, &self.master.id), secret)
@@ -497,17 +521,12 @@ impl Keys {
         master_key_id: &str,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let what = || format!("the client secret of the identity provider {}", provider.as_simple());
         let Some(master) = self.master(master_key_id) else {
-            let what = format!("the client secret of the identity provider {}", provider.as_simple());
-            return Err(Fault::MasterKeyMissing { what, id: master_key_id.to_owned() });
+            return Err(Fault::MasterKeyMissing { what: what(), id: master_key_id.to_owned() });
         };
         let secret = master.client_secrets.open(&shown_to(provider, master_key_id), sealed);
-        secret.ok_or_else(|| {
-            Fault::Stored(format!(
-                "the client secret of the identity provider {} is damaged",
-                provider.as_simple()
-            ))
-        })
+        secret.ok_or_else(|| Fault::Stored(format!("{} is damaged", what())))
     }
 
     /// Wraps a workspace's data key with the master key.
@@ -541,6 +560,11 @@ fn wrapped_for(workspace: WorkspaceId, master_key_id: &str) -> Vec<u8> {
 /// What the seed of a signing key is bound to: the form's version, the key, what it signs, and the key that seals it.
 fn signs_for(id: Uuid, purpose: &str, master_key_id: &str) -> Vec<u8> {
     [[1].as_slice(), id.as_bytes(), purpose.as_bytes(), b"\0", master_key_id.as_bytes()].concat()
+}
+
+/// What a second factor is bound to: the form's version, the row, whose it is, and the key that seals it.
+fn factor_of(id: Uuid, user: UserId, master_key_id: &str) -> Vec<u8> {
+    [[1].as_slice(), id.as_bytes(), user.uuid().as_bytes(), master_key_id.as_bytes()].concat()
 }
 
 /// What a client secret is bound to: the form's version, the provider it is shown to, and the key that seals it.

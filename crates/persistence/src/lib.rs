@@ -42,6 +42,7 @@ pub mod previews;
 pub mod recovery_codes;
 mod rehearsal;
 pub mod roles;
+pub mod second_factor;
 mod secret_text;
 pub mod seed;
 pub mod service_accounts;

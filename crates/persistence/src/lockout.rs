@@ -198,13 +198,15 @@ impl Door {
     ) -> Result<Option<Refusal<SignInCode>>, OpError<SignInCode>> {
         let code = match code {
             SignInCode::InvalidCredentials => LoginCode::WrongPassword,
+            SignInCode::SecondFactorRequired => LoginCode::SecondFactorAsked,
+            SignInCode::SecondFactorInvalid => LoginCode::WrongSecondFactor,
             SignInCode::UserDisabled => LoginCode::Disabled,
             SignInCode::InvalidInput | SignInCode::SignInLocked | SignInCode::RateLimited => return Ok(None),
         };
         // Also when the sign-in is only tried: nobody guesses passwords for nothing.
         db.in_earnest()
             .write(proof, async |tx| {
-                if code == LoginCode::WrongPassword {
+                if matches!(code, LoginCode::WrongPassword | LoginCode::WrongSecondFactor) {
                     let rows = self.rows(tx).await?;
                     if let Some((_, until, _)) = self.judge(db, &rows, tx.now()) {
                         return Ok(Some(locked(until)));

@@ -399,9 +399,7 @@ pub async fn visible_user(db: &Db, proof: &OwnSession, user: UserId) -> Result<O
          JOIN sessions s ON s.id = ",
             )
             .bind(proof.session().uuid())
-            .push(
-                " WHERE theirs.user_id = u.id AND mine.status = 'ACTIVE' AND mine.user_id = ",
-            )
+            .push(" WHERE theirs.user_id = u.id AND mine.status = 'ACTIVE' AND mine.user_id = ")
             .bind(proof.user().uuid());
     let has_second_factor = "me.second_factor_at IS NOT NULL";
     let sql = where_nothing_is_demanded(sql, db.engine(), "mine", has_second_factor, db.now())

@@ -18,7 +18,7 @@ use crate::{
     error::{Fault, OpError},
     keys::fresh_token,
     lockout::Door,
-    mails, recovery_codes,
+    mails, recovery_codes, second_factor,
     sessions::{self, Device},
     sql::Sql,
 };
@@ -107,7 +107,7 @@ pub async fn is_valid(db: &Db, proof: &Open, token: &str) -> Result<bool, Fault>
 }
 
 /// Sets a new password, once, for whoever holds the link: the mail proves the address. Everybody is signed out, what
-/// failed before is forgiven, and a mail tells of it.
+/// failed before is forgiven, and a mail tells of it. A second factor stays, and so does what was counted of its codes.
 pub async fn reset(
     db: &Db,
     proof: &Open,
@@ -128,8 +128,11 @@ pub async fn reset(
             return Err(link_invalid().into());
         }
         set_password(tx, user, &hash, None).await?;
-        // Made by whoever knew the password until now.
-        recovery_codes::forget(tx, user).await?;
+        // Made by whoever knew the password until now; where they knew a second factor as well, the codes are what is left to
+        // somebody who lost that, and a mail is no way round it.
+        if !second_factor::is_in_force(tx, user).await? {
+            recovery_codes::forget(tx, user).await?;
+        }
         let sql = Sql::new("UPDATE users SET email_verified_at = COALESCE(email_verified_at, ")
             .bind(tx.now())
             .push("), status = CASE WHEN status = 'UNVERIFIED' THEN 'ACTIVE' ELSE status END WHERE id = ")

@@ -1,15 +1,18 @@
-//! Recovery codes: made for their owner alone, kept as hashes, each good for one new password without any mail.
+//! Recovery codes: made for their owner alone, kept as hashes, each good for one new password without any mail, or once in
+//! place of a second factor.
 
 use guildhall_domain::{
     access::{Open, OwnSession},
     accounts::check_password,
     activity::LoginCode,
     ids::UserId,
+    mail::Letter,
     recovery::{
         GenerateRecoveryCodesCode, RECOVERY_CODES, ResetPasswordWithRecoveryCodeCode, recovery_code,
         typed_code,
     },
     refusal::Refusal,
+    second_factor::Typed,
     text::{DisplayName, Email},
 };
 use sea_orm::FromQueryResult;
@@ -17,13 +20,13 @@ use uuid::Uuid;
 
 use crate::{
     access::count,
-    accounts::{Secret, secret, set_password},
+    accounts::{secret, set_password},
     activity::{self, Who},
     db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
     keys::random,
     lockout::Door,
-    password_resets,
+    password_resets, second_factor,
     sessions::{self, Device},
     sql::{Single, Sql},
 };
@@ -33,11 +36,49 @@ fn hash(db: &Db, user: Uuid, code: &str) -> Vec<u8> {
     db.keys().hash_token(&format!("recovery {user} {}", typed_code(code)))
 }
 
-/// Makes fresh codes for the actor; those they had are good for nothing.
+/// Fresh codes, for nobody yet.
+pub(crate) fn fresh() -> Result<Vec<String>, Fault> {
+    let mut codes = Vec::with_capacity(RECOVERY_CODES);
+    for _ in 0..RECOVERY_CODES {
+        codes.push(recovery_code(&random::<16>()?));
+    }
+    Ok(codes)
+}
+
+/// Gives a person, whose row is locked, those codes in place of what they had.
+pub(crate) async fn replace(tx: &Tx<'_>, user: UserId, codes: &[String]) -> Result<(), Fault> {
+    forget(tx, user).await?;
+    for code in codes {
+        tx.defer(Sql::insert(
+            "recovery_codes",
+            [
+                ("id", tx.fresh_id::<Uuid>().into()),
+                ("user_id", user.uuid().into()),
+                ("code_hash", hash(tx.db(), user.uuid(), code).into()),
+                ("created_at", tx.now().into()),
+            ],
+        ));
+    }
+    Ok(())
+}
+
+/// Uses a code of somebody up; `false` where it is none of theirs. Of two with the same code one comes first.
+pub(crate) async fn use_up(tx: &Tx<'_>, user: UserId, code: &str) -> Result<bool, Fault> {
+    let used = Sql::new("DELETE FROM recovery_codes WHERE user_id = ")
+        .bind(user.uuid())
+        .push(" AND code_hash = ")
+        .bind(hash(tx.db(), user.uuid(), code));
+    Ok(tx.run(used).await? > 0)
+}
+
+/// Makes fresh codes for the actor; those they had are good for nothing. Who has a second factor shows it: the codes stand for
+/// it. A mail tells of it.
 pub async fn generate(
     db: &Db,
     proof: &OwnSession,
     password: &str,
+    code: Option<&str>,
+    device: &Device,
 ) -> Result<Vec<String>, OpError<GenerateRecoveryCodesCode>> {
     let wrong = || {
         Refusal::new(GenerateRecoveryCodesCode::InvalidCredentials, "This is not your current password.")
@@ -46,31 +87,15 @@ pub async fn generate(
     let found = secret(db, proof, "u.id", proof.user().uuid()).await?;
     let stored = found.as_ref().map(|secret| secret.password_hash.as_str());
     let right = db.hasher().verify(password, stored).await?;
-    let Some(Secret { user, password_hash }) = found.filter(|_| right) else { return Err(wrong().into()) };
-    let mut codes = Vec::with_capacity(RECOVERY_CODES);
-    for _ in 0..RECOVERY_CODES {
-        codes.push(recovery_code(&random::<16>()?));
-    }
+    let Some(account) = found.filter(|_| right) else { return Err(wrong().into()) };
+    let typed = Typed::read(code);
+    second_factor::ask(db, proof, &account, &typed).await?;
+    let codes = fresh()?;
     db.write(proof, async |tx| {
         tx.unaudited("a person's recovery codes are their own");
-        tx.lock_user(user.id).await?;
-        let unchanged = Sql::new("SELECT 1 FROM users WHERE password_hash = ").bind(password_hash.as_str());
-        let unchanged = unchanged.push(" AND id = ").bind(user.id.uuid());
-        if tx.one::<Single<i32>>(unchanged).await?.is_none() {
-            return Err(wrong().into());
-        }
-        tx.run(Sql::new("DELETE FROM recovery_codes WHERE user_id = ").bind(user.id.uuid())).await?;
-        for code in &codes {
-            tx.defer(Sql::insert(
-                "recovery_codes",
-                [
-                    ("id", db.fresh_id().into()),
-                    ("user_id", user.id.uuid().into()),
-                    ("code_hash", hash(db, user.id.uuid(), code).into()),
-                    ("created_at", tx.now().into()),
-                ],
-            ));
-        }
+        second_factor::demand(tx, &account, &typed, wrong).await?;
+        replace(tx, account.user.id, &codes).await?;
+        second_factor::tell(tx, account.user.id, Letter::RecoveryCodesMade, device).await?;
         Ok(())
     })
     .await?;
@@ -140,12 +165,7 @@ pub async fn reset(
     let new = db.hasher().hash(password).await?;
     db.write(proof, async |tx| {
         tx.lock_user(person.id.into()).await?;
-        // Of two with the same code one comes first.
-        let used = Sql::new("DELETE FROM recovery_codes WHERE user_id = ")
-            .bind(person.id)
-            .push(" AND code_hash = ")
-            .bind(hash(db, person.id, code));
-        if tx.run(used).await? == 0 {
+        if !use_up(tx, person.id.into(), code).await? {
             return Err(wrong().into());
         }
         set_password(tx, person.id.into(), &new, None).await?;

@@ -134,10 +134,7 @@ async fn lock(tx: &Tx<'_>, purpose: Purpose) -> Result<(), Fault> {
 async fn make(tx: &Tx<'_>, purpose: Purpose) -> Result<SigningKey, Fault> {
     let keys = tx.db().keys();
     // Whoever was not told of a new master key seals nothing more with the old one; see `vault::data_key`.
-    let under = instance::hold_master_key(tx).await?;
-    if let Some(id) = under.filter(|under| keys.master_key_ids().all(|id| id != under)) {
-        return Err(Fault::MasterKeyMissing { what: "this database".to_owned(), id });
-    }
+    instance::check_master_key(tx).await?;
     let id: Uuid = tx.fresh_id();
     let seed = Zeroizing::new(random::<32>()?.to_vec());
     let sealed = keys.seal_signing_key(id, purpose.word(), &seed)?;

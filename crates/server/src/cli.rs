@@ -193,6 +193,14 @@ pub enum Admin {
         /// The user's e-mail address
         email: String,
     },
+    /// Take the second factor from somebody who lost it and every recovery code, and end all their sessions
+    ///
+    /// They sign in with their password and set up another one. Make sure first that it is them who asks.
+    #[command(after_help = "Example:\n  guildhall admin reset-second-factor ada@example.org")]
+    ResetSecondFactor {
+        /// The user's e-mail address
+        email: String,
+    },
     /// Make an organization with a default workspace, owned by somebody who has an account
     #[command(
         after_help = "Example:\n  guildhall admin create-organization \"Field Studies\" ada@example.org"

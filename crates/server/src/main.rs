@@ -11,7 +11,9 @@ use guildhall_domain::{
 use guildhall_persistence::{
     accounts,
     audit::Origin,
-    organizations, seed,
+    organizations,
+    second_factor::{self, Reset},
+    seed,
     single_sign_on::{Verified, verify_as_operator},
 };
 use guildhall_server::{
@@ -127,6 +129,23 @@ async fn run(command: &Command, mut config: Config) -> Result<(), Box<dyn std::e
                 return Err(format!("no account has the address {email}").into());
             };
             println!("{email} signs in with this password from now on; all sessions have ended:\n{password}");
+            Ok(())
+        }
+        Command::Admin(Admin::ResetSecondFactor { email }) => {
+            let email =
+                Email::parse(email).map_err(|fault| format!("the e-mail address {}", fault.message()))?;
+            let db = app::open_database(&mut config, app::system_seams()).await?;
+            #[expect(clippy::disallowed_methods, reason = "an operator's command has no actor")]
+            let proof = System::named("operator");
+            let reset = second_factor::reset(&db.on_behalf_of(Origin::operator()), &proof, &email).await?;
+            db.close().await;
+            match reset {
+                Some(Reset::Done) => println!(
+                    "{email} signs in with the password alone from now on; all sessions and recovery codes have ended"
+                ),
+                Some(Reset::HadNone) => return Err(format!("{email} has no second factor").into()),
+                None => return Err(format!("no account has the address {email}").into()),
+            }
             Ok(())
         }
         Command::Admin(Admin::CreateOrganization { name, owner }) => {

@@ -65,6 +65,19 @@ fn next_step(census: &Census, are_given: bool) -> Option<&'static str> {
     }
 }
 
+/// What few instances have, where there is any.
+fn more(signing_keys: u64, second_factors: u64, client_secrets: u64) -> String {
+    let all = [
+        (signing_keys, "signing key", "signing keys"),
+        (second_factors, "second factor", "second factors"),
+        (client_secrets, "client secret", "client secrets"),
+    ];
+    all.into_iter()
+        .filter(|(number, ..)| *number > 0)
+        .map(|(number, one, many)| format!(", {}", numbered(number, one, many)))
+        .collect()
+}
+
 async fn status(mut config: Config) -> Result<String, Box<dyn Error>> {
     let are_given = are_given(&config);
     // Also where a server would not start.
@@ -81,18 +94,11 @@ async fn status(mut config: Config) -> Result<String, Box<dyn Error>> {
         };
         let is_under = census.under.as_deref() == Some(&key.id);
         lines.push(format!(
-            "{place:<10} {}  {}, {}{}{}{}",
+            "{place:<10} {}  {}, {}{}{}",
             key.id,
             numbered(key.workspaces, "workspace", "workspaces"),
             numbered(key.mails, "queued mail", "queued mails"),
-            match key.signing_keys {
-                0 => String::new(),
-                number => format!(", {}", numbered(number, "signing key", "signing keys")),
-            },
-            match key.client_secrets {
-                0 => String::new(),
-                number => format!(", {}", numbered(number, "client secret", "client secrets")),
-            },
+            more(key.signing_keys, key.second_factors, key.client_secrets),
             if is_under { "; the database is under it" } else { "" },
         ));
     }
@@ -134,16 +140,9 @@ async fn rotate(mut config: Config) -> Result<String, Box<dyn Error>> {
     db.close().await;
     let current = rotated.census.keys.first().map(|key| key.id.as_str()).unwrap_or_default();
     let mut lines = vec![format!(
-        "Sealed with the master key {current}: the keys of {}{}{} and {}.",
+        "Sealed with the master key {current}: the keys of {}{} and {}.",
         numbered(rotated.workspaces, "workspace", "workspaces"),
-        match rotated.signing_keys {
-            0 => String::new(),
-            number => format!(", {}", numbered(number, "signing key", "signing keys")),
-        },
-        match rotated.client_secrets {
-            0 => String::new(),
-            number => format!(", {}", numbered(number, "client secret", "client secrets")),
-        },
+        more(rotated.signing_keys, rotated.second_factors, rotated.client_secrets),
         numbered(rotated.mails, "queued mail", "queued mails"),
     )];
     lines.extend(rotated.damaged.iter().map(|id| {
@@ -158,13 +157,21 @@ async fn rotate(mut config: Config) -> Result<String, Box<dyn Error>> {
             numbered(rotated.damaged_signing_keys as u64, "signing key is", "signing keys are")
         ));
     }
+    if rotated.damaged_second_factors > 0 {
+        lines.push(format!(
+            "{} damaged and stays as it is: whoever has it gets in after `guildhall admin reset-second-factor`.",
+            numbered(rotated.damaged_second_factors as u64, "second factor is", "second factors are")
+        ));
+    }
     if rotated.damaged_client_secrets > 0 {
         lines.push(format!(
             "{} damaged and stays as it is: have it configured anew (configureSingleSignOn).",
             numbered(rotated.damaged_client_secrets as u64, "client secret is", "client secrets are")
         ));
     }
-    if !rotated.damaged.is_empty() || rotated.damaged_signing_keys + rotated.damaged_client_secrets > 0 {
+    let damaged =
+        rotated.damaged_signing_keys + rotated.damaged_second_factors + rotated.damaged_client_secrets;
+    if !rotated.damaged.is_empty() || damaged > 0 {
         return Err(lines.join("\n").into());
     }
     let closed = u64::try_from(rotated.unreadable.len()).unwrap_or(u64::MAX);

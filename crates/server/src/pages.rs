@@ -7,7 +7,7 @@
 //!
 //! | page | fields |
 //! |---|---|
-//! | invitation | `token`, `intent` = `register` (`display_name`, `password`), `sign_in` (`email`, `password`) or `decline` |
+//! | invitation | `token`, `intent` = `register` (`display_name`, `password`), `sign_in` (`email`, `password`, `code` where it is asked for) or `decline` |
 //! | recovery | `intent` = `ask` (`email`), `reset` (`token`, `password`), `confirm` or `cancel` (`token`) |
 //! | set-up | `token`, `display_name`, `email`, `password`, `organization_name` |
 
@@ -105,6 +105,8 @@ pub struct SignInForm {
     pub email: String,
     pub email_errors: Vec<String>,
     pub password_errors: Vec<String>,
+    /// Why a code of the second factor is needed; it is asked for only where there is one of these.
+    pub code_errors: Vec<String>,
 }
 
 /// The page the one-time set-up link opens.
@@ -279,7 +281,12 @@ mod tests {
                 display_name_errors: errors(),
                 password_errors: errors(),
             },
-            sign_in: SignInForm { email: e(), email_errors: errors(), password_errors: errors() },
+            sign_in: SignInForm {
+                email: e(),
+                email_errors: errors(),
+                password_errors: errors(),
+                code_errors: errors(),
+            },
         };
         let form = SetupForm {
             action: e(),
@@ -409,6 +416,7 @@ mod tests {
                 email: "ben@example.com".into(),
                 email_errors: vec![],
                 password_errors: vec!["E-mail or password is wrong.".into()],
+                code_errors: vec![],
             },
             ..pending()
         };

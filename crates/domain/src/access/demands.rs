@@ -55,7 +55,12 @@ pub struct Arrival {
 impl OrganizationPolicy {
     /// Whether something is demanded of everybody.
     pub fn demands_anything(&self) -> bool {
-        self.two_factor_required_since.is_some() || !self.password_sign_in
+        self.demands_second_factor() || !self.password_sign_in
+    }
+
+    /// Whether people need a second factor.
+    pub fn demands_second_factor(&self) -> bool {
+        self.two_factor_required_since.is_some()
     }
 
     /// Until when somebody who joined then can do without a second factor; `None`: for good. The time counts from when it was
@@ -175,7 +180,11 @@ mod tests {
             (both, Password, false, true, factor),
             (both, Password, true, true, None),
         ] {
-            assert_eq!(come(&policy, by, has_second_factor, is_owner), unmet, "{by:?} {has_second_factor} {is_owner}");
+            assert_eq!(
+                come(&policy, by, has_second_factor, is_owner),
+                unmet,
+                "{by:?} {has_second_factor} {is_owner}"
+            );
         }
         assert_eq!(closed.unmet(None, at(0)), provider);
     }

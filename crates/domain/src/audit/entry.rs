@@ -172,6 +172,8 @@ words! {
         AdminCreateOrganization = "admin create-organization",
         /// An operator gave somebody a fresh password.
         AdminResetPassword = "admin reset-password",
+        /// Somebody lost their second factor, and an operator took it from the account.
+        AdminResetSecondFactor = "admin reset-second-factor",
         /// An operator made a workspace of a file.
         Import = "import",
     }

@@ -21,7 +21,7 @@ use super::one_line;
 use guildhall_domain::mail::{AccountLetter, InvitationLetter, InvitedWorkspace, Letter};
 
 /// The built-in templates by file name. Names that start with `_` are parts that others include.
-const BUILT_IN: [(&str, &str); 13] = [
+const BUILT_IN: [(&str, &str); 22] = [
     ("_layout.html", include_str!("../../templates/mail/_layout.html")),
     ("invitation.subject.txt", include_str!("../../templates/mail/invitation.subject.txt")),
     ("invitation.txt", include_str!("../../templates/mail/invitation.txt")),
@@ -35,6 +35,15 @@ const BUILT_IN: [(&str, &str); 13] = [
     ("email_change.subject.txt", include_str!("../../templates/mail/email_change.subject.txt")),
     ("email_change.txt", include_str!("../../templates/mail/email_change.txt")),
     ("email_change.html", include_str!("../../templates/mail/email_change.html")),
+    ("second_factor_on.subject.txt", include_str!("../../templates/mail/second_factor_on.subject.txt")),
+    ("second_factor_on.txt", include_str!("../../templates/mail/second_factor_on.txt")),
+    ("second_factor_on.html", include_str!("../../templates/mail/second_factor_on.html")),
+    ("second_factor_off.subject.txt", include_str!("../../templates/mail/second_factor_off.subject.txt")),
+    ("second_factor_off.txt", include_str!("../../templates/mail/second_factor_off.txt")),
+    ("second_factor_off.html", include_str!("../../templates/mail/second_factor_off.html")),
+    ("recovery_codes_made.subject.txt", include_str!("../../templates/mail/recovery_codes_made.subject.txt")),
+    ("recovery_codes_made.txt", include_str!("../../templates/mail/recovery_codes_made.txt")),
+    ("recovery_codes_made.html", include_str!("../../templates/mail/recovery_codes_made.html")),
 ];
 
 /// The three texts of a mail.
@@ -110,7 +119,12 @@ impl Templates {
     pub fn render(&self, letter: &Letter) -> Result<Rendered, TemplateError> {
         let variables = match letter {
             Letter::Invitation(letter) => Value::from(Serde(InvitationVariables::of(letter, &self.app_name))),
-            Letter::PasswordReset(letter) | Letter::PasswordChanged(letter) | Letter::EmailChange(letter) => {
+            Letter::PasswordReset(letter)
+            | Letter::PasswordChanged(letter)
+            | Letter::EmailChange(letter)
+            | Letter::SecondFactorOn(letter)
+            | Letter::SecondFactorOff(letter)
+            | Letter::RecoveryCodesMade(letter) => {
                 Value::from(Serde(AccountVariables::of(letter, &self.app_name)))
             }
         };
@@ -144,9 +158,9 @@ impl Templates {
                 Some(detail) => format!("{}: {detail}", cause.kind()),
                 None => cause.kind().to_string(),
             },
-            variables: match name.starts_with("password_") || name.starts_with("email_") {
-                true => AccountVariables::NAMES,
-                false => InvitationVariables::NAMES,
+            variables: match name.starts_with("invitation.") || name.starts_with('_') {
+                true => InvitationVariables::NAMES,
+                false => AccountVariables::NAMES,
             },
         }
     }
@@ -245,7 +259,7 @@ struct AccountVariables {
 
 impl AccountVariables {
     const NAMES: &'static str = "app_name, recipient_email, recipient_name, link, at (RFC 3339: until when the link works, or when \
-        it happened), at_human, current_email and new_email (of email_change), ip (of password_changed, may be absent)";
+        it happened), at_human, current_email and new_email (of email_change), ip (of what has happened, may be absent)";
 
     fn of(letter: &AccountLetter, app_name: &str) -> Self {
         Self {
@@ -279,7 +293,7 @@ fn inert(text: &str) -> String {
 }
 
 /// Letters that reach the branches a template can have: one workspace or several, with a message or without.
-fn samples() -> [Letter; 6] {
+fn samples() -> [Letter; 12] {
     let workspace =
         |name: &str, role: &str| InvitedWorkspace { display_name: name.into(), role_name: role.into() };
     let letter = InvitationLetter {
@@ -313,7 +327,13 @@ fn samples() -> [Letter; 6] {
         Letter::PasswordReset(account.clone()),
         Letter::PasswordChanged(AccountLetter { ip: None, ..account.clone() }),
         Letter::PasswordChanged(account.clone()),
-        Letter::EmailChange(account),
+        Letter::EmailChange(account.clone()),
+        Letter::SecondFactorOn(AccountLetter { ip: None, ..account.clone() }),
+        Letter::SecondFactorOn(account.clone()),
+        Letter::SecondFactorOff(AccountLetter { ip: None, ..account.clone() }),
+        Letter::SecondFactorOff(account.clone()),
+        Letter::RecoveryCodesMade(AccountLetter { ip: None, ..account.clone() }),
+        Letter::RecoveryCodesMade(account),
     ]
 }
 

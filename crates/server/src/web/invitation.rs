@@ -219,7 +219,8 @@ impl Submission<'_> {
         #[expect(clippy::disallowed_methods, reason = "signing in is how a right is gained")]
         let proof = Open::because("the password is checked");
         let password = self.form.get("password");
-        match accounts::sign_in(&self.web.db, &proof, Some(&email), password, device).await {
+        let code = Some(self.form.get("code"));
+        match accounts::sign_in(&self.web.db, &proof, Some(&email), password, code, device).await {
             Ok((_, session)) => {
                 let attempt = self.accept(session.actor, shown).await;
                 self.web.end_session(self.visitor, session.actor).await;
@@ -227,15 +228,21 @@ impl Submission<'_> {
             }
             Err(error) => {
                 let mut status = StatusCode::UNPROCESSABLE_ENTITY;
-                for Refusal { code, message, .. } in refusals(error)? {
+                for Refusal { code, message, field, .. } in refusals(error)? {
                     match code {
+                        SignInCode::SecondFactorRequired | SignInCode::SecondFactorInvalid => {
+                            shown.sign_in.code_errors.push(message);
+                        }
                         SignInCode::InvalidCredentials => shown.sign_in.password_errors.push(message),
                         SignInCode::UserDisabled | SignInCode::InvalidInput => {
                             shown.sign_in.email_errors.push(message);
                         }
                         SignInCode::RateLimited | SignInCode::SignInLocked => {
                             status = StatusCode::TOO_MANY_REQUESTS;
-                            shown.sign_in.password_errors.push(message);
+                            match field.as_slice() {
+                                [at] if at == "code" => shown.sign_in.code_errors.push(message),
+                                _ => shown.sign_in.password_errors.push(message),
+                            }
                         }
                     }
                 }
