@@ -10,11 +10,12 @@ use chrono::TimeDelta;
 use futures_util::future::join_all;
 use guildhall_domain::access::SystemRole;
 use guildhall_tests::{
-    Actor, Answer, App,
+    Actor, Answer, App, Workspace,
     actor::Page,
     both_databases,
     databases::{Engine, run},
     process::binary,
+    subscription::End,
 };
 use http::{StatusCode, header};
 use serde_json::{Value, json};
@@ -54,6 +55,8 @@ both_databases!(
     passwords_can_be_switched_off_but_for_owners,
     the_provider_of_another_organization_is_none_of_its_own,
     what_was_demanded_ends_with_the_provider,
+    a_provider_stands_for_a_second_factor_in_its_own_organization_alone,
+    providers_of_many_organizations_take_as_many_statements_as_those_of_two,
 );
 
 /// A server whose providers may be on this machine, and whose pages are also at another origin.
@@ -1005,8 +1008,8 @@ async fn passwords_can_be_switched_off_but_for_owners(app: App) {
     );
     let input = json!({ "workspaceId": home.id, "displayName": "Home" });
     ada.mutate("updateWorkspace", input, "").await.ok();
-    let end = watch.until(|event| !event.errors().is_empty()).await;
-    assert_eq!(end.code(), "SINGLE_SIGN_ON_REQUIRED");
+    let End::Errors(errors) = watch.ended().await else { panic!("it ends with the next event") };
+    assert_eq!(errors[0]["extensions"]["code"], "SINGLE_SIGN_ON_REQUIRED");
     let machine = Actor::machine(&app.url, &text);
     machine.query(SEEN, named.clone()).await.ok();
     // Who came by the provider is there, also after a refresh, and as an admin.
@@ -1065,6 +1068,84 @@ async fn what_was_demanded_ends_with_the_provider(app: App) {
     max.query(SEEN, named.clone()).await.denied("SINGLE_SIGN_ON_REQUIRED");
     ada.mutate("removeSingleSignOn", json!({ "organizationId": ada.organization().await }), "").await.ok();
     max.query(SEEN, named).await.ok();
+}
+
+async fn a_provider_stands_for_a_second_factor_in_its_own_organization_alone(app: App) {
+    let (ada, provider) = connected(&app, "DOMAIN").await;
+    let olga = app.stranger("olga@example.org", "Olga").await;
+    let attic = olga.workspace("Attic").await;
+    let lab = ada.workspace("Lab").await;
+    let eve = app.member(&attic, SystemRole::Editor, "Eve").await;
+    app.sql("UPDATE users SET email = 'eve@corp.example' WHERE email = 'eve@example.org'").await;
+    provider.is("s-eve", "eve@corp.example");
+    let by_provider = signed_in(&app, "eve@corp.example").await;
+    assert_eq!(by_provider.id, eve.id);
+    let input = json!({ "organizationId": ada.organization().await, "userId": eve.id, "role": "ADMIN" });
+    ada.mutate("updateOrganizationMember", input, "").await.ok();
+    let seen =
+        async |who: &Actor, workspace: &Workspace| who.query(SEEN, json!({ "n": workspace.name })).await;
+    for workspace in [&lab, &attic] {
+        seen(&by_provider, workspace).await.ok();
+    }
+    // The provider would let in whomever it likes, so it opens nothing elsewhere that a second factor guards.
+    app.sql("UPDATE users SET second_factor_at = created_at WHERE email = 'eve@corp.example'").await;
+    seen(&by_provider, &lab).await.ok();
+    seen(&by_provider, &attic).await.denied("SECOND_FACTOR_REQUIRED");
+    let lists = "{ viewer { workspaces { totalCount nodes { name } } } }";
+    let own = by_provider.query(lists, json!({})).await.ok();
+    let names = own.data("/viewer/workspaces/nodes").to_string();
+    assert!(names.contains(&lab.name) && !names.contains(&attic.name), "{names}");
+    assert_eq!(own.data("/viewer/workspaces/totalCount"), &json!(own.len("/viewer/workspaces/nodes")));
+    seen(&eve, &attic).await.ok();
+    let person = "query($id: ID!) { node(id: $id) { id } }";
+    let unseen = by_provider.query(person, json!({ "id": olga.id })).await.ok();
+    assert_eq!(unseen.data("/node"), &Value::Null);
+    assert!(eve.query(person, json!({ "id": olga.id })).await.ok().data("/node").is_object());
+    // Where a second factor is demanded, the organization's own provider is in charge of that.
+    app.sql("UPDATE users SET second_factor_at = NULL").await;
+    app.sql("UPDATE organizations SET two_factor_required_since = created_at, two_factor_grace_hours = 0")
+        .await;
+    seen(&by_provider, &lab).await.ok();
+    seen(&by_provider, &attic).await.denied("SECOND_FACTOR_REQUIRED");
+    seen(&eve, &lab).await.denied("SECOND_FACTOR_REQUIRED");
+    let own = by_provider.query(lists, json!({})).await.ok();
+    assert_eq!(own.data("/viewer/workspaces/totalCount"), &json!(own.len("/viewer/workspaces/nodes")));
+    assert!(own.to_string().contains(&lab.name) && !own.to_string().contains(&attic.name));
+}
+
+async fn providers_of_many_organizations_take_as_many_statements_as_those_of_two(app: App) {
+    let (ada, _) = connected(&app, "DOMAIN").await;
+    let found = async |number: usize| {
+        let document = "{ viewer { organizations(first: 50) { nodes { singleSignOn { issuer } domains { domain } } } } }";
+        let answer = ada.query(document, json!({})).await.ok();
+        assert_eq!(answer.len("/viewer/organizations/nodes"), number);
+        let listed = answer.data("/viewer/organizations/nodes").as_array().unwrap();
+        assert!(listed.iter().all(|node| node["domains"].as_array().unwrap().len() == 1), "{answer}");
+    };
+    let add = async |from: usize, to: usize| {
+        for number in from..to {
+            let id = app.literal(&format!("org_{number:032x}"));
+            let user = app.literal(&ada.id);
+            app.sql(&format!(
+                "INSERT INTO organizations (id, slug, name, workspace_creation, workspace_deletion,
+                     member_list_visibility, share_acceptance, created_at, updated_at)
+                 SELECT {id}, 'org-{number}', 'Org {number}', workspace_creation, workspace_deletion,
+                     member_list_visibility, share_acceptance, created_at, updated_at
+                 FROM organizations WHERE slug = 'example'"
+            ))
+            .await;
+            app.sql(&format!(
+                "INSERT INTO organization_members (user_id, organization_id, role, status, created_at)
+                 SELECT {user}, {id}, role, status, created_at FROM organization_members WHERE user_id = {user} LIMIT 1"
+            ))
+            .await;
+            verified(&app, &format!("org-{number}"), &format!("corp{number}.example")).await;
+        }
+    };
+    add(1, 2).await;
+    let few = app.count(async || found(2).await).await;
+    add(2, 12).await;
+    assert_eq!(app.count(async || found(12).await).await, few);
 }
 
 #[test]

@@ -2,7 +2,9 @@
 
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { readFile, readdir } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 import { signInAt, start } from './provider.mjs';
 
@@ -37,6 +39,20 @@ const people = {
 let ada;
 let organizationId;
 let provider;
+
+/// The secret of the link in the first mail to an address, which is a file.
+async function secretOfMail(address) {
+  for (let tries = 0; tries < 200; tries += 1) {
+    const files = await readdir(process.env.GUILDHALL_MAIL).catch(() => []);
+    for (const file of files.filter((name) => name.endsWith('.eml'))) {
+      const mail = (await readFile(`${process.env.GUILDHALL_MAIL}/${file}`, 'utf8')).replaceAll('=\r\n', '').replaceAll('=3D', '=');
+      const link = /\/invitations\/([\w-]{43})/.exec(mail);
+      if (link && mail.includes(address)) return link[1];
+    }
+    await sleep(50);
+  }
+  throw new Error(`no mail to ${address}`);
+}
 
 /// Walks through the provider: where the browser goes on.
 async function walk(subject) {
@@ -78,7 +94,7 @@ before(async () => {
   organizationId = data.organization.id;
   // DNS does not know of corp.example, so its operator says whose it is.
   const env = { PATH: process.env.PATH, GUILDHALL_DATA_DIR: process.env.GUILDHALL_DATA };
-  execFileSync(process.env.GUILDHALL_BINARY, ['admin', 'verify-domain', 'example', 'corp.example'], { env });
+  execFileSync(process.env.GUILDHALL_BINARY, ['admin', 'verify-domain', 'example', 'corp.example'], { env, stdio: 'pipe' });
   const { payload } = await configure({ clientSecret: 'otter+violin&granite' });
   assert.equal(payload.singleSignOn.callbackUrl, `${url}/sso/callback`);
 });
@@ -97,7 +113,7 @@ test('who is not invited stays outside, and who is finds the invitation', async 
   assert.equal(waits.data.viewer.organizations.totalCount, 0);
   const [{ id, status }] = waits.data.viewer.invitations.nodes;
   assert.equal(status, 'PENDING');
-  await done('acceptInvitation', 'AcceptInvitationInput', { invitationId: id }, 'invitation { id }', token);
+  await done('acceptInvitation', 'AnswerInvitationInput', { invitationId: id }, 'invitation { id }', token);
   assert.ok(provider.asked.includes('POST /token') && provider.asked.includes('GET /me'), provider.asked.join(', '));
 });
 
@@ -128,4 +144,29 @@ test('of those who come at once one gets in', async () => {
   const answers = await Promise.all([1, 2, 3, 4].map(() => finishing({ code, secret })));
   assert.equal(answers.filter(({ code: refused }) => refused === undefined).length, 1);
   assert.ok(answers.every(({ code: refused }) => refused === undefined || refused === 'SIGN_ON_INVALID'));
+});
+
+test('passwords can be switched off, but for an owner', async () => {
+  const member = { workspaceId: undefined, email: 'pat@example.org', role: 'VIEWER' };
+  const home = (await graphql('{ viewer { defaultWorkspace { id name } } }', {}, ada)).data.viewer.defaultWorkspace;
+  const seen = async (token) => {
+    const { data, errors } = await graphql('query($n: String!) { workspace(name: $n) { id } }', { n: home.name }, token);
+    return errors?.[0].extensions.code ?? data.workspace.id;
+  };
+  await done('inviteMember', 'InviteMemberInput', { ...member, workspaceId: home.id }, 'invitation { id }', ada);
+  const token = await secretOfMail('pat@example.org');
+  const registered = { token, displayName: 'Pat', password };
+  const pat = (await done('register', 'RegisterInput', registered, 'session { accessToken }')).session.accessToken;
+  const max = (await signIn('s-max')).payload;
+  const invited = { workspaceId: home.id, email: 'max@corp.example', role: 'VIEWER' };
+  const { invitation } = await done('inviteMember', 'InviteMemberInput', invited, 'invitation { id }', ada);
+  await done('acceptInvitation', 'AnswerInvitationInput', { invitationId: invitation.id }, 'invitation { id }', max.session.accessToken);
+  assert.equal(await seen(pat), home.id);
+  const { payload } = await configure({ provisioning: 'DOMAIN', passwordSignIn: false });
+  assert.ok(payload.singleSignOn.workedAt && !payload.singleSignOn.passwordSignIn);
+  assert.equal(await seen(pat), 'SINGLE_SIGN_ON_REQUIRED');
+  assert.equal(await seen(max.session.accessToken), home.id);
+  const again = { email: 'ada@example.org', password };
+  const owner = (await done('signIn', 'SignInInput', again, 'session { accessToken }')).session.accessToken;
+  assert.equal(await seen(owner), home.id);
 });

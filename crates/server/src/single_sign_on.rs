@@ -288,7 +288,8 @@ fn authorization(text: &str) -> Result<(HeaderName, HeaderValue), Fault> {
 /// What the token says, if one of the keys has signed it. The algorithm is the token's word, so only those count that
 /// need a public key, and a key counts for its own kind alone.
 fn verify(token: &str, keys: &[Jwk]) -> Option<Value> {
-    let header = decode_header(token).ok()?;
+    // What has to be understood, and is not, makes it no token.
+    let header = decode_header(token).ok().filter(|header| header.crit.is_none())?;
     let family = family(header.alg)?;
     let mut validation = Validation::new(header.alg);
     // Whatever else is said is judged by the domain, against this service's own clock.
