@@ -18,6 +18,7 @@ mod m0009_sign_in;
 mod m0010_webhooks;
 mod m0011_idempotency;
 mod m0012_second_factors;
+mod m0013_single_sign_on;
 mod m0014_quotas;
 
 /// All steps in order.
@@ -38,6 +39,7 @@ impl MigratorTrait for Migrator {
             Box::new(m0010_webhooks::Step),
             Box::new(m0011_idempotency::Step),
             Box::new(m0012_second_factors::Step),
+            Box::new(m0013_single_sign_on::Step),
             Box::new(m0014_quotas::Step),
         ]
     }

@@ -199,6 +199,8 @@ fn texts(name: &str, scalar: &str) -> Vec<(&'static str, String)> {
         "secret" => texts.retain(|(why, _)| ["too long", "NUL", "empty"].contains(why)),
         // A value of configuration is data, which is kept as it is.
         "string" => texts.retain(|(_, text)| text.len() > 65_536),
+        // What a provider gave may be of anything that can be printed.
+        "clientId" | "clientSecret" => texts.retain(|(why, _)| *why != "SQL"),
         // Blank clears.
         "dockerImage" | "region" => texts.retain(|(why, _)| !["empty", "blank"].contains(why)),
         // A label may say nothing.
@@ -456,6 +458,9 @@ async fn mutations_refuse_it_and_write_nothing(app: App) {
         ("deliveryId", json!(delivery)),
         ("url", json!("https://hooks.example.org/")),
         ("events", json!(["WORKSPACE_CHANGED"])),
+        ("issuer", json!("https://login.example.org")),
+        ("clientId", json!("guildhall")),
+        ("domain", json!("corp.example")),
         ("serviceAccountId", json!(account)),
         ("apiKeyId", json!(key)),
         ("workspaceId", json!(lab.id)),

@@ -485,6 +485,18 @@ impl Cast {
             ("updateMemberRole", change(format!(r#"{of_workspace}, memberId: "{member}", role: "VIEWER""#))),
             ("updateOrganization", change(format!(r#"organizationId: "{organization}""#))),
             ("updateOrganizationPolicy", change(format!(r#"organizationId: "{organization}""#))),
+            (
+                "configureSingleSignOn",
+                change(format!(
+                    r#"organizationId: "{organization}", issuer: "https://login.invalid", clientId: "x", clientSecret: "y""#
+                )),
+            ),
+            ("removeSingleSignOn", change(format!(r#"organizationId: "{organization}""#))),
+            ("addDomain", change(format!(r#"organizationId: "{organization}", domain: "{turn}.invalid""#))),
+            ("verifyDomain", change(format!(r#"organizationId: "{organization}", domain: "nobodys.invalid""#))),
+            ("removeDomain", change(format!(r#"organizationId: "{organization}", domain: "{turn}.invalid""#))),
+            ("startSingleSignOn", change(r#"email: "eve@nobodys.invalid""#.to_owned())),
+            ("finishSingleSignOn", change(r#"code: "guessed", secret: "guessed""#.to_owned())),
             ("checkAccess", r#"(token: "guessed", permissions: [FILE_READ]) { isActive }"#.to_owned()),
             ("issueWorkspaceToken", change(of_workspace.clone())),
             ("deleteServiceAccount", change(format!(r#"{of_workspace}, serviceAccountId: "sva_{nobody}""#))),

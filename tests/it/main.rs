@@ -64,6 +64,7 @@ mod second_factor;
 mod secrecy;
 mod sessions;
 mod settings;
+mod single_sign_on;
 mod smtp;
 mod socket_protocol;
 mod sockets;

@@ -324,6 +324,26 @@ const OPERATIONS: &[(&str, &str)] = &[
         r#"(input: { organizationId: "%organization%", allowReveal: true }) { organization { id } userErrors { code field message } }"#,
     ),
     (
+        "configureSingleSignOn",
+        r#"(input: { organizationId: "%organization%", issuer: "https://login.invalid", clientId: "x", clientSecret: "y" }) { singleSignOn { issuer } userErrors { code field message } }"#,
+    ),
+    (
+        "removeSingleSignOn",
+        r#"(input: { organizationId: "%organization%" }) { organizationId userErrors { code field message } }"#,
+    ),
+    (
+        "addDomain",
+        r#"(input: { organizationId: "%organization%", domain: "mine.invalid" }) { domain { domain } userErrors { code field message } }"#,
+    ),
+    (
+        "verifyDomain",
+        r#"(input: { organizationId: "%organization%", domain: "mine.invalid" }) { domain { domain } userErrors { code field message } }"#,
+    ),
+    (
+        "removeDomain",
+        r#"(input: { organizationId: "%organization%", domain: "mine.invalid" }) { removedDomain userErrors { code field message } }"#,
+    ),
+    (
         "updateRole",
         r#"(input: { organizationId: "%organization%", roleId: "%role%", name: "Mine" }) { role { id } userErrors { code field message } }"#,
     ),

@@ -32,6 +32,7 @@ pub mod seams;
 pub mod second_factor;
 pub mod service_accounts;
 pub mod sessions;
+pub mod single_sign_on;
 pub mod text;
 pub mod webhooks;
 pub mod workspace_tokens;

@@ -78,7 +78,12 @@ mod tests {
     const NOW: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
     fn by(has_second_factor: bool) -> Option<Arrival> {
-        Some(Arrival { joined_at: NOW, has_second_factor })
+        Some(Arrival {
+            joined_at: NOW,
+            has_second_factor,
+            by: crate::access::Entrance::Password,
+            is_owner: true,
+        })
     }
 
     #[test]

@@ -383,6 +383,36 @@ macro_rules! refusal_doc {
     (WebhookNotActive) => {
         "The webhook is paused or was disabled. Enable it first."
     };
+    (ProviderUnproven) => {
+        "Nobody has signed in by this provider yet, so signing in by password stays. Sign in by it once, then switch that off."
+    };
+    (ProviderFailed) => {
+        "The identity provider cannot be reached, or does not answer as OpenID Connect has it. Try again, or tell an admin of the organization."
+    };
+    (SingleSignOnUnavailable) => {
+        "There is no single sign-on for this address or organization. It is the same for one that does not exist."
+    };
+    (SignOnInvalid) => {
+        "Code and secret are not of one sign-in, or it was finished before or took too long. Begin anew."
+    };
+    (DomainUnverified) => {
+        "The address at the provider, or that of the account, is in no domain that the organization has verified."
+    };
+    (NotInvited) => {
+        "The organization lets in its members and those whom it has invited. Ask an admin of it for an invitation."
+    };
+    (IdentityMismatch) => {
+        "The account of this address is known as somebody else at the provider."
+    };
+    (RecordMissing) => {
+        "The TXT record is not there, or not yet: what was published may take a while to be seen."
+    };
+    (LookupFailed) => {
+        "DNS did not answer. Try again in a while."
+    };
+    (DomainTaken) => {
+        "Another organization of this instance has verified the domain. Its operator can settle that."
+    };
     (RateLimited) => {
         "Too many tries in a short time. Wait as long as `message` says."
     };

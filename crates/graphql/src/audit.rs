@@ -82,6 +82,10 @@ mirror! {
         Webhook,
         /// A person's account.
         User,
+        /// An organization's identity provider; the id is the organization's.
+        IdentityProvider,
+        /// A domain of an organization; the id is the domain.
+        Domain,
     }
 }
 

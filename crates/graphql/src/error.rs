@@ -66,7 +66,13 @@ fn demanded(demand: Demand) -> (&'static str, &'static str) {
         Demand::SecondFactor => (
             "SECOND_FACTOR_REQUIRED",
             "This organization demands a second factor of its people. Set one up by `enrollSecondFactor` and \
-             `confirmSecondFactor`, then go on.",
+             `confirmSecondFactor`, then go on. Where your account has one and you came by the identity provider of another \
+             organization, sign in with your password and it.",
+        ),
+        Demand::SingleSignOn => (
+            "SINGLE_SIGN_ON_REQUIRED",
+            "This organization lets in only who comes by its identity provider. Sign in by `startSingleSignOn`, with the slug of \
+             the organization, then go on.",
         ),
     }
 }

@@ -42,6 +42,7 @@ mod schema;
 pub mod second_factor;
 pub mod service_accounts;
 pub mod sessions;
+pub mod single_sign_on;
 mod throttle;
 pub mod webhooks;
 pub mod workspace_changes;

@@ -42,6 +42,7 @@ use crate::{
     quotas::{self, Date, Metric, Quota, UsageDay},
     roles::{RoleConnection, Roles},
     schema::mirror,
+    single_sign_on::{self, OrganizationDomain, SingleSignOn},
     workspaces::Workspace,
 };
 
@@ -299,6 +300,25 @@ impl Organization {
             Ok(quotas::charted(days, used.map_err(|fault| error::read(ctx, fault))?))
         };
         Some(usage.await)
+    }
+
+    /// The identity provider by which people sign in to it; null when there is none. Needs `ORGANIZATION_MANAGE`; null with a
+    /// `FORBIDDEN` error without it.
+    async fn single_sign_on(&self, ctx: &Context<'_>) -> Option<Result<SingleSignOn>> {
+        match self.view.access().grant() {
+            Ok(proof) => single_sign_on::of(ctx, proof).await.transpose(),
+            Err(denied) => Some(Err(error::denied(denied))),
+        }
+    }
+
+    /// The domains of mail addresses that are its own, or are to be verified as such, by name; at most 20. Needs
+    /// `ORGANIZATION_MANAGE`; null with a `FORBIDDEN` error without it.
+    #[graphql(complexity = "5 * child_complexity")]
+    async fn domains(&self, ctx: &Context<'_>) -> Option<Result<Vec<OrganizationDomain>>> {
+        match self.view.access().grant() {
+            Ok(proof) => Some(single_sign_on::domains(ctx, proof).await),
+            Err(denied) => Some(Err(error::denied(denied))),
+        }
     }
 
     /// The people who belong to it, by the age of their accounts. Needs `ORGANIZATION_MANAGE`; null with a `FORBIDDEN` error

@@ -138,7 +138,7 @@ use guildhall_domain::{
     accounts as a, api_keys as k, config as cf, credentials as c, home_page as h, invitations as i,
     life as l, members as m, organization_invitations as oi, organization_members as om, organizations as o,
     ownership as ow, quotas as q, recovery as re, roles as r, second_factor as sf, service_accounts as sa,
-    sessions as s, webhooks as wh, workspace_tokens as wt, workspaces as w,
+    sessions as s, single_sign_on as so, webhooks as wh, workspace_tokens as wt, workspaces as w,
 };
 
 user_errors! {
@@ -238,6 +238,21 @@ user_errors! {
     RevokeSessionError, RevokeSessionErrorCode = s::RevokeSessionCode { NotFound };
     EndMemberSessionsError, EndMemberSessionsErrorCode = s::EndMemberSessionsCode { NotFound, OwnerProtected };
     SignOutError, SignOutErrorCode = s::SignOutCode {};
+    ConfigureSingleSignOnError, ConfigureSingleSignOnErrorCode = so::ConfigureSingleSignOnCode {
+        DestinationRefused, ProviderUnproven
+    };
+    RemoveSingleSignOnError, RemoveSingleSignOnErrorCode = so::RemoveSingleSignOnCode { NotFound };
+    AddDomainError, AddDomainErrorCode = so::AddDomainCode { AlreadyExists, LimitReached };
+    VerifyDomainError, VerifyDomainErrorCode = so::VerifyDomainCode {
+        NotFound, RecordMissing, LookupFailed, DomainTaken, RateLimited
+    };
+    RemoveDomainError, RemoveDomainErrorCode = so::RemoveDomainCode { NotFound };
+    StartSingleSignOnError, StartSingleSignOnErrorCode = so::StartSingleSignOnCode {
+        SingleSignOnUnavailable, ProviderFailed
+    };
+    FinishSingleSignOnError, FinishSingleSignOnErrorCode = so::FinishSingleSignOnCode {
+        SignOnInvalid, DomainUnverified, NotInvited, IdentityMismatch, QuotaExceeded, UserDisabled
+    };
     CreateWorkspaceError, CreateWorkspaceErrorCode = w::CreateWorkspaceCode { NameUnavailable, QuotaExceeded };
     UpdateWorkspaceError, UpdateWorkspaceErrorCode = w::UpdateWorkspaceCode { WorkspaceArchived };
     DescribeWorkspaceError, DescribeWorkspaceErrorCode = h::DescribeWorkspaceCode { Stale, WorkspaceArchived };

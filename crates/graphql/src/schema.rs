@@ -16,6 +16,7 @@ use crate::{
     previews, quotas, recovery,
     rehearsal::Rehearsable,
     roles, second_factor, service_accounts, sessions,
+    single_sign_on::{self, IdentityProviders},
     throttle::Throttle,
     webhooks::{self, WebhookDestinations},
     workspace_changes, workspace_tokens, workspaces,
@@ -75,6 +76,7 @@ pub struct Query(
 pub struct Mutation(
     accounts::AccountMutation,
     sessions::SessionMutation,
+    single_sign_on::SingleSignOnMutation,
     recovery::RecoveryMutation,
     second_factor::SecondFactorMutation,
     workspaces::WorkspaceMutation,
@@ -149,6 +151,8 @@ pub struct Resources {
     pub credential_tester: Arc<dyn CredentialTester>,
     /// Says where a webhook may be.
     pub webhook_destinations: Arc<dyn WebhookDestinations>,
+    /// Asks identity providers and DNS.
+    pub identity_providers: Arc<dyn IdentityProviders>,
 }
 
 /// The schema over those resources.
@@ -167,7 +171,7 @@ fn limited(
     resources: Resources,
     limits: Limits,
 ) -> async_graphql::SchemaBuilder<Query, Rehearsable<Mutation>, Subscription> {
-    let Resources { db, throttle, credential_tester, webhook_destinations } = resources;
+    let Resources { db, throttle, credential_tester, webhook_destinations, identity_providers } = resources;
     let rechecks = Arc::new(Rechecks::new(&db));
     let builder = builder()
         .data(loaders::loaders(db.clone()))
@@ -175,6 +179,7 @@ fn limited(
         .data(throttle)
         .data(credential_tester)
         .data(webhook_destinations)
+        .data(identity_providers)
         .data(rechecks)
         .limit_aliases(limits.aliases)
         .limit_directives(limits.directives);

@@ -32,6 +32,9 @@ const ORGANIZATIONS_PER_HOUR: NonZeroU32 = NonZeroU32::new(10).unwrap();
 /// Enough for somebody who mends a credential, and few enough that nobody hammers a service with them.
 const CREDENTIAL_TESTS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
+/// Enough for somebody who waits for DNS, and few enough that nobody hammers it with us.
+const DOMAINS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).unwrap();
+
 /// Mails to one address on which nobody who is flooded need wait long, and more than anybody needs.
 const RESETS_PER_HOUR: NonZeroU32 = NonZeroU32::new(6).unwrap();
 
@@ -49,6 +52,7 @@ pub struct Throttle {
     recipient: DefaultKeyedRateLimiter<String>,
     organizations: DefaultKeyedRateLimiter<String>,
     credential_tests: DefaultKeyedRateLimiter<String>,
+    domains: DefaultKeyedRateLimiter<String>,
     resets: DefaultKeyedRateLimiter<String>,
     resets_by_ip: DefaultKeyedRateLimiter<String>,
 }
@@ -68,6 +72,7 @@ impl Throttle {
             recipient: per_hour(rates.invitations_per_hour_per_recipient),
             organizations: per_hour(ORGANIZATIONS_PER_HOUR),
             credential_tests: per_minute(CREDENTIAL_TESTS_PER_MINUTE),
+            domains: per_minute(DOMAINS_PER_MINUTE),
             resets: per_hour(RESETS_PER_HOUR),
             resets_by_ip: per_hour(RESETS_PER_HOUR_PER_IP),
         }
@@ -85,6 +90,7 @@ impl Throttle {
             &self.recipient,
             &self.organizations,
             &self.credential_tests,
+            &self.domains,
             &self.resets,
             &self.resets_by_ip,
         ] {
@@ -101,6 +107,11 @@ impl Throttle {
     /// Counts a test of a credential.
     pub fn credential_test(&self, user: &str) -> Result<(), Wait> {
         check(&self.credential_tests, user.to_owned())
+    }
+
+    /// Counts a look into DNS for a domain of that organization.
+    pub fn domain(&self, organization: &str) -> Result<(), Wait> {
+        check(&self.domains, organization.to_owned())
     }
 
     /// Counts a mail that lets the holder of an address back in, or confirms an address: whoever has it.

@@ -9,9 +9,9 @@ use std::{
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{
-        Actor, Arrival, Denied, LetIn, MemberListVisibility, OrganizationAccess, OrganizationPolicy,
-        OrganizationRole, OwnSession, Permission, PermissionSet, ShareAcceptance, SystemRole,
-        WorkspaceAccess, WorkspaceCreation, WorkspaceDeletion,
+        Actor, Arrival, Denied, Entrance, LetIn, MemberListVisibility, OrganizationAccess,
+        OrganizationPolicy, OrganizationRole, OwnSession, Permission, PermissionSet, ShareAcceptance,
+        SystemRole, WorkspaceAccess, WorkspaceCreation, WorkspaceDeletion,
         machine::MachineRights,
         proof::{OrganizationFacts, Place, WorkspaceFacts},
         role::Role,
@@ -34,7 +34,7 @@ use crate::{
 /// The columns of an organization's policy, of the table alias `o`.
 pub(crate) const POLICY_COLUMNS: &str = "o.workspace_creation, o.workspace_deletion, o.member_list_visibility, \
      o.share_acceptance, o.allow_reveal, o.invitation_lifetime_hours, o.api_key_max_lifetime_days, \
-     o.login_activity_days, o.two_factor_required_since AS two_factor_required_since, \
+     o.login_activity_days, o.password_sign_in, o.two_factor_required_since AS two_factor_required_since, \
      o.two_factor_grace_hours AS two_factor_grace_hours";
 
 /// The columns of a role, of the table alias `r`, as [`role`] reads them.
@@ -61,6 +61,9 @@ pub(crate) const STANDING_COLUMNS: &str = concat!(
     ", ",
     arrival_columns!()
 );
+
+/// Which identity provider opened the session `s`, and which one the organization `o` has.
+const ENTRANCE_COLUMNS: &str = "s.identity_provider_id AS opened_by, o.identity_provider_id AS own_provider";
 
 /// The actor's live session (`$1`), user (`$2`), at the moment `$3`.
 const LIVE_SESSION: &str = "sessions s JOIN users u ON u.id = s.user_id AND u.status <> 'DISABLED'";
@@ -162,7 +165,8 @@ impl Db {
         order: Order,
         page: &PageArgs<Position>,
     ) -> Result<Page<Standing>, ReadError> {
-        let columns = format!("{WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}");
+        let columns =
+            format!("{WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}, {ENTRANCE_COLUMNS}");
         let now = self.now();
         let sql = standings_sql(self.engine(), proof, &columns, statuses, now);
         let page = order.ascend(page);
@@ -191,7 +195,7 @@ impl Db {
             return Ok(found);
         };
         let sql = Sql::new(format!(
-            "SELECT {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS} FROM {LIVE_SESSION} \
+            "SELECT {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}, {ENTRANCE_COLUMNS} FROM {LIVE_SESSION} \
              JOIN organization_members om ON om.user_id = u.id AND om.status = 'ACTIVE' \
              JOIN organizations o ON o.id = om.organization_id JOIN workspaces w ON w.organization_id = o.id \
              {MEMBERSHIP_JOINS} WHERE {IS_LIVE} AND w.id IN "
@@ -217,7 +221,8 @@ impl Db {
     /// The actor's standing where they land without a workspace of their choice: in the earliest that they are a member of
     /// and that is in use, else in the oldest that they see as an admin of its organization.
     pub async fn landing(&self, proof: &OwnSession) -> Result<Option<Standing>, ReadError> {
-        let columns = format!("{WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}");
+        let columns =
+            format!("{WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}, {ENTRANCE_COLUMNS}");
         let now = self.now();
         let sql = standings_sql(self.engine(), proof, &columns, &[WorkspaceStatus::Active], now)
             .push(" ORDER BY m.id IS NULL, m.id, w.id LIMIT 1");
@@ -250,7 +255,7 @@ impl Db {
         }
         let Some(last) = people.last() else { return Ok(found) };
         let sql = Sql::new(format!(
-            "SELECT s.id AS session_id, s.user_id AS session_user, {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS} \
+            "SELECT s.id AS session_id, s.user_id AS session_user, {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}, {ENTRANCE_COLUMNS} \
              FROM {LIVE_SESSION} LEFT JOIN workspaces w ON w.id = $1 LEFT JOIN organizations o ON o.id = w.organization_id \
              LEFT JOIN organization_members om ON om.user_id = u.id AND om.organization_id = w.organization_id \
                  AND om.status = $2 \
@@ -498,7 +503,7 @@ fn person_sql(user: UserId, session: SessionId, now: DateTime<Utc>, found_by: &s
     // Left joins throughout, so that one statement tells a dead session (no row) from an unknown workspace
     // (a row of nulls), and an unknown workspace costs what a foreign one costs.
     Sql::new(format!(
-        "SELECT {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS} FROM {LIVE_SESSION} \
+        "SELECT {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}, {ENTRANCE_COLUMNS} FROM {LIVE_SESSION} \
          LEFT JOIN workspaces w ON {found_by} \
          LEFT JOIN organizations o ON o.id = w.organization_id \
          LEFT JOIN organization_members om ON om.user_id = u.id AND om.organization_id = w.organization_id \
@@ -527,8 +532,8 @@ fn standings_sql(
     where_nothing_is_demanded(sql, engine, "om", "u.second_factor_at IS NOT NULL", now)
 }
 
-/// Keeps what is of an organization `o` that demands nothing more of the person whose place in it is `place`:
-/// [`OrganizationPolicy::unmet`] for the database, which counts by it.
+/// Keeps what is of an organization `o` that demands nothing more of the person whose place in it is `place`, in the session
+/// `s`: [`OrganizationPolicy::unmet`] for the database, which counts by it.
 pub(crate) fn where_nothing_is_demanded(
     sql: Sql,
     engine: Engine,
@@ -536,7 +541,12 @@ pub(crate) fn where_nothing_is_demanded(
     has_second_factor: &str,
     now: DateTime<Utc>,
 ) -> Sql {
-    let sql = sql.push(&format!(" AND (o.two_factor_required_since IS NULL OR {has_second_factor} OR "));
+    const BY_OWN: &str = "COALESCE(s.identity_provider_id = o.identity_provider_id, FALSE)";
+    let sql = sql.push(&format!(
+        " AND (o.password_sign_in OR {place}.role = 'OWNER' OR {BY_OWN}) \
+         AND (s.identity_provider_id IS NULL OR {BY_OWN} OR NOT ({has_second_factor})) \
+         AND (o.two_factor_required_since IS NULL OR {BY_OWN} OR {has_second_factor} OR "
+    ));
     match engine {
         Engine::Postgres => sql
             .push(&format!(
@@ -591,7 +601,7 @@ pub(crate) fn administers_a_workspace(which: &str) -> String {
 fn organization_columns() -> String {
     format!(
         "o.id AS organization_id, o.slug AS slug, o.name AS name, o.created_at AS created_at, {POLICY_COLUMNS}, \
-         om.role AS organization_role, {}, {}",
+         om.role AS organization_role, {ENTRANCE_COLUMNS}, {}, {}",
         arrival_columns!(),
         administers_a_workspace("")
     )
@@ -644,19 +654,18 @@ impl StandingRow {
     fn read(
         row: &QueryResult,
         prefix: &str,
-        place: impl FnOnce(&QueryResult, &str, &OrganizationPolicy) -> Result<Place, DbErr>,
+        place: impl FnOnce(&QueryResult, &str) -> Result<Place, DbErr>,
     ) -> Result<Self, DbErr> {
         if row.try_get::<Option<Uuid>>(prefix, "id")?.is_none() {
             return Ok(Self { workspace: None, facts: None });
         }
         let workspace = Workspace::from_query_result(row, prefix)?;
-        let policy = policy(row, prefix)?;
         let facts = WorkspaceFacts {
             workspace: workspace.id,
             organization: workspace.organization,
             status: workspace.status,
-            place: place(row, prefix, &policy)?,
-            policy,
+            policy: policy(row, prefix)?,
+            place: place(row, prefix)?,
         };
         Ok(Self { workspace: Some(workspace), facts: Some(facts) })
     }
@@ -664,7 +673,7 @@ impl StandingRow {
 
 impl FromQueryResult for StandingRow {
     fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
-        Self::read(row, prefix, |row, prefix, policy| {
+        Self::read(row, prefix, |row, prefix| {
             let membership = row
                 .try_get::<Option<Uuid>>(prefix, "membership_id")?
                 .map(|id| Ok::<_, DbErr>((id.into(), role(row, prefix)?)))
@@ -672,7 +681,7 @@ impl FromQueryResult for StandingRow {
             Ok(Place::Person {
                 organization_role: organization_role(row, prefix)?,
                 membership,
-                arrival: if policy.demands_anything() { arrival(row, prefix)? } else { None },
+                arrival: arrival(row, prefix, entrance(row, prefix)?)?,
             })
         })
     }
@@ -684,7 +693,7 @@ struct MachineRow(StandingRow);
 
 impl FromQueryResult for MachineRow {
     fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
-        StandingRow::read(row, prefix, |row, prefix, _| Ok(Place::Machine(machine_rights(row, prefix)?)))
+        StandingRow::read(row, prefix, |row, prefix| Ok(Place::Machine(machine_rights(row, prefix)?)))
             .map(Self)
     }
 }
@@ -751,7 +760,7 @@ impl FromQueryResult for OrganizationRow {
             policy: policy(row, prefix)?,
             role: organization_role(row, prefix)?,
             administers_a_workspace: row.try_get(prefix, "administers")?,
-            arrival: arrival(row, prefix)?,
+            arrival: arrival(row, prefix, entrance(row, prefix)?)?,
         };
         Ok(Self(Some((facts, organization))))
     }
@@ -787,15 +796,29 @@ pub(crate) fn policy(row: &QueryResult, prefix: &str) -> Result<OrganizationPoli
         invitation_lifetime_hours: number("invitation_lifetime_hours")?,
         api_key_max_lifetime_days: number("api_key_max_lifetime_days")?,
         login_activity_days: number("login_activity_days")?.unwrap_or(DEFAULT_DAYS),
+        password_sign_in: row.try_get(prefix, "password_sign_in")?,
         two_factor_required_since: row.try_get(prefix, "two_factor_required_since")?,
         two_factor_grace_hours: number("two_factor_grace_hours")?.unwrap_or(0),
     })
 }
 
 /// How somebody comes into an organization; `None` where they have no place in it.
-pub(crate) fn arrival(row: &QueryResult, prefix: &str) -> Result<Option<Arrival>, DbErr> {
+pub(crate) fn arrival(row: &QueryResult, prefix: &str, by: Entrance) -> Result<Option<Arrival>, DbErr> {
     let Some(joined_at) = row.try_get(prefix, "joined_at")? else { return Ok(None) };
-    Ok(Some(Arrival { joined_at, has_second_factor: row.try_get(prefix, "has_second_factor")? }))
+    Ok(Some(Arrival {
+        joined_at,
+        has_second_factor: row.try_get(prefix, "has_second_factor")?,
+        by,
+        is_owner: organization_role(row, prefix)? == Some(OrganizationRole::Owner),
+    }))
+}
+
+/// What opened the session of a row that has [`ENTRANCE_COLUMNS`].
+fn entrance(row: &QueryResult, prefix: &str) -> Result<Entrance, DbErr> {
+    let provider = |column| row.try_get::<Option<Uuid>>(prefix, column);
+    let Some(opened_by) = provider("opened_by")? else { return Ok(Entrance::Password) };
+    let is_own = provider("own_provider")? == Some(opened_by);
+    Ok(if is_own { Entrance::OwnProvider } else { Entrance::OtherProvider })
 }
 
 pub(crate) fn organization_role(row: &QueryResult, prefix: &str) -> Result<Option<OrganizationRole>, DbErr> {

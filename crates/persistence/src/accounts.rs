@@ -119,7 +119,7 @@ pub struct NewUser {
     pub password: String,
 }
 
-async fn insert(
+pub(crate) async fn insert(
     tx: &Tx<'_>,
     email: &Email,
     name: &DisplayName,

@@ -4,7 +4,7 @@
 use chrono::DateTime;
 use guildhall_domain::{
     access::{
-        Granted, Permission,
+        Entrance, Granted, Permission,
         explain::{Explanation, MembershipFacts, PersonFacts, explain, may_ask, may_hear_of},
         perm,
     },
@@ -81,8 +81,11 @@ impl FromQueryResult for FactsRow {
                 has_expired: row.try_get(prefix, "has_expired")?,
             })
         });
+        let policy = policy(row, prefix)?;
+        // A person is asked about, and no session of theirs.
+        let by = if policy.password_sign_in { Entrance::Password } else { Entrance::OwnProvider };
         Ok(Self(PersonFacts {
-            policy: policy(row, prefix)?,
+            policy,
             has_active_account: row.try_get::<String>(prefix, "account_status")? != "DISABLED",
             organization_role: organization_role(row, prefix)?
                 .ok_or_else(|| DbErr::Type("a membership of an organization has a role".to_owned()))?,
@@ -90,7 +93,7 @@ impl FromQueryResult for FactsRow {
             membership: membership.transpose()?,
             administers_a_workspace: row.try_get(prefix, "administers")?,
             is_archived: row.try_get(prefix, "is_archived")?,
-            arrival: arrival(row, prefix)?
+            arrival: arrival(row, prefix, by)?
                 .ok_or_else(|| DbErr::Type("a membership of an organization has a beginning".to_owned()))?,
             // Of the asker's clock, not of the row.
             at: DateTime::UNIX_EPOCH,

@@ -56,6 +56,11 @@ impl Hasher {
         phc(&params, &salt, &output)
     }
 
+    /// What is stored where there is no password: random, so that nobody has one that it is the hash of.
+    pub(crate) fn of_nothing(&self) -> Result<String, Fault> {
+        phc(&self.0.params, &random::<16>()?, &random::<HASH_LEN>()?)
+    }
+
     /// Whether `password` is the one that was stored. With nothing stored the answer is no, after the time
     /// that a check takes.
     pub async fn verify(&self, password: &str, stored: Option<&str>) -> Result<bool, Fault> {

@@ -43,7 +43,7 @@ pub struct Swept {
     pub uses: usize,
     /// Login activity.
     pub activity: usize,
-    /// Links that reset a password or confirm an address.
+    /// Links that reset a password or confirm an address, and sign-ins by an identity provider that nobody finished.
     pub links: usize,
     /// Counters of sign-ins that failed.
     pub tries: usize,
@@ -75,6 +75,7 @@ pub async fn sweep(db: &Db) -> Result<Swept, Fault> {
         let key = if links == "email_changes" { "user_id" } else { "id" };
         swept.links += sweep_keyed(db, links, key, "expires_at < $1", db.now()).await?;
     }
+    swept.links += sweep_table(db, "sign_on_attempts", "expires_at < $1", db.now()).await?;
     swept.activity = sweep_activity(db).await?;
     swept.tries = sweep_table(db, "sign_in_tries", "expires_at < $1", db.now()).await?;
     swept.answers = sweep_table(db, "idempotency_keys", "expires_at < $1", db.now()).await?;

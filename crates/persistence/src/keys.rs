@@ -90,6 +90,8 @@ struct Master {
     answers: Seal,
     /// Seals what second factors are computed from.
     factors: Seal,
+    /// Seals what this server shows identity providers.
+    client_secrets: Seal,
     /// See [`Keys::checks`].
     check: String,
 }
@@ -104,6 +106,7 @@ impl Master {
             signing: Seal::new(&derived(b"seal signing keys")),
             answers: Seal::new(&derived(b"seal answers")),
             factors: Seal::new(&derived(b"seal second factors")),
+            client_secrets: Seal::new(&derived(b"seal client secrets")),
             check: URL_SAFE_NO_PAD.encode(tag(&mac(derived(b"check").as_slice()), others)),
         }
     }
@@ -506,6 +509,26 @@ impl Keys {
         secret.ok_or_else(|| Fault::Stored(format!("the second factor of {user} is damaged")))
     }
 
+    /// Seals the secret that is shown to that identity provider, with the master key.
+    pub(crate) fn seal_client_secret(&self, provider: Uuid, secret: &[u8]) -> Result<Vec<u8>, Fault> {
+        self.master.client_secrets.seal(&shown_to(provider, &self.master.id), secret)
+    }
+
+    /// The secret that is shown to that identity provider, which the master key of that id sealed.
+    pub(crate) fn open_client_secret(
+        &self,
+        provider: Uuid,
+        master_key_id: &str,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let what = || format!("the client secret of the identity provider {}", provider.as_simple());
+        let Some(master) = self.master(master_key_id) else {
+            return Err(Fault::MasterKeyMissing { what: what(), id: master_key_id.to_owned() });
+        };
+        let secret = master.client_secrets.open(&shown_to(provider, master_key_id), sealed);
+        secret.ok_or_else(|| Fault::Stored(format!("{} is damaged", what())))
+    }
+
     /// Wraps a workspace's data key with the master key.
     pub(crate) fn wrap(&self, workspace: WorkspaceId, key: &[u8; 32]) -> Result<Vec<u8>, Fault> {
         self.master.wrap.seal(&wrapped_for(workspace, &self.master.id), key)
@@ -542,6 +565,11 @@ fn signs_for(id: Uuid, purpose: &str, master_key_id: &str) -> Vec<u8> {
 /// What a second factor is bound to: the form's version, the row, whose it is, and the key that seals it.
 fn factor_of(id: Uuid, user: UserId, master_key_id: &str) -> Vec<u8> {
     [[1].as_slice(), id.as_bytes(), user.uuid().as_bytes(), master_key_id.as_bytes()].concat()
+}
+
+/// What a client secret is bound to: the form's version, the provider it is shown to, and the key that seals it.
+fn shown_to(provider: Uuid, master_key_id: &str) -> Vec<u8> {
+    [[1].as_slice(), provider.as_bytes(), master_key_id.as_bytes()].concat()
 }
 
 /// The number in a machine's secret.

@@ -49,6 +49,7 @@ pub mod seed;
 pub mod service_accounts;
 pub mod sessions;
 pub mod signing;
+pub mod single_sign_on;
 mod sql;
 mod vault;
 pub mod webhooks;

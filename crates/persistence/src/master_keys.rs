@@ -51,6 +51,15 @@ pub struct Holding {
     pub signing_keys: u64,
     /// People's second factors.
     pub second_factors: u64,
+    /// Secrets that are shown to identity providers.
+    pub client_secrets: u64,
+}
+
+impl Holding {
+    /// What would be lost without the key. Mails are given up before long.
+    fn lasting(&self) -> u64 {
+        self.workspaces + self.signing_keys + self.second_factors + self.client_secrets
+    }
 }
 
 /// What is sealed with which master key.
@@ -73,10 +82,10 @@ impl Census {
         !is_under_current || self.unnamed_mails > 0 || self.left() > 0
     }
 
-    /// Data keys, queued mails, signing keys and second factors that are sealed with another key than the current one.
+    /// Everything that is sealed with another key than the current one.
     pub fn left(&self) -> u64 {
         let others = self.keys.iter().filter(|key| key.place != Place::Current);
-        others.map(|key| key.workspaces + key.mails + key.signing_keys + key.second_factors).sum()
+        others.map(|key| key.mails + key.lasting()).sum()
     }
 }
 
@@ -108,8 +117,16 @@ pub(crate) async fn census(ask: &impl Ask, keys: &Keys) -> Result<Census, Fault>
             "SELECT master_key_id AS id, COUNT(*) AS number FROM second_factors GROUP BY master_key_id",
         ))
         .await?;
+    let clients: Vec<Counted> = ask
+        .all(Sql::new(
+            "SELECT master_key_id AS id, COUNT(*) AS number FROM identity_providers GROUP BY master_key_id",
+        ))
+        .await?;
     let mut unnamed_mails = 0;
-    let mut numbers: BTreeMap<String, (u64, u64, u64, u64)> = BTreeMap::new();
+    let mut numbers: BTreeMap<String, (u64, u64, u64, u64, u64)> = BTreeMap::new();
+    for Counted { id, number } in clients {
+        numbers.entry(id.unwrap_or_default()).or_default().4 += number.unsigned_abs();
+    }
     for Counted { id, number } in factors {
         numbers.entry(id.unwrap_or_default()).or_default().3 += number.unsigned_abs();
     }
@@ -127,19 +144,17 @@ pub(crate) async fn census(ask: &impl Ask, keys: &Keys) -> Result<Census, Fault>
     }
     let mut held = Vec::new();
     for id in keys.master_key_ids() {
-        let (workspaces, mails, signing_keys, second_factors) = numbers.remove(id).unwrap_or_default();
+        let (workspaces, mails, signing_keys, second_factors, client_secrets) =
+            numbers.remove(id).unwrap_or_default();
         let place = if held.is_empty() { Place::Current } else { Place::Previous };
         let id = id.to_owned();
-        held.push(Holding { id, place, workspaces, mails, signing_keys, second_factors });
+        held.push(Holding { id, place, workspaces, mails, signing_keys, second_factors, client_secrets });
     }
-    held.extend(numbers.into_iter().map(|(id, (workspaces, mails, signing_keys, second_factors))| Holding {
-        id,
-        place: Place::Missing,
-        workspaces,
-        mails,
-        signing_keys,
-        second_factors,
-    }));
+    let missing = |(id, (workspaces, mails, signing_keys, second_factors, client_secrets))| {
+        let place = Place::Missing;
+        Holding { id, place, workspaces, mails, signing_keys, second_factors, client_secrets }
+    };
+    held.extend(numbers.into_iter().map(missing));
     Ok(Census { keys: held, unnamed_mails, under: instance::master_key(ask).await? })
 }
 
@@ -159,6 +174,8 @@ pub struct Rotated {
     pub signing_keys: u64,
     /// Second factors that were sealed anew.
     pub second_factors: u64,
+    /// Secrets shown to identity providers that were sealed anew.
+    pub client_secrets: u64,
     /// Workspaces whose data key none of the keys opens.
     pub damaged: Vec<WorkspaceId>,
     /// Queued mails that none of the keys opens.
@@ -167,6 +184,8 @@ pub struct Rotated {
     pub damaged_signing_keys: usize,
     /// How many second factors none of the keys opens.
     pub damaged_second_factors: usize,
+    /// How many secrets shown to identity providers none of the keys opens.
+    pub damaged_client_secrets: usize,
     /// How it stands now.
     pub census: Census,
 }
@@ -192,7 +211,8 @@ struct Batch {
 /// Seals with the current master key whatever another one sealed, then puts the database under it. What has been done
 /// stays done, so that another call goes on where one was interrupted; several at once share the work.
 pub async fn rotate(db: &Db, proof: &System) -> Result<Rotated, Fault> {
-    let (mut workspaces, mut mails, mut signing_keys, mut second_factors) = (0, 0, 0, 0);
+    let (mut workspaces, mut mails, mut signing_keys, mut second_factors, mut client_secrets) =
+        (0, 0, 0, 0, 0);
     let mut pass = 0;
     loop {
         let (rewrapped, damaged) = go_through(db, proof, Kind::DataKeys).await?;
@@ -201,12 +221,15 @@ pub async fn rotate(db: &Db, proof: &System) -> Result<Rotated, Fault> {
         let (factors, closed_factors) = go_through(db, proof, Kind::SecondFactors).await?;
         signing_keys += signing;
         second_factors += factors;
+        let (clients, closed_clients) = go_through(db, proof, Kind::ClientSecrets).await?;
+        client_secrets += clients;
         workspaces += rewrapped;
         mails += resealed;
         finish(db, proof).await?;
         let census = status(db, proof).await?;
         pass += 1;
         let closed = damaged.len() + unreadable.len() + closed_signing.len() + closed_factors.len();
+        let closed = closed + closed_clients.len();
         let closed = u64::try_from(closed).unwrap_or(u64::MAX);
         if census.left() + census.unnamed_mails <= closed || pass == PASSES {
             let damaged = damaged.into_iter().map(WorkspaceId::from).collect();
@@ -216,10 +239,12 @@ pub async fn rotate(db: &Db, proof: &System) -> Result<Rotated, Fault> {
                 mails,
                 signing_keys,
                 second_factors,
+                client_secrets,
                 damaged,
                 unreadable,
                 damaged_signing_keys: closed_signing.len(),
                 damaged_second_factors: closed_factors.len(),
+                damaged_client_secrets: closed_clients.len(),
                 census,
             });
         }
@@ -233,6 +258,7 @@ enum Kind {
     Mails,
     SigningKeys,
     SecondFactors,
+    ClientSecrets,
 }
 
 /// Goes once through all rows of a kind, in the order of their ids.
@@ -260,11 +286,14 @@ async fn one_batch(db: &Db, proof: &System, kind: Kind, after: Uuid) -> Result<B
         }
         Kind::SigningKeys => ("signing_keys", "id", "sealed", "sealed_at", ""),
         Kind::SecondFactors => ("second_factors", "id", "sealed", "sealed_at", ""),
+        Kind::ClientSecrets => ("identity_providers", "id", "sealed_secret", "sealed_at", ""),
     };
     let purpose = match kind {
         Kind::SigningKeys => "purpose, CAST(NULL AS uuid) AS user_id",
         Kind::SecondFactors => "CAST(NULL AS text) AS purpose, user_id",
-        Kind::DataKeys | Kind::Mails => "CAST(NULL AS text) AS purpose, CAST(NULL AS uuid) AS user_id",
+        Kind::DataKeys | Kind::Mails | Kind::ClientSecrets => {
+            "CAST(NULL AS text) AS purpose, CAST(NULL AS uuid) AS user_id"
+        }
     };
     let batch = db.write(proof, async |tx| {
         let sql = Sql::new(format!(
@@ -328,6 +357,10 @@ fn reseal(keys: &Keys, kind: Kind, row: &Sealed) -> Result<Vec<u8>, Fault> {
                 (row.user_id.unwrap_or_default().into(), row.master_key_id.as_deref().unwrap_or_default());
             keys.seal_second_factor(row.id, user, &keys.open_second_factor(row.id, user, id, &row.sealed)?)
         }
+        Kind::ClientSecrets => {
+            let id = row.master_key_id.as_deref().unwrap_or_default();
+            keys.seal_client_secret(row.id, &keys.open_client_secret(row.id, id, &row.sealed)?)
+        }
         Kind::Mails => {
             let mail = row.id.into();
             keys.seal_mail(mail, &keys.open_mail(mail, row.master_key_id.as_deref(), &row.sealed)?)
@@ -346,8 +379,7 @@ async fn finish(db: &Db, proof: &System) -> Result<(), Fault> {
             return Ok(());
         }
         let census = census(tx, keys).await?;
-        let needs_it = |key: &Holding| key.workspaces + key.signing_keys + key.second_factors > 0;
-        if census.keys.iter().all(|key| key.place == Place::Current || !needs_it(key)) {
+        if census.keys.iter().all(|key| key.place == Place::Current || key.lasting() == 0) {
             instance::set_master_key(tx, id, check).await?;
         }
         Ok(())

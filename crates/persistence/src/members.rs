@@ -396,8 +396,10 @@ pub async fn visible_user(db: &Db, proof: &OwnSession, user: UserId) -> Result<O
                 " OR EXISTS (SELECT 1 FROM organization_members mine \
          JOIN organization_members theirs ON theirs.organization_id = mine.organization_id \
          JOIN organizations o ON o.id = mine.organization_id JOIN users me ON me.id = mine.user_id \
-         WHERE theirs.user_id = u.id AND mine.status = 'ACTIVE' AND mine.user_id = ",
+         JOIN sessions s ON s.id = ",
             )
+            .bind(proof.session().uuid())
+            .push(" WHERE theirs.user_id = u.id AND mine.status = 'ACTIVE' AND mine.user_id = ")
             .bind(proof.user().uuid());
     let has_second_factor = "me.second_factor_at IS NOT NULL";
     let sql = where_nothing_is_demanded(sql, db.engine(), "mine", has_second_factor, db.now())

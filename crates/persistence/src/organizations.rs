@@ -60,6 +60,8 @@ pub(crate) async fn insert(
             invitation_lifetime_hours: Set(None),
             api_key_max_lifetime_days: Set(None),
             login_activity_days: Set(i32::from(policy.login_activity_days)),
+            identity_provider_id: Set(None),
+            password_sign_in: Set(true),
             two_factor_required_since: Set(None),
             two_factor_grace_hours: Set(i32::from(policy.two_factor_grace_hours)),
             created_at: Set(tx.now()),

@@ -305,6 +305,8 @@ fn organization() -> organizations::ActiveModel {
         invitation_lifetime_hours: Set(None),
         api_key_max_lifetime_days: Set(None),
         login_activity_days: Set(i32::from(policy.login_activity_days)),
+        identity_provider_id: Set(None),
+        password_sign_in: Set(true),
         created_at: Set(made),
         updated_at: Set(made),
         two_factor_required_since: Set(None),

@@ -65,6 +65,7 @@ pub(crate) async fn open(tx: &Tx<'_>, user: UserId, device: &Device) -> Result<S
         last_seen_at: Set(now),
         expires_at: Set(expires_at),
         ended_at: Set(None),
+        identity_provider_id: Set(None),
     };
     sessions::Entity::insert(row).exec_without_returning(tx.conn()).await?;
     activity::note_sign_in(tx, user, device).await?;

@@ -39,6 +39,7 @@ use url::Url;
 use crate::{
     config::{self, Config, CorsOrigins, Credentials, MailTransport, SmtpTls, SqliteSynchronous, Webhooks},
     credential_tests::Tester,
+    dns::Dns,
     gateway::Gateway,
     http, idempotency,
     identify::Identify,
@@ -53,6 +54,7 @@ use crate::{
     request_id,
     secrets::{self, MasterKey, SecretsFault},
     serve::{Connections, Peer},
+    single_sign_on::SingleSignOn,
     telemetry,
     validation::Validator,
     web::{self, Web},
@@ -86,6 +88,9 @@ pub enum StartError {
     /// Nothing can be sent to webhooks as it is configured.
     #[error("webhooks.ca_file: {0}")]
     WebhookCertificates(CertificatesFault),
+    /// Identity providers cannot be asked as it is configured.
+    #[error("single_sign_on.ca_file: {0}")]
+    SignOnCertificates(CertificatesFault),
     /// The manifest of trusted documents cannot be used.
     #[error("server.trusted_documents: {path}: {why}", path = .0.display(), why = .1)]
     TrustedDocuments(PathBuf, String),
@@ -270,6 +275,16 @@ impl App {
         let to_webhooks =
             Outbound::new(destinations, ca_file.as_deref()).map_err(StartError::WebhookCertificates)?;
         let to_webhooks = Arc::new(to_webhooks);
+        let config::SingleSignOn { destinations, ca_file } = std::mem::take(&mut config.single_sign_on);
+        let to_providers =
+            Outbound::new(destinations, ca_file.as_deref()).map_err(StartError::SignOnCertificates)?;
+        let dns = Dns::new(&config.dns.servers);
+        // Where every page may call the API, people are sent back to this instance alone.
+        let origins = match &config.server.cors_origins {
+            CorsOrigins::Any => Vec::new(),
+            CorsOrigins::These(origins) => origins.clone(),
+        };
+        let single_sign_on = Arc::new(SingleSignOn::new(to_providers, dns, &config.app.url, origins));
         let db = open_database(&mut config, seams).await?;
         let mut limits = limits(&config.limits);
         limits.document.introspection = config.server.introspection;
@@ -287,6 +302,7 @@ impl App {
             throttle: Arc::clone(&throttle),
             credential_tester: tester,
             webhook_destinations: Arc::clone(&to_webhooks) as _,
+            identity_providers: Arc::clone(&single_sign_on) as _,
         };
         let schema = guildhall_graphql::build(resources.clone(), schema_limits);
         let mut gateway = Gateway::new(schema, Identify::new(db.clone()), limits, shutdown.clone());
@@ -317,6 +333,7 @@ impl App {
             throttle: Arc::clone(&throttle),
             app_url: config.app.url.clone(),
             trust_proxy: config.server.trust_proxy,
+            single_sign_on,
             playground: config.server.playground,
         });
         let oauth = Arc::new(OAuth {

@@ -221,6 +221,16 @@ pub enum Admin {
         /// How much, from 0; `none` takes the limit away
         limit: String,
     },
+    /// Say that a domain is an organization's, where DNS does not: its identity provider is believed of addresses there
+    ///
+    /// Whoever administers the organization can then sign in as everybody who has an address in the domain.
+    #[command(after_help = "Example:\n  guildhall admin verify-domain acme acme.example")]
+    VerifyDomain {
+        /// Slug of the organization
+        organization: String,
+        /// What stands after the @ of its addresses
+        domain: String,
+    },
 }
 
 #[cfg(test)]

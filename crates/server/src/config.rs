@@ -37,6 +37,8 @@ pub struct Config {
     pub invitations: Invitations,
     pub credentials: Credentials,
     pub webhooks: Webhooks,
+    pub single_sign_on: SingleSignOn,
+    pub dns: Dns,
     pub mail: Mail,
     pub limits: Limits,
     pub log: Log,
@@ -137,6 +139,20 @@ pub struct Webhooks {
     pub ca_file: Option<PathBuf>,
 }
 
+#[derive(Debug, Default)]
+pub struct SingleSignOn {
+    /// Where identity providers may be beside the public internet.
+    pub destinations: Vec<Destination>,
+    /// PEM certificates that are trusted there beside the public ones.
+    pub ca_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Default)]
+pub struct Dns {
+    /// Who is asked; the machine's own resolvers where there are none.
+    pub servers: Vec<SocketAddr>,
+}
+
 #[derive(Debug)]
 pub struct Mail {
     pub transport: MailTransport,
@@ -232,6 +248,8 @@ impl Config {
         let invitations = sections::invitations(&mut layers);
         let credentials = sections::credentials(&mut layers);
         let webhooks = sections::webhooks(&mut layers);
+        let single_sign_on = sections::single_sign_on(&mut layers);
+        let dns = sections::dns(&mut layers);
         let mail = sections::mail(&mut layers, server.as_ref(), app.as_ref());
         let limits = sections::limits(&mut layers);
         let log = sections::log(&mut layers);
@@ -256,6 +274,8 @@ impl Config {
                     invitations,
                     credentials,
                     webhooks,
+                    single_sign_on,
+                    dns,
                     mail,
                     limits,
                     log,

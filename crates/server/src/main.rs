@@ -6,6 +6,7 @@ use clap::Parser;
 use guildhall_domain::{
     access::System,
     quotas::{self, Metric},
+    single_sign_on,
     text::{DisplayName, Email},
 };
 use guildhall_persistence::{
@@ -15,6 +16,7 @@ use guildhall_persistence::{
     quotas::set_ceiling,
     second_factor::{self, Reset},
     seed,
+    single_sign_on::{Verified, verify_as_operator},
 };
 use guildhall_server::{
     app::{self, App, StartError},
@@ -195,6 +197,29 @@ async fn run(command: &Command, mut config: Config) -> Result<(), Box<dyn std::e
             match most {
                 Some(most) => println!("“{name}” may have {most} {} at the most.", metric.title()),
                 None => println!("“{name}” may have as many {} as its admins allow.", metric.title()),
+            }
+            Ok(())
+        }
+        Command::Admin(Admin::VerifyDomain { organization, domain }) => {
+            let domain = single_sign_on::domain(domain).map_err(|fault| format!("the domain {}", fault.0))?;
+            let db = app::open_database(&mut config, app::system_seams()).await?;
+            #[expect(clippy::disallowed_methods, reason = "an operator's command has no actor")]
+            let proof = System::named("operator");
+            let operator = db.on_behalf_of(Origin::operator());
+            let verified = verify_as_operator(&operator, &proof, organization, &domain).await?;
+            db.close().await;
+            match verified {
+                Verified::Now => println!("{domain} is verified for {organization}."),
+                Verified::Before => println!("{domain} was verified for {organization} before."),
+                Verified::NoOrganization => {
+                    return Err(format!("there is no organization {organization}").into());
+                }
+                Verified::Taken(owner) => {
+                    return Err(format!(
+                        "{domain} is verified for {owner}: an admin there has to remove it first"
+                    )
+                    .into());
+                }
             }
             Ok(())
         }

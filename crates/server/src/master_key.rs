@@ -66,9 +66,13 @@ fn next_step(census: &Census, are_given: bool) -> Option<&'static str> {
 }
 
 /// What few instances have, where there is any.
-fn more(signing_keys: u64, second_factors: u64) -> String {
-    [(signing_keys, "signing key", "signing keys"), (second_factors, "second factor", "second factors")]
-        .into_iter()
+fn more(signing_keys: u64, second_factors: u64, client_secrets: u64) -> String {
+    let all = [
+        (signing_keys, "signing key", "signing keys"),
+        (second_factors, "second factor", "second factors"),
+        (client_secrets, "client secret", "client secrets"),
+    ];
+    all.into_iter()
         .filter(|(number, ..)| *number > 0)
         .map(|(number, one, many)| format!(", {}", numbered(number, one, many)))
         .collect()
@@ -94,7 +98,7 @@ async fn status(mut config: Config) -> Result<String, Box<dyn Error>> {
             key.id,
             numbered(key.workspaces, "workspace", "workspaces"),
             numbered(key.mails, "queued mail", "queued mails"),
-            more(key.signing_keys, key.second_factors),
+            more(key.signing_keys, key.second_factors, key.client_secrets),
             if is_under { "; the database is under it" } else { "" },
         ));
     }
@@ -138,7 +142,7 @@ async fn rotate(mut config: Config) -> Result<String, Box<dyn Error>> {
     let mut lines = vec![format!(
         "Sealed with the master key {current}: the keys of {}{} and {}.",
         numbered(rotated.workspaces, "workspace", "workspaces"),
-        more(rotated.signing_keys, rotated.second_factors),
+        more(rotated.signing_keys, rotated.second_factors, rotated.client_secrets),
         numbered(rotated.mails, "queued mail", "queued mails"),
     )];
     lines.extend(rotated.damaged.iter().map(|id| {
@@ -159,7 +163,15 @@ async fn rotate(mut config: Config) -> Result<String, Box<dyn Error>> {
             numbered(rotated.damaged_second_factors as u64, "second factor is", "second factors are")
         ));
     }
-    if !rotated.damaged.is_empty() || rotated.damaged_signing_keys + rotated.damaged_second_factors > 0 {
+    if rotated.damaged_client_secrets > 0 {
+        lines.push(format!(
+            "{} damaged and stays as it is: have it configured anew (configureSingleSignOn).",
+            numbered(rotated.damaged_client_secrets as u64, "client secret is", "client secrets are")
+        ));
+    }
+    let damaged =
+        rotated.damaged_signing_keys + rotated.damaged_second_factors + rotated.damaged_client_secrets;
+    if !rotated.damaged.is_empty() || damaged > 0 {
         return Err(lines.join("\n").into());
     }
     let closed = u64::try_from(rotated.unreadable.len()).unwrap_or(u64::MAX);

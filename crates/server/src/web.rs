@@ -20,7 +20,7 @@ use guildhall_domain::{
     access::{Actor, Denied},
     refusal::Refusal,
 };
-use guildhall_graphql::{Throttle, Wait};
+use guildhall_graphql::{Throttle, Wait, single_sign_on::CALLBACK_PATH};
 use guildhall_persistence::{
     Db, Fault, OpError, ReadError,
     audit::Origin,
@@ -37,11 +37,13 @@ use crate::{
         CONTENT_SECURITY_POLICY, CSS, CSS_PATH, InvitationPage, MessagePage, Pages, RecoveryPage, SetupPage,
     },
     request_id::RequestId,
+    single_sign_on::SingleSignOn,
 };
 
 mod invitation;
 mod recovery;
 mod setup;
+mod single_sign_on;
 #[cfg(test)]
 mod tests;
 
@@ -58,11 +60,13 @@ pub struct Web {
     pub app_url: String,
     /// Whether a proxy in front sets `X-Forwarded-For`.
     pub trust_proxy: bool,
+    /// Asks identity providers.
+    pub single_sign_on: Arc<SingleSignOn>,
     /// Whether there is a playground to send people to.
     pub playground: bool,
 }
 
-/// `/`, `/setup`, `/invitations/{token}`, `/reset`, `/email`, the style sheet, and a page for every address that nothing else answers.
+/// `/`, `/setup`, `/invitations/{token}`, `/reset`, `/email`, `/sso/callback`, the style sheet, and a page for every address that nothing else answers.
 /// Expects `request_id::assign` outside of it.
 pub fn router(state: Arc<Web>) -> Router {
     Router::new()
@@ -71,6 +75,7 @@ pub fn router(state: Arc<Web>) -> Router {
         .route("/reset", get(recovery::show_reset).post(recovery::reset))
         .route("/email", get(recovery::show_email).post(recovery::change_email))
         .route("/setup", get(setup::show).post(setup::submit))
+        .route(CALLBACK_PATH, get(single_sign_on::come_back))
         .route(CSS_PATH, get(style_sheet))
         .method_not_allowed_fallback(wrong_method)
         .fallback(nothing_here)

@@ -66,9 +66,14 @@ impl App {
     /// Another server on the same PostgreSQL database, with the same secrets, clock and mail server. Real processes
     /// are [`Process`](crate::Process)es.
     pub async fn second_process(&self) -> Self {
+        self.second_process_with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub async fn second_process_with(&self, change: impl FnOnce(&mut Environment)) -> Self {
         assert_eq!(self.engine(), Engine::Postgres, "one process has a SQLite database to itself");
         let mail = Arc::clone(&self.mail);
-        let other = Self::launch(Arc::clone(&self.database), mail, Arc::clone(&self.clock), |_| {}).await;
+        let other = Self::launch(Arc::clone(&self.database), mail, Arc::clone(&self.clock), change).await;
         if let Some(founded) = self.founded.get() {
             other.founded.set(founded.clone()).expect("it is new");
         }

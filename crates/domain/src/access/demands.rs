@@ -17,13 +17,26 @@ const MAX_GRACE_HOURS: u16 = 720;
 /// What a person has to do before anything in the organization opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Demand {
-    /// Set a second factor up: the account has none, and the time to do it is over.
+    /// Set a second factor up, where the account has none and the time to do it is over; or come in by it.
     SecondFactor,
+    /// Come in by the organization's identity provider: it takes nothing else.
+    SingleSignOn,
 }
 
 impl Demand {
     /// Everything that can be demanded.
-    pub const ALL: [Self; 1] = [Self::SecondFactor];
+    pub const ALL: [Self; 2] = [Self::SecondFactor, Self::SingleSignOn];
+}
+
+/// What opened a person's session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entrance {
+    /// A password, and the second factor of an account that has one.
+    Password,
+    /// The identity provider that the organization has now, which is in charge of factors.
+    OwnProvider,
+    /// Another organization's, or one that the organization had before: it is no word for a second factor here.
+    OtherProvider,
 }
 
 /// How a person comes into an organization.
@@ -31,14 +44,18 @@ impl Demand {
 pub struct Arrival {
     /// Since when they belong to it.
     pub joined_at: DateTime<Utc>,
-    /// Whether their account has a second factor, which every sign-in needs then.
+    /// Whether their account has a second factor, which every sign-in by a password needs then.
     pub has_second_factor: bool,
+    /// What opened their session.
+    pub by: Entrance,
+    /// Whether they own it: owners are let in without its provider, so that one which is down locks nobody out for good.
+    pub is_owner: bool,
 }
 
 impl OrganizationPolicy {
-    /// Whether it matters how people come in: where not, nobody needs to ask.
+    /// Whether something is demanded of everybody.
     pub fn demands_anything(&self) -> bool {
-        self.demands_second_factor()
+        self.demands_second_factor() || !self.password_sign_in
     }
 
     /// Whether people need a second factor.
@@ -55,13 +72,24 @@ impl OrganizationPolicy {
 
     /// What is demanded of a person and not met. Of somebody of whom it was not read how they came in, everything.
     pub fn unmet(&self, arrival: Option<Arrival>, now: DateTime<Utc>) -> Option<Demand> {
-        if !self.demands_anything() {
-            return None;
+        let Some(arrival) = arrival else { return self.demands_anything().then_some(self.first_demand()) };
+        if !self.password_sign_in && arrival.by != Entrance::OwnProvider && !arrival.is_owner {
+            return Some(Demand::SingleSignOn);
         }
-        let is_met = arrival.is_some_and(|arrival| {
-            arrival.has_second_factor || self.second_factor_due(arrival.joined_at).is_none_or(|due| now < due)
-        });
+        let is_met = match arrival.by {
+            Entrance::OwnProvider => true,
+            // Whoever controls that provider would be in, in spite of the second factor.
+            Entrance::OtherProvider if arrival.has_second_factor => false,
+            Entrance::Password if arrival.has_second_factor => true,
+            Entrance::Password | Entrance::OtherProvider => {
+                self.second_factor_due(arrival.joined_at).is_none_or(|due| now < due)
+            }
+        };
         (!is_met).then_some(Demand::SecondFactor)
+    }
+
+    fn first_demand(&self) -> Demand {
+        if self.password_sign_in { Demand::SecondFactor } else { Demand::SingleSignOn }
     }
 }
 
@@ -90,7 +118,7 @@ mod tests {
     }
 
     fn arrival(joined: i64, has_second_factor: bool) -> Option<Arrival> {
-        Some(Arrival { joined_at: at(joined), has_second_factor })
+        Some(Arrival { joined_at: at(joined), has_second_factor, by: Entrance::Password, is_owner: false })
     }
 
     #[test]
@@ -118,6 +146,47 @@ mod tests {
     #[test]
     fn who_came_in_unseen_meets_no_demand() {
         assert_eq!(demanding(100, 720).unmet(None, at(100)), Some(Demand::SecondFactor));
+    }
+
+    #[test]
+    fn by_which_door_somebody_came_counts() {
+        use Entrance::{OtherProvider, OwnProvider, Password};
+        let come = |policy: &OrganizationPolicy, by, has_second_factor, is_owner| {
+            policy.unmet(Some(Arrival { joined_at: at(0), has_second_factor, by, is_owner }), at(100))
+        };
+        let (free, strict) = (OrganizationPolicy::default(), demanding(0, 0));
+        let closed = OrganizationPolicy { password_sign_in: false, ..free };
+        let both = OrganizationPolicy { password_sign_in: false, ..strict };
+        let (factor, provider) = (Some(Demand::SecondFactor), Some(Demand::SingleSignOn));
+        for (policy, by, has_second_factor, is_owner, unmet) in [
+            (free, Password, false, false, None),
+            (free, OwnProvider, true, false, None),
+            (free, OtherProvider, false, false, None),
+            // The second factor of the account was not asked for.
+            (free, OtherProvider, true, false, factor),
+            (free, OtherProvider, true, true, factor),
+            (strict, Password, false, false, factor),
+            (strict, Password, true, false, None),
+            (strict, OwnProvider, false, false, None),
+            (strict, OtherProvider, false, false, factor),
+            (strict, OtherProvider, true, false, factor),
+            (closed, Password, true, false, provider),
+            (closed, OtherProvider, false, false, provider),
+            (closed, OwnProvider, false, false, None),
+            (closed, Password, false, true, None),
+            (closed, OtherProvider, false, true, None),
+            (both, OwnProvider, false, false, None),
+            (both, Password, true, false, provider),
+            (both, Password, false, true, factor),
+            (both, Password, true, true, None),
+        ] {
+            assert_eq!(
+                come(&policy, by, has_second_factor, is_owner),
+                unmet,
+                "{by:?} {has_second_factor} {is_owner}"
+            );
+        }
+        assert_eq!(closed.unmet(None, at(0)), provider);
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub struct PersonFacts {
     pub administers_a_workspace: bool,
     /// Whether the workspace is archived.
     pub is_archived: bool,
-    /// How they come into the organization.
+    /// How they come into the organization: where it is by its provider alone, by that.
     pub arrival: Arrival,
     /// The moment that is asked about.
     pub at: DateTime<Utc>,
@@ -709,7 +709,12 @@ mod tests {
             membership: None,
             administers_a_workspace: false,
             is_archived: false,
-            arrival: Arrival { joined_at: DateTime::UNIX_EPOCH, has_second_factor: false },
+            arrival: Arrival {
+                joined_at: DateTime::UNIX_EPOCH,
+                has_second_factor: false,
+                by: crate::access::Entrance::Password,
+                is_owner: false,
+            },
             at: NOW,
         }
     }

@@ -10,7 +10,7 @@ pub mod proof;
 pub mod role;
 
 pub use catalog::{Permission, perm};
-pub use demands::{Arrival, Demand};
+pub use demands::{Arrival, Demand, Entrance};
 pub use policy::{
     MemberListVisibility, OrganizationPolicy, OrganizationRole, ShareAcceptance, WorkspaceCreation,
     WorkspaceDeletion,

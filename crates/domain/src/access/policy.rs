@@ -116,6 +116,8 @@ pub struct OrganizationPolicy {
     pub api_key_max_lifetime_days: Option<u16>,
     /// How long login activity is kept, in days; 1 to 3650.
     pub login_activity_days: u16,
+    /// Whether people are let in who did not come by the organization's identity provider. See [`super::demands`].
+    pub password_sign_in: bool,
     /// Since when people need a second factor; `None`: they do not. See [`super::demands`].
     pub two_factor_required_since: Option<DateTime<Utc>>,
     /// How long they have to set one up, in hours; 0 to 720.
@@ -133,6 +135,7 @@ impl Default for OrganizationPolicy {
             invitation_lifetime_hours: None,
             api_key_max_lifetime_days: None,
             login_activity_days: crate::activity::DEFAULT_DAYS,
+            password_sign_in: true,
             two_factor_required_since: None,
             two_factor_grace_hours: DEFAULT_GRACE_HOURS,
         }

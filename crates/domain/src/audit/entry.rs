@@ -154,6 +154,20 @@ words! {
         SendTestWebhook = "sendTestWebhook",
         /// The service stopped a webhook that does not answer any more.
         DisableWebhook = "disableWebhook",
+        /// An organization's identity provider was named, or changed.
+        ConfigureSingleSignOn = "configureSingleSignOn",
+        /// An organization's identity provider was removed.
+        RemoveSingleSignOn = "removeSingleSignOn",
+        /// Somebody came by the organization's identity provider, and got an account or became a member.
+        FinishSingleSignOn = "finishSingleSignOn",
+        /// A domain was added to an organization.
+        AddDomain = "addDomain",
+        /// A domain was verified as an organization's.
+        VerifyDomain = "verifyDomain",
+        /// A domain was removed from an organization.
+        RemoveDomain = "removeDomain",
+        /// An operator said that a domain is an organization's.
+        AdminVerifyDomain = "admin verify-domain",
         /// A quota was set, or taken away.
         SetQuota = "setQuota",
         /// Credits were spent; the object's name is what on.
@@ -206,6 +220,10 @@ words! {
         Webhook = "WEBHOOK",
         /// A person's account.
         User = "USER",
+        /// An organization's identity provider; the id is the organization's.
+        IdentityProvider = "IDENTITY_PROVIDER",
+        /// A domain of an organization; the id is the domain.
+        Domain = "DOMAIN",
     }
 }
 

@@ -44,6 +44,60 @@ table!(organizations = "organizations" {
     login_activity_days: i32,
     two_factor_required_since: Option<DateTimeUtc>,
     two_factor_grace_hours: i32,
+    identity_provider_id: Option<Uuid>,
+    password_sign_in: bool,
+});
+
+table!(identity_providers = "identity_providers" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    organization_id: Uuid,
+    issuer: String,
+    client_id: String,
+    master_key_id: String,
+    sealed_secret: Vec<u8>,
+    secret_fingerprint: String,
+    secret_set_at: DateTimeUtc,
+    sealed_at: DateTimeUtc,
+    provisioning: String,
+    worked_at: Option<DateTimeUtc>,
+    created_at: DateTimeUtc,
+    updated_at: DateTimeUtc,
+});
+
+table!(organization_domains = "organization_domains" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    organization_id: Uuid,
+    #[sea_orm(primary_key, auto_increment = false)]
+    domain: String,
+    verified_at: Option<DateTimeUtc>,
+    created_at: DateTimeUtc,
+});
+
+table!(sign_on_identities = "sign_on_identities" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    organization_id: Uuid,
+    user_id: Uuid,
+    issuer: String,
+    subject: String,
+    created_at: DateTimeUtc,
+});
+
+table!(sign_on_attempts = "sign_on_attempts" {
+    #[sea_orm(primary_key, auto_increment = false)]
+    id: Uuid,
+    provider_id: Uuid,
+    status: String,
+    state_hash: Vec<u8>,
+    secret_hash: Vec<u8>,
+    code_hash: Option<Vec<u8>>,
+    redirect_to: Option<String>,
+    subject: Option<String>,
+    email: Option<String>,
+    name: Option<String>,
+    created_at: DateTimeUtc,
+    expires_at: DateTimeUtc,
 });
 
 table!(password_resets = "password_resets" {
@@ -159,6 +213,7 @@ table!(sessions = "sessions" {
     last_seen_at: DateTimeUtc,
     expires_at: DateTimeUtc,
     ended_at: Option<DateTimeUtc>,
+    identity_provider_id: Option<Uuid>,
 });
 
 table!(workspaces = "workspaces" {
@@ -553,6 +608,10 @@ pub(crate) async fn select_each(conn: &impl sea_orm::ConnectionTrait) -> Result<
         password_resets,
         email_changes,
         recovery_codes,
+        identity_providers,
+        organization_domains,
+        sign_on_identities,
+        sign_on_attempts,
         second_factors,
         workspaces,
         workspace_descriptions,

@@ -7,9 +7,9 @@ use guildhall_domain::text::ImageRef;
 use lettre::message::Mailbox;
 
 use super::{
-    App, Auth, CorsOrigins, Credentials, Database, DatabaseUrl, Invitations, Limits, Log, LogFormat, Mail,
-    MailTransport, Organizations, Origin, Server, Smtp, SmtpCredentials, SmtpTls, SqliteSynchronous,
-    Webhooks, Workspaces, layers::Layers, values,
+    App, Auth, CorsOrigins, Credentials, Database, DatabaseUrl, Dns, Invitations, Limits, Log, LogFormat,
+    Mail, MailTransport, Organizations, Origin, Server, SingleSignOn, Smtp, SmtpCredentials, SmtpTls,
+    SqliteSynchronous, Webhooks, Workspaces, layers::Layers, values,
 };
 use crate::{
     outbound::Destination,
@@ -173,6 +173,24 @@ pub(super) fn webhooks(layers: &mut Layers) -> Webhooks {
     let destinations = destinations(layers, "webhooks.destinations");
     let ca_file = layers.parsed("webhooks.ca_file", |text| Ok(PathBuf::from(text)));
     Webhooks { destinations, ca_file }
+}
+
+pub(super) fn single_sign_on(layers: &mut Layers) -> SingleSignOn {
+    let destinations = destinations(layers, "single_sign_on.destinations");
+    let ca_file = layers.parsed("single_sign_on.ca_file", |text| Ok(PathBuf::from(text)));
+    SingleSignOn { destinations, ca_file }
+}
+
+pub(super) fn dns(layers: &mut Layers) -> Dns {
+    const KEY: &str = "dns.servers";
+    let mut servers = Vec::new();
+    for text in layers.list(KEY) {
+        match values::name_server(&text) {
+            Ok(server) => servers.push(server),
+            Err(problem) => layers.fault(KEY, problem),
+        }
+    }
+    Dns { servers }
 }
 
 fn destinations(layers: &mut Layers, path: &str) -> Vec<Destination> {

@@ -92,6 +92,13 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("\"{text}\" is not an IP address and port, such as 127.0.0.1:8080"))
 }
 
+/// A name server: an address, with a port where it is not 53.
+pub(super) fn name_server(text: &str) -> Result<SocketAddr, String> {
+    let whole = text.parse().ok();
+    let server = whole.or_else(|| text.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, 53)));
+    server.ok_or_else(|| format!("\"{text}\" is not an IP address, such as 10.0.0.2, and no port after it"))
+}
+
 /// The URL by which this machine reaches a server listening on `listen`.
 pub(super) fn local_url(listen: SocketAddr) -> String {
     let ip = match listen.ip() {

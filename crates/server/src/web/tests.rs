@@ -27,6 +27,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use super::*;
+use crate::{dns::Dns, outbound::Outbound};
 
 const PASSWORD: &str = "seven purple kettles whistle";
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -102,6 +103,12 @@ impl Site {
             throttle: Arc::new(Throttle::new(&rates)),
             app_url: "https://app.example.org".into(),
             trust_proxy: false,
+            single_sign_on: Arc::new(SingleSignOn::new(
+                Outbound::new(Vec::new(), None).unwrap(),
+                Dns::new(&[]),
+                "https://app.example.org",
+                Vec::new(),
+            )),
             playground: true,
         }));
         Self { db, clock, router, _directory: directory }
