@@ -28,6 +28,7 @@ both_databases!(
     app,
     whoever_is_invited_signs_in_and_finds_the_invitation,
     whoever_has_an_address_in_the_domain_becomes_a_member,
+    who_joins_takes_a_seat,
     an_invitation_to_the_organization_itself_is_answered_first,
     who_is_neither_member_nor_invited_stays_outside,
     a_provider_is_believed_of_verified_domains_alone,
@@ -243,6 +244,21 @@ async fn whoever_has_an_address_in_the_domain_becomes_a_member(app: App) {
     places.sort();
     assert_eq!(places.len(), 2, "{places:?}");
     assert_eq!(places[0], "example MEMBER");
+}
+
+async fn who_joins_takes_a_seat(app: App) {
+    let (ada, provider) = connected(&app, "DOMAIN").await;
+    let input = |limit: i64, organization: &str| json!({ "organizationId": organization, "metric": "MEMBERS", "limit": limit });
+    let organization = ada.organization().await;
+    ada.mutate("setQuota", input(1, &organization), "").await.ok();
+    provider.is("s-eve", "eve@corp.example");
+    sign_in(&app, "eve@corp.example").await.refused("QUOTA_EXCEEDED");
+    assert_eq!(accounts(&app).await, 1, "nothing is half-written");
+    ada.mutate("setQuota", input(2, &organization), "").await.ok();
+    signed_in(&app, "eve@corp.example").await;
+    // Who has a seat comes again, however few there are.
+    ada.mutate("setQuota", input(0, &organization), "").await.ok();
+    signed_in(&app, "eve@corp.example").await;
 }
 
 async fn an_invitation_to_the_organization_itself_is_answered_first(app: App) {
