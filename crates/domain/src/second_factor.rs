@@ -4,7 +4,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use totp_rs::{Algorithm, Builder, Secret, Totp, TotpError};
 
-use crate::{codes, lockout::Failures};
+use crate::{codes, lockout::Failures, refusal::FieldFault};
 
 codes! {
     /// Why no second factor was begun.
@@ -73,19 +73,26 @@ pub enum Typed {
     RecoveryCode(String),
 }
 
+/// The longest that can be typed: a recovery code has 19 signs.
+const MAX_TYPED: usize = 64;
+
 impl Typed {
     /// Reads what was typed, in any grouping.
-    pub fn read(text: Option<&str>) -> Self {
-        let text = text.unwrap_or_default();
-        let bare: String =
-            text.chars().filter(|letter| !letter.is_whitespace() && *letter != '-').take(64).collect();
-        match bare.len() {
-            0 => Self::Nothing,
-            length if length <= usize::from(DIGITS) || bare.bytes().all(|byte| byte.is_ascii_digit()) => {
-                Self::Code(bare)
-            }
-            _ => Self::RecoveryCode(bare),
+    pub fn parse(text: &str) -> Result<Self, FieldFault> {
+        const WHAT: &str = "give the 6 digits that the app shows, or a recovery code";
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(FieldFault(format!("is blank: {WHAT}")));
         }
+        let is_fit = |letter: char| letter.is_ascii_alphanumeric() || letter == ' ' || letter == '-';
+        if text.len() > MAX_TYPED || !text.chars().all(is_fit) {
+            return Err(FieldFault(format!("is no code: {WHAT}")));
+        }
+        let bare: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
+        Ok(match bare.len() <= usize::from(DIGITS) || bare.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => Self::Code(bare),
+            false => Self::RecoveryCode(bare),
+        })
     }
 }
 
@@ -161,16 +168,16 @@ mod tests {
 
     #[test]
     fn what_is_typed_is_read_in_any_grouping() {
-        for nothing in [None, Some(""), Some("  "), Some(" - ")] {
-            assert_eq!(Typed::read(nothing), Typed::Nothing);
+        for none in ["", "  ", "\n", "2870\u{0}82", "287082\n1", "２８７０８２", "a@b", &"9".repeat(65)]
+        {
+            assert!(Typed::parse(none).is_err(), "{none}");
         }
         for code in ["287082", "287 082", " 287-082\n", "2 8 7 0 8 2"] {
-            assert_eq!(Typed::read(Some(code)), Typed::Code("287082".to_owned()), "{code}");
+            assert_eq!(Typed::parse(code), Ok(Typed::Code("287082".to_owned())), "{code}");
         }
         for code in ["ABCD-EFGH-JKLM-NPQR", "abcd efgh jklm npqr"] {
-            assert!(matches!(Typed::read(Some(code)), Typed::RecoveryCode(_)), "{code}");
+            assert!(matches!(Typed::parse(code), Ok(Typed::RecoveryCode(_))), "{code}");
         }
-        assert!(matches!(Typed::read(Some(&"9".repeat(10_000))), Typed::Code(code) if code.len() == 64));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::{
     payload::{answer, payload},
     rehearsal::only_now,
     schema::mirror,
-    second_factor::SecondFactor,
+    second_factor::{SecondFactor, shown},
     sessions::{SessionConnection, SessionTokens, Sessions},
     throttle::Throttle,
     workspaces::{Workspace, WorkspaceConnection, WorkspaceStatus, Workspaces},
@@ -436,8 +436,8 @@ impl AccountMutation {
                 .sign_in(caller(ctx).device.ip.as_deref(), account)
                 .map_err(|wait| Refusal::new(SignInCode::RateLimited, wait))?;
             let password = input.password.get(..MAX_PASSWORD_BYTES).unwrap_or(&input.password);
-            let (code, device) = (input.code.as_deref(), &caller(ctx).device);
-            accounts::sign_in(db(ctx), &proof, email.as_ref(), password, code, device).await
+            let (typed, device) = (shown(input.code.as_deref())?, &caller(ctx).device);
+            accounts::sign_in(db(ctx), &proof, email.as_ref(), password, &typed, device).await
         }
         .await;
         answer(ctx, outcome, |(user, session)| SignInPayload {

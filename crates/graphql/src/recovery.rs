@@ -16,6 +16,7 @@ use crate::{
     authz::{anonymous, caller, db, open, signed_in, signed_in_directive},
     payload::{answer, payload},
     rehearsal::unless_rehearsing,
+    second_factor::shown,
 };
 
 /// Who forgot a password.
@@ -194,8 +195,8 @@ impl RecoveryMutation {
                 .sign_in(None, &proof.user().to_string())
                 .map_err(|wait| Refusal::new(GenerateRecoveryCodesCode::RateLimited, wait))?;
             let password = input.password.get(..MAX_PASSWORD_BYTES).unwrap_or(&input.password);
-            let (code, device) = (input.code.as_deref(), &caller(ctx).device);
-            recovery_codes::generate(db(ctx), &proof, password, code, device).await
+            let (typed, device) = (shown(input.code.as_deref())?, &caller(ctx).device);
+            recovery_codes::generate(db(ctx), &proof, password, &typed, device).await
         }
         .await;
         answer(ctx, outcome, |codes| GenerateRecoveryCodesPayload {

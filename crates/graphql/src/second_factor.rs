@@ -7,8 +7,10 @@ use async_graphql::{Context, InputObject, Object, Result, SimpleObject};
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     page::{MAX_PAGE, PageArgs},
-    refusal::Refusal,
-    second_factor::{ConfirmSecondFactorCode, DisableSecondFactorCode, EnrollSecondFactorCode, Enrollment},
+    refusal::{InputReader, Refusal, RefusalCode, Refusals},
+    second_factor::{
+        ConfirmSecondFactorCode, DisableSecondFactorCode, EnrollSecondFactorCode, Enrollment, Typed,
+    },
 };
 use guildhall_persistence::{Fault, second_factor};
 use qrcode::{Color, QrCode};
@@ -116,7 +118,7 @@ impl SecondFactorMutation {
                 .sign_in(None, &proof.user().to_string())
                 .map_err(|wait| Refusal::new(EnrollSecondFactorCode::RateLimited, wait))?;
             let password = input.password.get(..MAX_PASSWORD_BYTES).unwrap_or(&input.password);
-            second_factor::enroll(db(ctx), &proof, password, input.code.as_deref()).await
+            second_factor::enroll(db(ctx), &proof, password, &shown(input.code.as_deref())?).await
         }
         .await;
         let outcome = match outcome {
@@ -147,7 +149,8 @@ impl SecondFactorMutation {
             throttle(ctx)
                 .sign_in(None, &proof.user().to_string())
                 .map_err(|wait| Refusal::new(ConfirmSecondFactorCode::RateLimited, wait))?;
-            second_factor::confirm(db(ctx), &proof, &input.code, &caller(ctx).device).await
+            let typed = shown(Some(&input.code))?;
+            second_factor::confirm(db(ctx), &proof, &typed, &caller(ctx).device).await
         }
         .await;
         answer(ctx, outcome, |codes| ConfirmSecondFactorPayload {
@@ -171,7 +174,8 @@ impl SecondFactorMutation {
                 .sign_in(None, &proof.user().to_string())
                 .map_err(|wait| Refusal::new(DisableSecondFactorCode::RateLimited, wait))?;
             let password = input.password.get(..MAX_PASSWORD_BYTES).unwrap_or(&input.password);
-            second_factor::disable(db(ctx), &proof, password, &input.code, &caller(ctx).device).await
+            let typed = shown(Some(&input.code))?;
+            second_factor::disable(db(ctx), &proof, password, &typed, &caller(ctx).device).await
         }
         .await;
         let mut demanded_by = Vec::new();
@@ -190,8 +194,15 @@ impl SecondFactorMutation {
     }
 }
 
+/// What was typed as `code`, if anything.
+pub(crate) fn shown<C: RefusalCode>(code: Option<&str>) -> std::result::Result<Typed, Refusals<C>> {
+    let mut reader = InputReader::default();
+    let typed = reader.optional("code", code.map(Typed::parse));
+    Ok(reader.all(typed)?.unwrap_or(Typed::Nothing))
+}
+
 /// An address as a QR code, with the margin that scanners need. Nothing of the text itself stands in it.
-fn qr_svg(text: &str) -> Result<String, Fault> {
+fn qr_svg(text: &str) -> std::result::Result<String, Fault> {
     const MARGIN: usize = 4;
     let code = QrCode::new(text).map_err(|error| Fault::Stored(error.to_string()))?;
     let side = code.width() + 2 * MARGIN;

@@ -284,12 +284,12 @@ pub async fn sign_in(
     proof: &Open,
     email: Option<&Email>,
     password: &str,
-    code: Option<&str>,
+    typed: &Typed,
     device: &Device,
 ) -> Result<(User, SignedIn), OpError<SignInCode>> {
     let door = Door::of(db, email, device);
     door.check(db, proof, device).await?;
-    let outcome = try_to_sign_in(db, proof, email, password, &Typed::read(code), device, &door).await;
+    let outcome = try_to_sign_in(db, proof, email, password, typed, device, &door).await;
     if let Err(OpError::Refused(Refusals(refusals))) = &outcome {
         for refusal in refusals {
             if let Some(late) = door.note_refused(db, proof, refusal.code, device).await? {

@@ -77,7 +77,7 @@ pub async fn generate(
     db: &Db,
     proof: &OwnSession,
     password: &str,
-    code: Option<&str>,
+    typed: &Typed,
     device: &Device,
 ) -> Result<Vec<String>, OpError<GenerateRecoveryCodesCode>> {
     let wrong = || {
@@ -88,12 +88,11 @@ pub async fn generate(
     let stored = found.as_ref().map(|secret| secret.password_hash.as_str());
     let right = db.hasher().verify(password, stored).await?;
     let Some(account) = found.filter(|_| right) else { return Err(wrong().into()) };
-    let typed = Typed::read(code);
-    second_factor::ask(db, proof, &account, &typed).await?;
+    second_factor::ask(db, proof, &account, typed).await?;
     let codes = fresh()?;
     db.write(proof, async |tx| {
         tx.unaudited("a person's recovery codes are their own");
-        second_factor::demand(tx, &account, &typed, wrong).await?;
+        second_factor::demand(tx, &account, typed, wrong).await?;
         replace(tx, account.user.id, &codes).await?;
         second_factor::tell(tx, account.user.id, Letter::RecoveryCodesMade, device).await?;
         Ok(())

@@ -307,19 +307,18 @@ pub async fn enroll(
     db: &Db,
     proof: &OwnSession,
     password: &str,
-    code: Option<&str>,
+    typed: &Typed,
 ) -> Result<Enrollment, OpError<EnrollSecondFactorCode>> {
     let wrong = || wrong_password(EnrollSecondFactorCode::InvalidCredentials);
     let account = own(db, proof, password, wrong).await?;
-    let typed = Typed::read(code);
-    ask(db, proof, &account, &typed).await?;
+    ask(db, proof, &account, typed).await?;
     let secret = Zeroizing::new(random::<SECRET_BYTES>()?);
     let given = enrollment(secret.as_slice(), &service(db), &account.user.email)
         .map_err(|error| Fault::Stored(error.to_string()))?;
     db.write(proof, async |tx| {
         tx.unaudited("a person's second factor is their own");
         instance::check_master_key(tx).await?;
-        demand(tx, &account, &typed, wrong).await?;
+        demand(tx, &account, typed, wrong).await?;
         let user = account.user.id;
         let sql = Sql::new("DELETE FROM second_factors WHERE confirmed_at IS NULL AND user_id = ");
         tx.run(sql.bind(user.uuid())).await?;
@@ -348,10 +347,9 @@ pub async fn enroll(
 pub async fn confirm(
     db: &Db,
     proof: &OwnSession,
-    code: &str,
+    typed: &Typed,
     device: &Device,
 ) -> Result<Vec<String>, OpError<ConfirmSecondFactorCode>> {
-    let typed = Typed::read(Some(code));
     let codes = recovery_codes::fresh()?;
     db.write(proof, async |tx| {
         tx.unaudited("a person's second factor is their own");
@@ -365,7 +363,7 @@ pub async fn confirm(
             )
             .into());
         };
-        let step = match &typed {
+        let step = match typed {
             Typed::Code(code) => matching_step(&row.secret(db, user)?, code, tx.now(), None),
             Typed::Nothing | Typed::RecoveryCode(_) => None,
         };
@@ -398,7 +396,7 @@ pub async fn disable(
     db: &Db,
     proof: &OwnSession,
     password: &str,
-    code: &str,
+    typed: &Typed,
     device: &Device,
 ) -> Result<(), OpError<DisableSecondFactorCode>> {
     let wrong = || wrong_password(DisableSecondFactorCode::InvalidCredentials);
@@ -408,11 +406,10 @@ pub async fn disable(
             Refusal::new(DisableSecondFactorCode::NotFound, "Your account has no second factor.").into()
         );
     }
-    let typed = Typed::read(Some(code));
-    ask(db, proof, &account, &typed).await?;
+    ask(db, proof, &account, typed).await?;
     db.write(proof, async |tx| {
         tx.unaudited("a person's second factor is their own");
-        demand(tx, &account, &typed, wrong).await?;
+        demand(tx, &account, typed, wrong).await?;
         remove(tx, account.user.id).await?;
         tell(tx, account.user.id, Letter::SecondFactorOff, device).await?;
         Ok(())

@@ -20,7 +20,8 @@ use guildhall_domain::{
     access::{Actor, Open},
     accounts::{RegisterCode, SignInCode},
     invitations::{AcceptInvitationCode, InvitationStatus},
-    refusal::{Detail, Refusal},
+    refusal::{Detail, FieldFault, Refusal},
+    second_factor::Typed,
     text::{DisplayName, Email},
 };
 use guildhall_persistence::{
@@ -219,8 +220,17 @@ impl Submission<'_> {
         #[expect(clippy::disallowed_methods, reason = "signing in is how a right is gained")]
         let proof = Open::because("the password is checked");
         let password = self.form.get("password");
-        let code = Some(self.form.get("code"));
-        match accounts::sign_in(&self.web.db, &proof, Some(&email), password, code, device).await {
+        let typed = match self.form.get("code") {
+            blank if blank.trim().is_empty() => Typed::Nothing,
+            code => match Typed::parse(code) {
+                Ok(typed) => typed,
+                Err(FieldFault(fault)) => {
+                    shown.sign_in.code_errors.push(format!("The code {fault}."));
+                    return Ok(Attempt::Again(StatusCode::UNPROCESSABLE_ENTITY));
+                }
+            },
+        };
+        match accounts::sign_in(&self.web.db, &proof, Some(&email), password, &typed, device).await {
             Ok((_, session)) => {
                 let attempt = self.accept(session.actor, shown).await;
                 self.web.end_session(self.visitor, session.actor).await;
