@@ -8,6 +8,7 @@ use axum::{
 };
 use chrono::TimeDelta;
 use futures_util::FutureExt;
+use guildhall_domain::second_factor::Typed;
 use guildhall_domain::{
     access::{Open, SystemRole},
     ids::{InvitationId, WorkspaceId},
@@ -167,7 +168,8 @@ impl Site {
     async fn sign_in(&self, email: &str) -> SignedIn {
         let email = Email::parse(email).unwrap();
         let device = Device::default();
-        let signed_in = accounts::sign_in(&self.db, &open(), Some(&email), PASSWORD, &device).await;
+        let signed_in =
+            accounts::sign_in(&self.db, &open(), Some(&email), PASSWORD, &Typed::Nothing, &device).await;
         signed_in.unwrap_or_else(|_| panic!("sign in")).1
     }
 
