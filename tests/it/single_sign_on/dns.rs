@@ -13,7 +13,9 @@ use hickory_proto::{
 };
 
 /// The parts of each TXT record of a name; `None`: it fails.
-static ZONE: LazyLock<Mutex<HashMap<String, Option<Vec<Vec<String>>>>>> = LazyLock::new(Mutex::default);
+type Records = Option<Vec<Vec<String>>>;
+
+static ZONE: LazyLock<Mutex<HashMap<String, Records>>> = LazyLock::new(Mutex::default);
 
 static SERVER: LazyLock<SocketAddr> = LazyLock::new(|| {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
