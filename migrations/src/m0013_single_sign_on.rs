@@ -107,6 +107,7 @@ impl MigrationTrait for Step {
                 "ALTER TABLE organizations ADD COLUMN identity_provider_id uuid NULL",
                 "ALTER TABLE organizations ADD COLUMN password_sign_in boolean NOT NULL DEFAULT TRUE",
                 "ALTER TABLE sessions ADD COLUMN identity_provider_id uuid NULL",
+                "CREATE INDEX sessions_provider ON sessions (identity_provider_id) WHERE identity_provider_id IS NOT NULL",
             ],
         )
         .await

@@ -24,6 +24,7 @@ both_databases!(
     of_two_answers_at_once_one_wins,
     whatever_happens_at_once_an_owner_is_left,
     an_admin_does_not_void_what_an_owner_asked,
+    whoever_has_not_done_what_is_demanded_takes_nothing_over,
 );
 
 const TRANSFER: &str = "transfer { id status from { email } to { email } createdAt expiresAt respondedAt organization { slug viewerRole } }";
@@ -515,4 +516,18 @@ async fn an_admin_does_not_void_what_an_owner_asked(app: App) {
     let transfer = asked(&ada, &organization, &bob).await;
     role(&orla, &bob).await;
     accept(&bob, &transfer).await.ok();
+}
+
+async fn whoever_has_not_done_what_is_demanded_takes_nothing_over(app: App) {
+    let ada = app.set_up().await;
+    let eve = app.person("eve@example.org", "Eve").await;
+    let organization = organization(&ada).await;
+    let asked = ask(&ada, &organization, &eve).await.ok();
+    let transfer = json!({ "transferId": asked.text("/transferOwnership/transfer/id") });
+    app.sql("UPDATE organizations SET password_sign_in = FALSE").await;
+    for mutation in ["acceptOwnershipTransfer", "declineOwnershipTransfer"] {
+        eve.mutate(mutation, transfer.clone(), "").await.denied("SINGLE_SIGN_ON_REQUIRED");
+    }
+    app.sql("UPDATE organizations SET password_sign_in = TRUE").await;
+    eve.mutate("acceptOwnershipTransfer", transfer, "").await.ok();
 }

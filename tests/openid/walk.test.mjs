@@ -60,7 +60,7 @@ async function walk(subject) {
   const input = { email: 'somebody@corp.example', redirectTo: home };
   const { authorizationUrl, secret } = await done('startSingleSignOn', 'StartSingleSignOnInput', input, selection);
   const back = await signInAt(provider, authorizationUrl, subject);
-  assert.ok(back.startsWith(`${url}/sso/callback?`), back);
+  assert.ok(back.startsWith(`${url}/sso/callback/example?`), back);
   const page = await fetch(back, { redirect: 'manual' });
   assert.equal(page.status, 303);
   const to = new URL(page.headers.get('location'));
@@ -87,7 +87,7 @@ const configure = (change) =>
   );
 
 before(async () => {
-  provider = await start(`${url}/sso/callback`, people);
+  provider = await start(`${url}/sso/callback/example`, people);
   const input = { token: process.env.GUILDHALL_SETUP_TOKEN, email: 'ada@example.org', displayName: 'Ada', password, organizationName: 'Example' };
   ada = (await done('setUp', 'SetUpInput', input, 'session { accessToken }')).session.accessToken;
   const { data } = await graphql('{ organization(slug: "example") { id } }', {}, ada);
@@ -96,7 +96,7 @@ before(async () => {
   const env = { PATH: process.env.PATH, GUILDHALL_DATA_DIR: process.env.GUILDHALL_DATA };
   execFileSync(process.env.GUILDHALL_BINARY, ['admin', 'verify-domain', 'example', 'corp.example'], { env, stdio: 'pipe' });
   const { payload } = await configure({ clientSecret: 'otter+violin&granite' });
-  assert.equal(payload.singleSignOn.callbackUrl, `${url}/sso/callback`);
+  assert.equal(payload.singleSignOn.callbackUrl, `${url}/sso/callback/example`);
 });
 
 after(() => provider.stop());

@@ -66,13 +66,17 @@ fn demanded(demand: Demand) -> (&'static str, &'static str) {
         Demand::SecondFactor => (
             "SECOND_FACTOR_REQUIRED",
             "This organization demands a second factor of its people. Set one up by `enrollSecondFactor` and \
-             `confirmSecondFactor`, then go on. Where your account has one and you came by the identity provider of another \
-             organization, sign in with your password and it.",
+             `confirmSecondFactor`, then go on.",
         ),
         Demand::SingleSignOn => (
             "SINGLE_SIGN_ON_REQUIRED",
             "This organization lets in only who comes by its identity provider. Sign in by `startSingleSignOn`, with the slug of \
              the organization, then go on.",
+        ),
+        Demand::AnotherSignIn => (
+            "ANOTHER_SIGN_IN_REQUIRED",
+            "You came by the identity provider of another organization, which opens nothing here. Sign in with your password, or \
+             by this organization's own provider, then go on.",
         ),
     }
 }

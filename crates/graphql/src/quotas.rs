@@ -181,8 +181,8 @@ pub struct Quota {
     /// How much there is, or was used in this window. API calls are counted ahead in blocks, and written down every few seconds:
     /// it may be an eighth of what is left, or some seconds, away from the truth.
     used: SafeInt,
-    /// The same of the whole organization.
-    used_above: SafeInt,
+    /// The same of the whole organization, where `limitAbove` is set; else null.
+    used_above: Option<SafeInt>,
     /// How much more there may be at this moment; null: as much as one likes.
     remaining: Option<SafeInt>,
     /// When the count starts anew; null where it does not.
@@ -199,7 +199,7 @@ impl From<Row> for Quota {
             own_limit: row.own.map(Into::into),
             limit_above: row.above.map(Into::into),
             used: row.used.into(),
-            used_above: row.used_above.into(),
+            used_above: row.above.map(|_| row.used_above.into()),
             remaining: row.left().map(Into::into),
             resets_at: row.resets_at,
         }
@@ -312,7 +312,7 @@ payload! {
 pub struct SpendCreditsInput {
     /// The workspace that pays.
     workspace_id: ID,
-    /// How many credits; at least 1.
+    /// How many credits; 1 to 10,000,000,000,000.
     amount: SafeInt,
     /// What on, in few words: 1 to 500 characters. The audit log keeps it.
     purpose: String,
@@ -342,7 +342,7 @@ pub struct AdjustUsageInput {
     workspace_id: ID,
     /// Of what.
     metric: AdjustableMetric,
-    /// By how much it is more, or less where it is negative; not 0.
+    /// By how much it is more, or less where it is negative; not 0, and at most 10,000,000,000,000.
     by: SafeInt,
 }
 
@@ -354,8 +354,15 @@ payload! {
     }
 }
 
-fn at_least_one(number: i64) -> Result<i64, FieldFault> {
-    if number >= 1 { Ok(number) } else { Err(FieldFault("is less than 1".to_owned())) }
+/// The most that is used or given back at once: however often, the sums stay numbers.
+const MOST_AT_ONCE: i64 = 10_000_000_000_000;
+
+fn amount(number: i64) -> Result<i64, FieldFault> {
+    match number {
+        ..=0 => Err(FieldFault("is less than 1".to_owned())),
+        1..=MOST_AT_ONCE => Ok(number),
+        _ => Err(FieldFault(format!("is more than {MOST_AT_ONCE}"))),
+    }
 }
 
 /// The quota part of the mutation root.
@@ -404,7 +411,7 @@ impl QuotaMutation {
     ) -> Result<SpendCreditsPayload> {
         let proof = authorize_in::<perm::ItemRun>(ctx, &input.workspace_id).await?;
         let mut reader = InputReader::default();
-        let amount = reader.field("amount", at_least_one(input.amount.0));
+        let amount = reader.field("amount", amount(input.amount.0));
         let purpose = reader.field("purpose", Message::parse(&input.purpose));
         let outcome = async {
             let (amount, purpose) = reader.all(amount.zip(purpose))?;
@@ -430,7 +437,7 @@ impl QuotaMutation {
             "by",
             match input.by.0 {
                 0 => Err(FieldFault("is 0, which changes nothing".to_owned())),
-                by => Ok(by),
+                by => amount(by.saturating_abs()).map(|_| by),
             },
         );
         let outcome = async {

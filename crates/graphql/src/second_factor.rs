@@ -228,8 +228,8 @@ mod tests {
     fn a_code_is_drawn_with_a_margin_and_tells_nothing_in_words() {
         let svg = qr_svg("otpauth://totp/Guildhall:ada?secret=GEZDGNBV").unwrap();
         assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>"), "{svg}");
-        // 29 modules a side for a text of this length, and twice the margin.
-        assert!(svg.contains("viewBox=\"0 0 37 37\""), "{svg}");
+        // 33 modules a side for a text of this length, and twice the margin.
+        assert!(svg.contains("viewBox=\"0 0 41 41\""), "{svg}");
         // The corner of the first finder pattern stands where the margin ends.
         assert!(svg.contains("d=\"M4 4h1v1h-1zM5 4h1v1h-1z"), "{svg}");
         assert!(!svg.contains("GEZDGNBV") && !svg.contains("<script"), "{svg}");

@@ -125,7 +125,7 @@ impl SingleSignOn {
     }
     /// The redirect URI to register at the provider.
     async fn callback_url(&self, ctx: &Context<'_>) -> String {
-        callback_url(ctx)
+        callback_url(ctx, &self.0.slug)
     }
     /// When somebody signed in by it first, since issuer or client changed; null: nobody has yet.
     async fn worked_at(&self) -> Option<DateTime<Utc>> {
@@ -137,8 +137,9 @@ impl SingleSignOn {
     }
 }
 
-fn callback_url(ctx: &Context<'_>) -> String {
-    format!("{}{CALLBACK_PATH}", db(ctx).settings().app_url)
+/// Each organization has one of its own: a provider's answer that comes to another one's is not looked at.
+fn callback_url(ctx: &Context<'_>, slug: &str) -> String {
+    format!("{}{CALLBACK_PATH}/{slug}", db(ctx).settings().app_url)
 }
 
 /// A domain of mail addresses that an organization says is its own. Its identity provider is believed of addresses in
@@ -568,7 +569,7 @@ impl SingleSignOnMutation {
             let begun =
                 single_sign_on::begin(db(ctx), &proof, &door, target.as_ref().map(Url::as_str)).await?;
             let url = endpoint
-                .map(|endpoint| authorization_url(endpoint, &door, &begun, &callback_url(ctx), email.as_ref()));
+                .map(|endpoint| authorization_url(endpoint, &door, &begun, &callback_url(ctx, &door.slug), email.as_ref()));
             Ok((url, begun))
         }
         .await;

@@ -544,7 +544,7 @@ pub(crate) fn where_nothing_is_demanded(
     const BY_OWN: &str = "COALESCE(s.identity_provider_id = o.identity_provider_id, FALSE)";
     let sql = sql.push(&format!(
         " AND (o.password_sign_in OR {place}.role = 'OWNER' OR {BY_OWN}) \
-         AND (s.identity_provider_id IS NULL OR {BY_OWN} OR NOT ({has_second_factor})) \
+         AND (s.identity_provider_id IS NULL OR {BY_OWN}) \
          AND (o.two_factor_required_since IS NULL OR {BY_OWN} OR {has_second_factor} OR "
     ));
     match engine {
@@ -678,10 +678,11 @@ impl FromQueryResult for StandingRow {
                 .try_get::<Option<Uuid>>(prefix, "membership_id")?
                 .map(|id| Ok::<_, DbErr>((id.into(), role(row, prefix)?)))
                 .transpose()?;
+            let by = entrance(row, prefix)?;
             Ok(Place::Person {
-                organization_role: organization_role(row, prefix)?,
+                organization_role: organization_role(row, prefix)?.map(|role| by.caps(role)),
                 membership,
-                arrival: arrival(row, prefix, entrance(row, prefix)?)?,
+                arrival: arrival(row, prefix, by)?,
             })
         })
     }
@@ -755,12 +756,13 @@ impl FromQueryResult for OrganizationRow {
             name: row.try_get(prefix, "name")?,
             created_at: row.try_get(prefix, "created_at")?,
         };
+        let by = entrance(row, prefix)?;
         let facts = OrganizationFacts {
             organization: organization.id,
             policy: policy(row, prefix)?,
-            role: organization_role(row, prefix)?,
+            role: organization_role(row, prefix)?.map(|role| by.caps(role)),
             administers_a_workspace: row.try_get(prefix, "administers")?,
-            arrival: arrival(row, prefix, entrance(row, prefix)?)?,
+            arrival: arrival(row, prefix, by)?,
         };
         Ok(Self(Some((facts, organization))))
     }

@@ -91,10 +91,12 @@ async fn sweep_usage(db: &Db) -> Result<usize, Fault> {
     let proof = System::named("housekeeping");
     db.write(&proof, async |tx| Ok(quotas::note_levels(tx).await?)).await.map_err(fault)?;
     let mut swept = 0;
+    // How much there is of something stays there since it changed last, and so is kept.
     loop {
         let sql = Sql::new(format!(
             "DELETE FROM usage_days WHERE (scope_id, metric, day) IN \
-             (SELECT scope_id, metric, day FROM usage_days WHERE day < $1 ORDER BY day LIMIT {BATCH})"
+             (SELECT scope_id, metric, day FROM usage_days WHERE day < $1 AND metric NOT IN ('ITEMS', 'STORAGE_BYTES') \
+              ORDER BY day LIMIT {BATCH})"
         ))
         .values([(db.now() - quotas::USAGE_LASTS).format("%Y-%m-%d").to_string().into()]);
         let batch = db.write(&proof, async |tx| Ok(tx.run(sql.clone()).await?)).await.map_err(fault)?;

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    access::{count, page_by, word},
+    access::{self, count, page_by, word},
     accounts::User,
     db::{Db, Tx},
     error::{Fault, OpError, ReadError},
@@ -234,6 +234,12 @@ async fn load_own<C>(
     if let Some(Single(organization)) = tx.one::<Single<Uuid>>(own).await? {
         let organization = organization.into();
         tx.lock_organization(organization).await?;
+        // Whoever has not done what the organization demands answers nothing in it; who has no place there is told otherwise.
+        match access::organization(tx.conn(), proof.actor(), organization, tx.now()).await {
+            Ok(access) => access.may_change(Permission::OrganizationView)?,
+            Err(ReadError::Denied(_)) => {}
+            Err(fault) => return Err(fault.into()),
+        }
         // Read again under the lock: another answer may have come first.
         if let Some(transfer) = find(tx, organization, id).await? {
             return Ok(transfer);

@@ -17,8 +17,8 @@ use guildhall_domain::{
     ids::{OrganizationId, WorkspaceId},
     mail::{Letter, QuotaLetter},
     quotas::{
-        self, AdjustUsageCode, Exceeded, Metric, QuotaScope, QuotaWindow, SetQuotaCode, SpendCreditsCode,
-        is_near, judge,
+        AdjustUsageCode, Exceeded, Metric, QuotaScope, QuotaWindow, SetQuotaCode, SpendCreditsCode, is_near,
+        judge,
     },
     refusal::Refusal,
 };
@@ -92,9 +92,7 @@ pub(crate) async fn take(
 ) -> Result<Result<i64, Exceeded>, Fault> {
     let mut count = Count::begin(tx, place, metric).await?;
     for level in &count.levels {
-        // Where nobody sets a limit, numbers have one.
-        let most = level.most().unwrap_or(quotas::MOST);
-        if let Err(exceeded) = judge(metric, level.scope, Some(most), level.used, amount, tx.now()) {
+        if let Err(exceeded) = judge(metric, level.scope, level.most(), level.used, amount, tx.now()) {
             return Ok(Err(exceeded));
         }
     }
@@ -135,6 +133,7 @@ impl Count {
         struct Row {
             scope_id: Uuid,
             used: i64,
+            period: String,
         }
         let period = metric.period(tx.now());
         let [workspace, organization] = [place.workspace.uuid(), place.organization.uuid()];
@@ -144,10 +143,13 @@ impl Count {
              VALUES ($1, $3, $2, $1, $4, 0), ($2, $3, $2, NULL, $4, 0) ON CONFLICT (scope_id, metric) DO UPDATE SET \
              used = CASE WHEN usage_totals.period >= excluded.period THEN usage_totals.used ELSE 0 END, \
              period = CASE WHEN usage_totals.period >= excluded.period THEN usage_totals.period ELSE excluded.period END \
-             RETURNING scope_id, used",
+             RETURNING scope_id, used, period",
         )
         .values([workspace.into(), organization.into(), metric.word().into(), stored(period).into()]);
         let rows: Vec<Row> = tx.all(sql).await?;
+        // What another process has begun, whose clock is ahead, is begun.
+        let begun = rows.iter().filter_map(|row| row.period.parse::<NaiveDate>().ok()).max();
+        let period = begun.map_or(period, |begun| begun.max(period));
         let used = |scope| rows.iter().find(|row| row.scope_id == scope).map_or(0, |row| row.used);
         let mut limits: HashMap<Uuid, Limit> = limits(tx, metric, &[workspace, organization], false)
             .await?
@@ -207,8 +209,8 @@ impl Count {
     }
 }
 
-/// Warns the admins when nine tenths of a limit are used, once for each limit and period. Below that a warning of before
-/// is forgotten, so that the next one is told again.
+/// Warns the admins when nine tenths of a limit are used, once for each limit and period. Of what goes up and down a warning is
+/// forgotten, so that the next one is told, once less than three quarters are used: what swings about the line floods nobody.
 async fn warn(
     tx: &mut Tx<'_>,
     organization: OrganizationId,
@@ -222,7 +224,10 @@ async fn warn(
     let period = stored(period);
     let was_warned =
         limit.warned_most == Some(limit.most) && limit.warned_period.as_deref() == Some(&*period);
-    if is_near == was_warned || !is_near && limit.warned_most.is_none() {
+    let is_over = metric.window() == QuotaWindow::None
+        && limit.warned_most.is_some()
+        && i128::from(used) * 4 < i128::from(limit.most) * 3;
+    if !(is_near && !was_warned || is_over) {
         return Ok(());
     }
     let sql = Sql::new("UPDATE quotas SET warned_most = ")
@@ -281,8 +286,10 @@ async fn admins(
             "SELECT u.email, u.display_name AS name, o.name AS organization, w.display_name AS workspace \
              FROM workspaces w JOIN organizations o ON o.id = w.organization_id \
              JOIN memberships m ON m.workspace_id = w.id {EFFECTIVE_ADMIN_JOINS} \
-             WHERE {ADMINISTERS} AND w.id = "
+             WHERE {ADMINISTERS} AND (m.expires_at IS NULL OR m.expires_at > "
         ))
+        .bind(tx.now())
+        .push(") AND w.id = ")
         .bind(workspace.uuid())
         .push(" ORDER BY m.id"),
         _ => Sql::new(
@@ -422,6 +429,20 @@ pub(crate) async fn forget_workspace(tx: &Tx<'_>, place: Place) -> Result<(), Fa
     .values([
         place.organization.uuid().into(),
         place.workspace.uuid().into(),
+        Metric::Items.word().into(),
+        Metric::StorageBytes.word().into(),
+    ]);
+    tx.run(sql).await?;
+    // Its chart, for the day on which it went.
+    let sql = Sql::new(
+        "INSERT INTO usage_days (scope_id, metric, organization_id, workspace_id, day, used) \
+         SELECT t.scope_id, t.metric, t.organization_id, NULL, $2, t.used FROM usage_totals t \
+         WHERE t.scope_id = $1 AND t.metric IN ($3, $4) \
+         ON CONFLICT (scope_id, metric, day) DO UPDATE SET used = excluded.used",
+    )
+    .values([
+        place.organization.uuid().into(),
+        stored(tx.now().date_naive()).into(),
         Metric::Items.word().into(),
         Metric::StorageBytes.word().into(),
     ]);
@@ -746,9 +767,13 @@ pub async fn adjust(
     db.write(proof, async |tx| {
         let place =
             Place { organization: proof.access().organization(), workspace: proof.access().workspace() };
-        tx.unaudited(
-            "how much there is of something is charted; what was made is the entry of whoever keeps it",
-        );
+        // A service that keeps something says so each time; who gives back, or is no service, is in the log.
+        if by < 0 || proof.access().actor().person().is_some() {
+            let entry = Entry::of(Action::AdjustUsage, ObjectKind::Workspace, place.workspace, metric.word());
+            tx.audit(&entry.after(json!({ "metric": metric.word(), "by": by })))?;
+        } else {
+            tx.unaudited("what a service makes is charted, and the service's own to log");
+        }
         match take(tx, place, metric, by).await? {
             Err(exceeded) => {
                 return Err(exceeded.refusal(AdjustUsageCode::QuotaExceeded).at("by").into());
@@ -849,7 +874,8 @@ async fn chart(
     Ok(chart)
 }
 
-/// Writes down how much there is of everything that is not used up, for the charts: everywhere, each metric in one statement.
+/// Writes down how many seats and workspaces there are, for the charts: everywhere, each metric in one statement. What is counted
+/// by adding up is written when it changes.
 pub(crate) async fn note_levels(tx: &Tx<'_>) -> Result<(), Fault> {
     let day = stored(tx.now().date_naive());
     let seats = |of_organization| {
@@ -876,13 +902,7 @@ pub(crate) async fn note_levels(tx: &Tx<'_>) -> Result<(), Fault> {
             Metric::Workspaces.word()
         ),
     ];
-    let kept = format!(
-        "SELECT t.scope_id, t.metric, t.organization_id, t.workspace_id, $3, t.used FROM usage_totals t \
-         WHERE t.metric IN ('{}', '{}') AND $1 = '' AND $2 IS NOT NULL",
-        Metric::Items.word(),
-        Metric::StorageBytes.word()
-    );
-    for statement in statements.into_iter().chain([kept]) {
+    for statement in statements {
         let sql = Sql::new(format!(
             "INSERT INTO usage_days (scope_id, metric, organization_id, workspace_id, day, used) {statement} \
              ON CONFLICT (scope_id, metric, day) DO UPDATE SET used = excluded.used"

@@ -8,8 +8,8 @@
 mod domains;
 
 pub use domains::{
-    Domain, Verified, Wanted, add_domain, domains_of_each, remove_domain, verify_as_operator, verify_domain,
-    wanted_domain,
+    Domain, Verified, Wanted, add_domain, domains_of_each, remove_domain, take_as_operator,
+    verify_as_operator, verify_domain, wanted_domain,
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -19,6 +19,7 @@ use guildhall_domain::{
     accounts::UserStatus,
     activity::LoginCode,
     audit::{Action, By, Entry, ObjectKind},
+    events::Event,
     ids::{OrganizationId, UserId},
     organization_members::OrganizationMemberStatus,
     refusal::Refusal,
@@ -54,6 +55,8 @@ pub struct Provider {
     id: Uuid,
     /// Whose it is.
     pub organization: OrganizationId,
+    /// What that is called in addresses.
+    pub slug: String,
     /// Its address.
     pub issuer: String,
     /// What this server is called there.
@@ -72,7 +75,7 @@ pub struct Provider {
     pub updated_at: DateTime<Utc>,
 }
 
-const COLUMNS: &str = "p.id, p.organization_id, p.issuer, p.client_id, p.secret_fingerprint, p.secret_set_at, \
+const COLUMNS: &str = "p.id, p.organization_id, o.slug, p.issuer, p.client_id, p.secret_fingerprint, p.secret_set_at, \
      p.provisioning, o.password_sign_in, p.worked_at, p.updated_at";
 const TABLES: &str = "identity_providers p JOIN organizations o ON o.id = p.organization_id";
 
@@ -81,6 +84,7 @@ impl FromQueryResult for Provider {
         Ok(Self {
             id: row.try_get(prefix, "id")?,
             organization: row.try_get::<Uuid>(prefix, "organization_id")?.into(),
+            slug: row.try_get(prefix, "slug")?,
             issuer: row.try_get(prefix, "issuer")?,
             client_id: row.try_get(prefix, "client_id")?,
             secret_fingerprint: row.try_get(prefix, "secret_fingerprint")?,
@@ -179,10 +183,21 @@ pub async fn configure(
         if same.is_none() {
             tx.run(Sql::new("DELETE FROM identity_providers WHERE organization_id = ").bind(organization.uuid()))
                 .await?;
+            if let Some(present) = &present {
+                end_sessions(tx, present).await?;
+                // Many a provider has another number for a person at each client.
+                let ties = Sql::new("DELETE FROM sign_on_identities WHERE organization_id = ")
+                    .bind(organization.uuid())
+                    .push(" AND issuer = ")
+                    .bind(wanted.issuer.as_str());
+                tx.run(ties).await?;
+            }
         }
+        let slug = Sql::new("SELECT slug FROM organizations WHERE id = ").bind(organization.uuid());
         let provider = Provider {
             id,
             organization,
+            slug: tx.one::<Single<String>>(slug).await?.map(|Single(slug)| slug).unwrap_or_default(),
             issuer: wanted.issuer.as_str().to_owned(),
             client_id: wanted.client_id.clone(),
             secret_fingerprint: match (&wanted.client_secret, same) {
@@ -311,11 +326,28 @@ pub async fn remove(db: &Db, proof: &Manage) -> Result<(), OpError<RemoveSingleS
             .into());
         };
         tx.run(Sql::new("DELETE FROM identity_providers WHERE id = ").bind(provider.id)).await?;
+        end_sessions(tx, &provider).await?;
         name(tx, organization, None, true).await?;
         tx.audit(&entry(Action::RemoveSingleSignOn, &provider).before(shown(&provider)))?;
         Ok(())
     })
     .await
+}
+
+/// Ends the sessions that a provider opened: it may be gone since it lied.
+async fn end_sessions(tx: &mut Tx<'_>, provider: &Provider) -> Result<(), Fault> {
+    let sql = Sql::new("UPDATE sessions SET ended_at = ")
+        .bind(tx.now())
+        .push(" WHERE ended_at IS NULL AND identity_provider_id = ")
+        .bind(provider.id)
+        .push(" RETURNING user_id");
+    let mut people: Vec<Uuid> = tx.all::<Single<Uuid>>(sql).await?.into_iter().map(|Single(id)| id).collect();
+    people.sort_unstable();
+    people.dedup();
+    for user in people {
+        tx.append(Event::Session { user: user.into(), session: None });
+    }
+    Ok(())
 }
 
 /// Whose provider is meant.
@@ -331,6 +363,8 @@ pub enum Whose<'a> {
 #[derive(Clone, Debug, FromQueryResult)]
 pub struct Door {
     id: Uuid,
+    /// The organization in addresses.
+    pub slug: String,
     /// The provider's address.
     pub issuer: String,
     /// What this server is called there.
@@ -339,15 +373,16 @@ pub struct Door {
 
 /// The provider by which somebody signs in.
 pub async fn door(db: &Db, proof: &Open, whose: Whose<'_>) -> Result<Option<Door>, Fault> {
-    let sql =
-        Sql::new("SELECT p.id, p.issuer, p.client_id FROM identity_providers p WHERE p.organization_id = ");
+    let sql = Sql::new(format!(
+        "SELECT p.id, o.slug, p.issuer, p.client_id FROM {TABLES} WHERE p.organization_id = "
+    ));
     let sql = match whose {
         Whose::Domain(domain) => sql
             .push("(SELECT d.organization_id FROM organization_domains d WHERE d.verified_at IS NOT NULL AND d.domain = ")
             .bind(domain)
             .push(")"),
         Whose::Organization(slug) => {
-            sql.push("(SELECT o.id FROM organizations o WHERE o.slug = ").bind(slug).push(")")
+            sql.push("(SELECT named.id FROM organizations named WHERE named.slug = ").bind(slug).push(")")
         }
     };
     db.read(proof).one(sql).await
@@ -409,6 +444,8 @@ fn derived(db: &Db, what: &[u8], state: &str) -> String {
 /// A browser that came back from a provider.
 pub struct Return {
     attempt: Uuid,
+    /// The organization in addresses.
+    pub slug: String,
     /// The provider's address.
     pub issuer: String,
     /// What this server is called there.
@@ -434,14 +471,18 @@ struct Returned {
     sealed_secret: Vec<u8>,
 }
 
-/// The sign-in of which a browser came back, once: `None` for one that is unknown, over, or was come back from before.
-pub async fn come_back(db: &Db, proof: &Open, state: &str) -> Result<Option<Return>, Fault> {
+/// The sign-in of which a browser came back to the address of that organization, once: `None` for one that is unknown, over,
+/// another organization's, or was come back from before. So a provider that lies gets no code that another one gave.
+pub async fn come_back(db: &Db, proof: &Open, slug: &str, state: &str) -> Result<Option<Return>, Fault> {
     let hash = db.keys().hash_token(state);
     let returned = db.write(proof, async |tx| {
         let sql = Sql::new("UPDATE sign_on_attempts SET status = 'CALLED' WHERE status = 'STARTED' AND state_hash = ")
             .bind(hash.clone())
             .push(" AND expires_at > ")
-            .bind(tx.now());
+            .bind(tx.now())
+            .push(&format!(" AND provider_id IN (SELECT p.id FROM {TABLES} WHERE o.slug = "))
+            .bind(slug)
+            .push(")");
         if tx.run(sql).await? == 0 {
             return Ok(None);
         }
@@ -457,6 +498,7 @@ pub async fn come_back(db: &Db, proof: &Open, state: &str) -> Result<Option<Retu
         std::str::from_utf8(&secret).map_err(|_| Fault::Stored("a client secret is no text".to_owned()))?;
     Ok(Some(Return {
         attempt: row.id,
+        slug: slug.to_owned(),
         issuer: row.issuer,
         client_id: row.client_id,
         client_secret: secret.to_owned().into(),
@@ -557,7 +599,7 @@ async fn admit(
     let organization = OrganizationId::from(attempt.organization_id);
     let email = Email::from_stored(attempt.email.clone());
     // Asked before the person is locked, as everybody does it who takes both; whoever has a seat takes none.
-    let room = quotas::seat(tx, organization, &[], email.as_str(), Seat::Member).await?;
+    let room = quotas::seat(tx, organization, &[], email.as_str(), Seat::Invited).await?;
     let found = find(tx, attempt).await?;
     let account = match &found {
         Some(user) => {

@@ -231,6 +231,14 @@ pub enum Admin {
         /// What stands after the @ of its addresses
         domain: String,
     },
+    /// Take a domain from the organization that has verified it, as when it was sold
+    ///
+    /// Its identity provider is believed of addresses there no more. Sessions that it opened go on: see endMemberSessions.
+    #[command(after_help = "Example:\n  guildhall admin unverify-domain acme.example")]
+    UnverifyDomain {
+        /// What stands after the @ of its addresses
+        domain: String,
+    },
 }
 
 #[cfg(test)]

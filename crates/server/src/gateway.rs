@@ -12,6 +12,7 @@ use async_graphql::{
     ErrorExtensionValues, Request, Response, ServerError, Value, parser::types::OperationType,
 };
 use axum::http::{HeaderMap, header};
+use chrono::NaiveDate;
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream, stream::BoxStream};
 use guildhall_domain::{access::Actor, lockout::network};
 use guildhall_graphql::{Handoff, Schema, batched};
@@ -103,8 +104,8 @@ pub struct Call {
     db: Option<Db>,
     /// Of a mutation with an idempotency key.
     once: Option<Once>,
-    /// Whether it uses up some of a quota.
-    is_counted: bool,
+    /// Of a machine: on which day it was counted.
+    counted: Option<NaiveDate>,
 }
 
 impl Call {
@@ -254,7 +255,7 @@ impl Gateway {
             is_measured,
             db,
             once,
-            is_counted: false,
+            counted: None,
         })
     }
 
@@ -268,7 +269,7 @@ impl Gateway {
     pub async fn execute(self: &Arc<Self>, mut call: Call) -> Payload {
         if let Some(machine) = call.machine() {
             match self.count(machine, &call.request_id).await {
-                Ok(counted) => call.is_counted = counted,
+                Ok(counted) => call.counted = counted,
                 Err(errors) => return Payload::Refused(errors),
             }
         }
@@ -285,14 +286,14 @@ impl Gateway {
         &'a self,
         machine: Actor,
         request_id: &'a RequestId,
-    ) -> BoxFuture<'a, Result<bool, Vec<ServerError>>> {
+    ) -> BoxFuture<'a, Result<Option<NaiveDate>, Vec<ServerError>>> {
         Box::pin(async move {
             let db = self.identify.db();
             let error = match calls::count(db, machine).await {
                 Ok(Ok(counted)) => return Ok(counted),
                 // Whoever is let in no more is told that instead, by the operation.
                 Ok(Err(_)) if matches!(db.let_in(machine).await, Err(ReadError::Denied(_))) => {
-                    return Ok(false);
+                    return Ok(None);
                 }
                 Ok(Err(exceeded)) => errors::quota_exceeded(&exceeded),
                 Err(fault) => {
@@ -309,7 +310,7 @@ impl Gateway {
         if !call.document.faults.is_empty() {
             return Payload::Refused(self.faults(call.request, &call.document, &call.request_id).await);
         }
-        let counted = call.machine().filter(|_| call.is_counted);
+        let counted = call.machine().zip(call.counted);
         let schema = if call.is_measured { &*self.measuring } else { &self.schema };
         match AssertUnwindSafe(batched(schema.execute(call.request))).catch_unwind().await {
             Ok(mut response) if errors::never_executed(&response) => {
@@ -322,10 +323,10 @@ impl Gateway {
                 Payload::Refused(self.refusal(response.errors, &call.request_id))
             }
             Ok(response) => {
-                if let Some(machine) = counted
+                if let Some((machine, day)) = counted
                     && response.errors.iter().any(errors::is_unauthenticated)
                 {
-                    calls::give_back(self.identify.db(), machine).await;
+                    calls::give_back(self.identify.db(), machine, day).await;
                 }
                 self.executed(response, &call.request_id)
             }

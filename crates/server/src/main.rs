@@ -16,7 +16,7 @@ use guildhall_persistence::{
     quotas::set_ceiling,
     second_factor::{self, Reset},
     seed,
-    single_sign_on::{Verified, verify_as_operator},
+    single_sign_on::{Verified, take_as_operator, verify_as_operator},
 };
 use guildhall_server::{
     app::{self, App, StartError},
@@ -198,6 +198,19 @@ async fn run(command: &Command, mut config: Config) -> Result<(), Box<dyn std::e
                 Some(most) => println!("“{name}” may have {most} {} at the most.", metric.title()),
                 None => println!("“{name}” may have as many {} as its admins allow.", metric.title()),
             }
+            Ok(())
+        }
+        Command::Admin(Admin::UnverifyDomain { domain }) => {
+            let domain = single_sign_on::domain(domain).map_err(|fault| format!("the domain {}", fault.0))?;
+            let db = app::open_database(&mut config, app::system_seams()).await?;
+            #[expect(clippy::disallowed_methods, reason = "an operator's command has no actor")]
+            let proof = System::named("operator");
+            let holder = take_as_operator(&db.on_behalf_of(Origin::operator()), &proof, &domain).await?;
+            db.close().await;
+            let Some(holder) = holder else {
+                return Err(format!("no organization has verified {domain}").into());
+            };
+            println!("{domain} is {holder}'s no more.");
             Ok(())
         }
         Command::Admin(Admin::VerifyDomain { organization, domain }) => {

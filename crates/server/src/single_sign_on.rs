@@ -201,7 +201,7 @@ impl SingleSignOn {
         let form = [
             ("grant_type", "authorization_code"),
             ("code", code),
-            ("redirect_uri", &self.callback),
+            ("redirect_uri", &format!("{}/{}", self.callback, returned.slug)),
             ("code_verifier", &returned.verifier),
         ];
         let (id, secret) = (returned.client_id.as_str(), returned.client_secret.expose_secret());

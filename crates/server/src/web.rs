@@ -66,7 +66,7 @@ pub struct Web {
     pub playground: bool,
 }
 
-/// `/`, `/setup`, `/invitations/{token}`, `/reset`, `/email`, `/sso/callback`, the style sheet, and a page for every address that nothing else answers.
+/// `/`, `/setup`, `/invitations/{token}`, `/reset`, `/email`, `/sso/callback/{organization}`, the style sheet, and a page for every address that nothing else answers.
 /// Expects `request_id::assign` outside of it.
 pub fn router(state: Arc<Web>) -> Router {
     Router::new()
@@ -75,7 +75,7 @@ pub fn router(state: Arc<Web>) -> Router {
         .route("/reset", get(recovery::show_reset).post(recovery::reset))
         .route("/email", get(recovery::show_email).post(recovery::change_email))
         .route("/setup", get(setup::show).post(setup::submit))
-        .route(CALLBACK_PATH, get(single_sign_on::come_back))
+        .route(&format!("{CALLBACK_PATH}/{{organization}}"), get(single_sign_on::come_back))
         .route(CSS_PATH, get(style_sheet))
         .method_not_allowed_fallback(wrong_method)
         .fallback(nothing_here)

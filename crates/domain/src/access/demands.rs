@@ -6,7 +6,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::policy::OrganizationPolicy;
+use super::policy::{OrganizationPolicy, OrganizationRole};
 use crate::refusal::FieldFault;
 
 /// How long people have to set a second factor up unless their organization says, in hours.
@@ -21,11 +21,13 @@ pub enum Demand {
     SecondFactor,
     /// Come in by the organization's identity provider: it takes nothing else.
     SingleSignOn,
+    /// Come in otherwise than by another organization's identity provider: of what that one says nothing is believed here.
+    AnotherSignIn,
 }
 
 impl Demand {
     /// Everything that can be demanded.
-    pub const ALL: [Self; 2] = [Self::SecondFactor, Self::SingleSignOn];
+    pub const ALL: [Self; 3] = [Self::SecondFactor, Self::SingleSignOn, Self::AnotherSignIn];
 }
 
 /// What opened a person's session.
@@ -35,8 +37,19 @@ pub enum Entrance {
     Password,
     /// The identity provider that the organization has now, which is in charge of factors.
     OwnProvider,
-    /// Another organization's, or one that the organization had before: it is no word for a second factor here.
+    /// Another organization's, which opens nothing here: whoever administers that one says who it is that comes.
     OtherProvider,
+}
+
+impl Entrance {
+    /// What somebody in that role is in such a session. Admins name the provider, and it says who comes: so it makes nobody
+    /// more than an admin, and an owner governs in a session that a password opened.
+    pub fn caps(self, role: OrganizationRole) -> OrganizationRole {
+        match self {
+            Self::Password => role,
+            Self::OwnProvider | Self::OtherProvider => role.min(OrganizationRole::Admin),
+        }
+    }
 }
 
 /// How a person comes into an organization.
@@ -77,13 +90,11 @@ impl OrganizationPolicy {
             return Some(Demand::SingleSignOn);
         }
         let is_met = match arrival.by {
+            // Whoever controls that provider would be in, in every organization that the person belongs to.
+            Entrance::OtherProvider => return Some(Demand::AnotherSignIn),
             Entrance::OwnProvider => true,
-            // Whoever controls that provider would be in, in spite of the second factor.
-            Entrance::OtherProvider if arrival.has_second_factor => false,
             Entrance::Password if arrival.has_second_factor => true,
-            Entrance::Password | Entrance::OtherProvider => {
-                self.second_factor_due(arrival.joined_at).is_none_or(|due| now < due)
-            }
+            Entrance::Password => self.second_factor_due(arrival.joined_at).is_none_or(|due| now < due),
         };
         (!is_met).then_some(Demand::SecondFactor)
     }
@@ -158,23 +169,23 @@ mod tests {
         let closed = OrganizationPolicy { password_sign_in: false, ..free };
         let both = OrganizationPolicy { password_sign_in: false, ..strict };
         let (factor, provider) = (Some(Demand::SecondFactor), Some(Demand::SingleSignOn));
+        let another = Some(Demand::AnotherSignIn);
         for (policy, by, has_second_factor, is_owner, unmet) in [
             (free, Password, false, false, None),
             (free, OwnProvider, true, false, None),
-            (free, OtherProvider, false, false, None),
-            // The second factor of the account was not asked for.
-            (free, OtherProvider, true, false, factor),
-            (free, OtherProvider, true, true, factor),
+            (free, OtherProvider, false, false, another),
+            (free, OtherProvider, true, false, another),
+            (free, OtherProvider, true, true, another),
             (strict, Password, false, false, factor),
             (strict, Password, true, false, None),
             (strict, OwnProvider, false, false, None),
-            (strict, OtherProvider, false, false, factor),
-            (strict, OtherProvider, true, false, factor),
+            (strict, OtherProvider, false, false, another),
+            (strict, OtherProvider, true, false, another),
             (closed, Password, true, false, provider),
             (closed, OtherProvider, false, false, provider),
             (closed, OwnProvider, false, false, None),
             (closed, Password, false, true, None),
-            (closed, OtherProvider, false, true, None),
+            (closed, OtherProvider, false, true, another),
             (both, OwnProvider, false, false, None),
             (both, Password, true, false, provider),
             (both, Password, false, true, factor),

@@ -168,10 +168,14 @@ words! {
         RemoveDomain = "removeDomain",
         /// An operator said that a domain is an organization's.
         AdminVerifyDomain = "admin verify-domain",
+        /// An operator took a domain from the organization that had verified it.
+        AdminUnverifyDomain = "admin unverify-domain",
         /// A quota was set, or taken away.
         SetQuota = "setQuota",
         /// Credits were spent; the object's name is what on.
         SpendCredits = "spendCredits",
+        /// Somebody said that there is more of something, or less; of services only that there is less.
+        AdjustUsage = "adjustUsage",
         /// An operator set what an organization may have at the most.
         AdminSetQuota = "admin set-quota",
         /// An operator made an organization.

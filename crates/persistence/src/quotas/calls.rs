@@ -26,7 +26,7 @@ use uuid::Uuid;
 use super::{Count, Place, stored};
 use crate::{
     db::{Db, Engine, Tx},
-    error::Fault,
+    error::{Fault, ReadError},
     mails::fault,
     sql::Sql,
 };
@@ -35,6 +35,8 @@ use crate::{
 pub const INTERVAL: Duration = Duration::from_secs(5);
 /// For how long a workspace that has used everything is refused without asking the database again.
 const REFUSED_FOR: TimeDelta = TimeDelta::seconds(1);
+/// For how long somebody is taken for good who was let in.
+const GOOD_FOR: TimeDelta = TimeDelta::seconds(5);
 /// How many machines' workspaces are remembered.
 const MOST_REMEMBERED: usize = 10_000;
 
@@ -42,6 +44,8 @@ const MOST_REMEMBERED: usize = 10_000;
 #[derive(Default)]
 pub(crate) struct Calls {
     places: Mutex<HashMap<Uuid, Place>>,
+    /// Who was let in, and when: what is shown after a key ended is counted for some seconds at the most.
+    good: Mutex<HashMap<Actor, DateTime<Utc>>>,
     accounts: Mutex<HashMap<WorkspaceId, Arc<tokio::sync::Mutex<Account>>>>,
 }
 
@@ -98,45 +102,72 @@ impl Account {
     }
 }
 
-/// Counts an operation that somebody asks for: against the quota of the workspace, if it is a machine. Whether what it shows is
-/// still good is asked by the operation itself; where it is not, [`give_back`] undoes this. Tells whether it was counted.
-pub async fn count(db: &Db, actor: Actor) -> Result<Result<bool, Exceeded>, Fault> {
-    if actor.person().is_some() {
-        return Ok(Ok(false));
+/// Counts an operation that somebody asks for: against the quota of the workspace, if it is a machine that is let in. Tells on
+/// which day it was counted. Where the operation itself finds that it is let in no more, [`give_back`] undoes this.
+pub async fn count(db: &Db, actor: Actor) -> Result<Result<Option<NaiveDate>, Exceeded>, Fault> {
+    if actor.person().is_some() || !is_good(db, actor).await? {
+        return Ok(Ok(None));
     }
-    let Some(place) = place_of(db, actor).await? else { return Ok(Ok(false)) };
+    let Some(place) = place_of(db, actor).await? else { return Ok(Ok(None)) };
     let account = account(db, place.workspace);
     // Held while the database is asked: those who come meanwhile want its answer as well.
     let mut account = account.lock().await;
     let now = db.now();
     account.turn(Metric::ApiCalls.period(now));
     if let Some(known) = account.spend(now) {
-        return Ok(known.map(|()| true));
+        return Ok(known.map(|()| Some(account.day)));
     }
     let answer = take_ahead(db, place).await?;
     account.answer = Some(match answer {
-        Ok(Some(taken)) => {
+        Ok(Some((taken, day))) => {
+            account.turn(day);
             account.ahead += taken;
             Answer::Taken
         }
         Ok(None) => Answer::Unlimited,
         Err(exceeded) => Answer::Refused(exceeded, now + REFUSED_FOR),
     });
-    Ok(account.spend(now).unwrap_or(Ok(())).map(|()| true))
+    let day = account.day;
+    Ok(account.spend(now).unwrap_or(Ok(())).map(|()| Some(day)))
 }
 
-/// Takes back that an operation was counted: nobody was let in by it.
-pub async fn give_back(db: &Db, actor: Actor) {
+/// Takes back that an operation was counted on that day: nobody was let in by it.
+pub async fn give_back(db: &Db, actor: Actor, day: NaiveDate) {
     let place = db.calls().places.lock().unwrap_or_else(PoisonError::into_inner).get(&actor.uuid()).copied();
     let Some(place) = place else { return };
     let account = account(db, place.workspace);
     let mut account = account.lock().await;
+    if account.day != day {
+        account.over.push((day, -1));
+        return;
+    }
     match account.answer {
         Some(Answer::Unlimited) => account.behind -= 1,
         Some(Answer::Taken) => account.ahead += 1,
         // It was written down meanwhile, and is taken off with the next writing.
         Some(Answer::Refused(..)) | None => account.behind -= 1,
     }
+}
+
+/// Whether what it shows is good, or was a moment ago.
+async fn is_good(db: &Db, actor: Actor) -> Result<bool, Fault> {
+    let now = db.now();
+    let known =
+        |good: &mut HashMap<Actor, DateTime<Utc>>| good.get(&actor).is_some_and(|at| now < *at + GOOD_FOR);
+    if known(&mut db.calls().good.lock().unwrap_or_else(PoisonError::into_inner)) {
+        return Ok(true);
+    }
+    match db.let_in(actor).await {
+        Ok(_) => {}
+        Err(ReadError::Denied(_)) => return Ok(false),
+        Err(ReadError::Fault(fault)) => return Err(fault),
+    }
+    let mut good = db.calls().good.lock().unwrap_or_else(PoisonError::into_inner);
+    if good.len() >= MOST_REMEMBERED {
+        good.clear();
+    }
+    good.insert(actor, now);
+    Ok(true)
 }
 
 fn account(db: &Db, workspace: WorkspaceId) -> Arc<tokio::sync::Mutex<Account>> {
@@ -186,8 +217,8 @@ fn proof() -> System {
     System::named("api calls")
 }
 
-/// Takes a block of what is left; `None` where there is no end, or no such workspace any more.
-async fn take_ahead(db: &Db, place: Place) -> Result<Result<Option<i64>, Exceeded>, Fault> {
+/// Takes a block of what is left, and tells of which day; `None` where there is no end, or no such workspace any more.
+async fn take_ahead(db: &Db, place: Place) -> Result<Result<Option<(i64, NaiveDate)>, Exceeded>, Fault> {
     let proof = proof();
     let taken = db.write(&proof, async |tx| {
         if !lock(tx, place).await? {
@@ -207,7 +238,7 @@ async fn take_ahead(db: &Db, place: Place) -> Result<Result<Option<i64>, Exceede
             return Ok(Err(Exceeded { metric, scope, limit, used, resets_at: metric.resets_at(tx.now()) }));
         }
         count.add(tx, block(left)).await?;
-        Ok(Ok(Some(block(left))))
+        Ok(Ok(Some((block(left), count.period))))
     });
     taken.await.map_err(fault)
 }
@@ -266,15 +297,17 @@ async fn write(db: &Db, workspace: WorkspaceId, account: &Account) -> Result<(),
         if !lock(tx, place).await? {
             return Ok(());
         }
-        for (day, used) in &account.over {
-            add_to_day(tx, place, *day, *used).await?;
-        }
+        // First, as everybody does it who writes of a day.
+        let mut count = Count::begin(tx, place, Metric::ApiCalls).await?;
         if account.unwritten() != 0 {
-            let mut count = Count::begin(tx, place, Metric::ApiCalls).await?;
             match count.period == account.day {
                 true => count.add(tx, account.unwritten()).await?,
+                // The total is that of a later day.
                 false => add_to_day(tx, place, account.day, account.unwritten()).await?,
             }
+        }
+        for (day, used) in &account.over {
+            add_to_day(tx, place, *day, *used).await?;
         }
         Ok(())
     });

@@ -248,11 +248,49 @@ pub async fn remove_domain(db: &Db, proof: &Manage, domain: &str) -> Result<(), 
             .push(" AND domain = ")
             .bind(domain);
         tx.run(sql).await?;
+        open_to_passwords(tx, organization).await?;
         let was = json!({ "domain": domain, "isVerified": row.verified_at.is_some() });
         tx.audit(&entry(Action::RemoveDomain, organization, domain).before(was))?;
         Ok(())
     })
     .await
+}
+
+/// Without a verified domain nobody can come by the provider: so passwords are good again, or nobody but owners would be in.
+async fn open_to_passwords(tx: &Tx<'_>, organization: OrganizationId) -> Result<(), Fault> {
+    let sql = Sql::new("UPDATE organizations SET password_sign_in = TRUE WHERE password_sign_in = FALSE AND id = ")
+        .bind(organization.uuid())
+        .push(" AND NOT EXISTS (SELECT 1 FROM organization_domains d WHERE d.verified_at IS NOT NULL AND d.organization_id = ")
+        .bind(organization.uuid())
+        .push(")");
+    tx.run(sql).await?;
+    Ok(())
+}
+
+/// For an operator: takes a domain from the organization that has verified it, as when it was sold. Answers the slug of that
+/// organization, or `None` where nobody has.
+pub async fn take_as_operator(db: &Db, proof: &System, domain: &str) -> Result<Option<String>, Fault> {
+    let done = db.write(proof, async |tx| {
+        let holder = || {
+            Sql::new("SELECT organization_id FROM organization_domains WHERE verified_at IS NOT NULL AND domain = ")
+                .bind(domain)
+        };
+        let Some(Single(id)) = tx.one::<Single<Uuid>>(holder()).await? else { return Ok(None) };
+        let organization = OrganizationId::from(id);
+        tx.lock_organization(organization).await?;
+        let sql = holder().push(" AND organization_id = ").bind(id);
+        if tx.one::<Single<Uuid>>(sql).await?.is_none() {
+            return Ok(None);
+        }
+        let sql = Sql::new("DELETE FROM organization_domains WHERE organization_id = ").bind(id);
+        tx.run(sql.push(" AND domain = ").bind(domain)).await?;
+        open_to_passwords(tx, organization).await?;
+        let was = json!({ "domain": domain, "isVerified": true });
+        tx.audit(&entry(Action::AdminUnverifyDomain, organization, domain).before(was))?;
+        let sql = Sql::new("SELECT slug FROM organizations WHERE id = ").bind(id);
+        Ok(tx.one::<Single<String>>(sql).await?.map(|Single(slug)| slug))
+    });
+    done.await.map_err(OpError::into_fault)
 }
 
 /// What came of an operator's word that a domain is an organization's.

@@ -1,11 +1,11 @@
-//! `/sso/callback`: where identity providers send browsers back to. Knows what a browser is told and where it goes on; what
+//! `/sso/callback/{organization}`: where identity providers send browsers back to. Knows what a browser is told and where it goes on; what
 //! the provider is asked stands in `crate::single_sign_on`. Nobody is signed in here: the browser gets a code, which is
 //! good only together with what the browser that began has kept.
 
 use std::sync::Arc;
 
 use axum::{
-    extract::{RawQuery, State},
+    extract::{Path, RawQuery, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -43,10 +43,11 @@ const UNVERIFIED: Told = Told::Error(
 pub(super) async fn come_back(
     State(web): State<Arc<Web>>,
     visitor: Visitor,
+    Path(organization): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Response {
     let query = Form::parse(query.unwrap_or_default().as_bytes());
-    let (redirect_to, told) = match ask(&web, &visitor, &query).await {
+    let (redirect_to, told) = match ask(&web, &visitor, &organization, &query).await {
         Ok(done) => done,
         Err(trouble) => return web.respond(&visitor.request_id, Err(trouble)),
     };
@@ -82,9 +83,14 @@ pub(super) async fn come_back(
 }
 
 /// Where the browser goes on, and with what.
-async fn ask(web: &Web, visitor: &Visitor, query: &Form) -> Result<(Option<String>, Told), Trouble> {
+async fn ask(
+    web: &Web,
+    visitor: &Visitor,
+    organization: &str,
+    query: &Form,
+) -> Result<(Option<String>, Told), Trouble> {
     web.guard_token(&visitor.device)?;
-    let returned = single_sign_on::come_back(&web.db, &holder(), query.get("state")).await?;
+    let returned = single_sign_on::come_back(&web.db, &holder(), organization, query.get("state")).await?;
     let Some(returned) = returned else {
         return Err(Trouble::refused(
             StatusCode::NOT_FOUND,
