@@ -2,8 +2,8 @@
 //! is made in the transaction that uses what is limited, under a lock; what operations of machines use is counted ahead,
 //! in [`calls`].
 //!
-//! Order of locks: whoever counts has locked the workspace's row. Then come the rows here, the workspace's before the
-//! organization's, and after them nothing but people and addresses.
+//! Order of locks: whoever counts has locked the workspace's row. Then come the rows here: limits of seats by their number, or
+//! totals, the workspace's before the organization's, and then what is charted; after them nothing but people and addresses.
 
 pub mod calls;
 
