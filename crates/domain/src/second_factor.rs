@@ -104,8 +104,9 @@ const FIRST_WAIT: TimeDelta = TimeDelta::seconds(30);
 const LONGEST_WAIT: TimeDelta = TimeDelta::days(1);
 
 /// Until when codes of an account are not looked at. Whoever gets here knows the password, so nobody is kept out by strangers;
-/// the wait holds for every network and grows to a day: a code is one of a million, and whoever guesses on and on has a chance
-/// of one in a thousand in a year. Recovery codes, which nobody guesses, are taken meanwhile.
+/// the wait holds for every network and grows to a day. A try is right with three in a million: whoever guesses on and on has a chance
+/// of one in a thousand in a year, and of some in a hundred where the owner signs in each day, since a right code forgives the wrong
+/// ones. Recovery codes, which nobody guesses, are taken meanwhile.
 pub fn codes_wait(wrong: Failures, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let beyond = wrong.number.checked_sub(FREE)?;
     let until = wrong.last + (FIRST_WAIT * 2_i32.pow(beyond.min(16))).min(LONGEST_WAIT);
