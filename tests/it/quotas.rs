@@ -34,6 +34,7 @@ both_databases!(
     machines_call_exactly_as_often_as_they_may,
     calls_are_counted_without_a_statement_each,
     a_dead_key_uses_up_nothing,
+    what_was_taken_yesterday_is_not_given_back_to_today,
     admins_are_warned_once_of_each_limit,
     charts_tell_of_each_day,
     who_sets_quotas_and_how,
@@ -490,6 +491,30 @@ async fn a_dead_key_uses_up_nothing(app: App) {
     let (_, secret) = crate::machines::key(&ada, &lab, &["FILE_READ"]).await;
     assert_eq!(calls(&Actor::machine(&app.url, &secret), &lab, 20).await, counted(10, 10));
     assert_eq!(call(&key, &lab).await, "UNAUTHENTICATED");
+}
+
+async fn what_was_taken_yesterday_is_not_given_back_to_today(app: App) {
+    app.stop_the_clock();
+    let ada = app.set_up().await;
+    let lab = ada.workspace("Lab").await;
+    limit(&ada, None, "API_CALLS", json!(400)).await.ok();
+    let (_, secret) = crate::machines::key(&ada, &lab, &["FILE_READ"]).await;
+    let key = Actor::machine(&app.url, &secret);
+    assert_eq!(call(&key, &lab).await, "OK");
+    // Another process, whose clock is ahead, has begun the next day meanwhile.
+    let tomorrow = app.db().now().date_naive() + Days::new(1);
+    app.sql(&format!("UPDATE usage_totals SET period = '{tomorrow}', used = 7 WHERE workspace_id IS NULL"))
+        .await;
+    quotas::calls::settle(app.db()).await.unwrap();
+    let total = async |of: &str| {
+        app.number(&format!("SELECT used FROM usage_totals WHERE workspace_id IS {of}")).await
+    };
+    assert_eq!((total("NULL").await, total("NOT NULL").await), (7, 0));
+    let charted =
+        app.number("SELECT sum(used) FROM usage_days WHERE metric = 'API_CALLS' AND workspace_id IS NULL");
+    assert_eq!(charted.await, 1, "what was given back is taken off the day it was taken on");
+    // And from here on it counts with the other.
+    assert_eq!(calls(&key, &lab, 400).await, counted(393, 7));
 }
 
 #[test]

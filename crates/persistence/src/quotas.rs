@@ -146,10 +146,20 @@ impl Count {
              RETURNING scope_id, used, period",
         )
         .values([workspace.into(), organization.into(), metric.word().into(), stored(period).into()]);
-        let rows: Vec<Row> = tx.all(sql).await?;
-        // What another process has begun, whose clock is ahead, is begun.
+        let mut rows: Vec<Row> = tx.all(sql).await?;
+        // What another process has begun, whose clock is ahead, is begun, for both of them.
         let begun = rows.iter().filter_map(|row| row.period.parse::<NaiveDate>().ok()).max();
         let period = begun.map_or(period, |begun| begun.max(period));
+        for row in rows.iter_mut().filter(|row| row.period < stored(period)) {
+            let sql = Sql::new("UPDATE usage_totals SET used = 0, period = ")
+                .bind(stored(period))
+                .push(" WHERE metric = ")
+                .bind(metric.word())
+                .push(" AND scope_id = ")
+                .bind(row.scope_id);
+            tx.run(sql).await?;
+            row.used = 0;
+        }
         let used = |scope| rows.iter().find(|row| row.scope_id == scope).map_or(0, |row| row.used);
         let mut limits: HashMap<Uuid, Limit> = limits(tx, metric, &[workspace, organization], false)
             .await?
