@@ -159,7 +159,7 @@ async fn from_the_set_up_link_to_an_accepted_invitation() {
     let second = ada.run::<SetUp>(variables).await.unwrap().set_up;
     assert_eq!(second.user_errors[0].code, set_up::SetUpErrorCode::SETUP_DONE);
 
-    let input = sign_in::SignInInput { email, password };
+    let input = sign_in::SignInInput { email, password, code: None };
     let signed_in = ada.run::<SignIn>(sign_in::Variables { input }).await.unwrap().sign_in;
     assert_eq!(signed_in.user_errors, []);
     let session = signed_in.session.unwrap();
