@@ -8,7 +8,7 @@ const config: CodegenConfig = {
     'src/generated.ts': {
       plugins: ['typescript-operations', 'typed-document-node'],
       config: {
-        scalars: { DateTime: 'string', Decimal: 'number | string', ID: 'string', JSON: 'unknown' },
+        scalars: { Date: 'string', DateTime: 'string', Decimal: 'number | string', ID: 'string', JSON: 'unknown', SafeInt: 'number' },
         strictScalars: true,
         enumsAsTypes: true,
         useTypeImports: true,
