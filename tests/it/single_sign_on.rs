@@ -1080,7 +1080,9 @@ async fn an_answer_to_another_organization_s_address_is_not_looked_at(app: App) 
     let begun = begin(&app, json!({ "email": "eve@corp.example", "redirectTo": HOME })).await;
     let back = at_provider(&app, &begun).await;
     assert!(back.contains("/sso/callback/example?"), "{back}");
-    for other in [format!("of-{}", olga.id.trim_start_matches("usr_")), "nobody".to_owned()] {
+    for other in
+        [format!("of-{}", olga.id.trim_start_matches("usr_")), "nobody".to_owned(), "exam%00ple".to_owned()]
+    {
         let elsewhere = back.replace("/sso/callback/example?", &format!("/sso/callback/{other}?"));
         assert_eq!(app.anonymous().get(&elsewhere).await.status, StatusCode::NOT_FOUND);
     }

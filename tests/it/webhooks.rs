@@ -352,6 +352,12 @@ async fn each_subscription_has_its_event(app: App) {
     app.chained().await;
     hook(&ada, &lab, &receiver.url("/c"), &["CREDENTIAL_CHANGED"]).await;
     hook(&ada, &lab, &receiver.url("/w"), &["WORKSPACE_CHANGED"]).await;
+    hook(&ada, &lab, &receiver.url("/q"), &["QUOTA_WARNING"]).await;
+    let organization = ada.organization().await;
+    let input = json!({ "organizationId": organization, "metric": "CREDITS", "limit": 10 });
+    ada.mutate("setQuota", input, "").await.ok();
+    let input = json!({ "workspaceId": lab.id, "amount": 9, "purpose": "Forecast" });
+    ada.mutate("spendCredits", input, "").await.ok();
     app.chained().await;
     let audited = hook(&ada, &lab, &receiver.url("/a"), &["AUDIT_LOG_CHANGED"]).await;
     let own = crate::credential_nets::custom(&ada, &lab, "Store").await;
@@ -360,10 +366,10 @@ async fn each_subscription_has_its_event(app: App) {
     let input = json!({ "workspaceId": lab.id, "key": "YEAR", "value": { "number": 2026 } });
     ada.mutate("setConfigProperty", input, "").await.ok();
     rename(&ada, &lab, "Laboratory").await;
-    // Two of credentials, two of the workspace; and of the log the webhook itself, a credential, a property, a name. That a
+    // Two of credentials, two of the workspace, one of a quota; and of the log the webhook itself, a credential, a property, a name. That a
     // credential was lent stands in the log of its owner.
     let mut told: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for message in receiver.heard(8).await {
+    for message in receiver.heard(9).await {
         told.entry(message.path.clone()).or_default().push(message.json());
     }
     let data = |path: &str| told[path].iter().map(|told| told["data"].clone()).collect::<Vec<_>>();
@@ -378,6 +384,8 @@ async fn each_subscription_has_its_event(app: App) {
         data("/w"),
         ["CONFIG", "SETTINGS"].map(|change| json!({ "workspaceId": lab.id, "change": change }))
     );
+    let warned = json!({ "workspaceId": lab.id, "metric": "CREDITS", "scope": "ORGANIZATION" });
+    assert_eq!(data("/q"), [warned]);
     let log = data("/a");
     let actions: Vec<_> = log.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["createWebhook", "createCredential", "setConfigProperty", "updateWorkspace"]);
@@ -394,8 +402,8 @@ async fn each_subscription_has_its_event(app: App) {
         .ok();
     let newest = json!({ "id": log[3]["auditEventId"], "place": places[3] });
     assert_eq!(known.data("/workspace/auditLog/nodes/0"), &newest);
-    let types = ["/a", "/c", "/w"].map(|path| told[path][0]["type"].as_str().unwrap());
-    assert_eq!(types, ["audit_log.changed", "credential.changed", "workspace.changed"]);
+    let types = ["/a", "/c", "/q", "/w"].map(|path| told[path][0]["type"].as_str().unwrap());
+    assert_eq!(types, ["audit_log.changed", "credential.changed", "quota.warning", "workspace.changed"]);
 }
 
 async fn what_is_not_accepted_is_tried_again_under_the_same_id(app: App) {

@@ -381,7 +381,7 @@ impl QuotaMutation {
         let metric: DomainMetric = input.metric.into();
         let workspace =
             reader.optional("workspaceId", input.workspace_id.map(|id| id.parse::<WorkspaceId>()));
-        if input_names_workspace(&workspace) && !metric.is_of_workspaces() {
+        if matches!(workspace, Some(Some(_))) && !metric.is_of_workspaces() {
             reader.field::<(), _>(
                 "metric",
                 Err(FieldFault("is counted for organizations only: leave `workspaceId` out".to_owned())),
@@ -449,10 +449,6 @@ impl QuotaMutation {
             user_errors: vec![],
         })
     }
-}
-
-fn input_names_workspace(workspace: &Option<Option<WorkspaceId>>) -> bool {
-    matches!(workspace, Some(Some(_)))
 }
 
 /// A quota is nearly used up.

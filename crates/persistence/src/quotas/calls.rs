@@ -221,7 +221,7 @@ fn proof() -> System {
 async fn take_ahead(db: &Db, place: Place) -> Result<Result<Option<(i64, NaiveDate)>, Exceeded>, Fault> {
     let proof = proof();
     let taken = db.write(&proof, async |tx| {
-        if !lock(tx, place).await? {
+        if lock(tx, place.workspace).await?.is_none() {
             return Ok(Ok(None));
         }
         let mut count = Count::begin(tx, place, Metric::ApiCalls).await?;
@@ -243,13 +243,13 @@ async fn take_ahead(db: &Db, place: Place) -> Result<Result<Option<(i64, NaiveDa
     taken.await.map_err(fault)
 }
 
-/// Whether the workspace is still there; nobody else counts in it until the end of the transaction.
-async fn lock(tx: &Tx<'_>, place: Place) -> Result<bool, Fault> {
+/// Where the workspace is, if it is still there; nobody else counts in it until the end of the transaction.
+async fn lock(tx: &Tx<'_>, workspace: WorkspaceId) -> Result<Option<Place>, Fault> {
     let lock = if tx.db().engine() == Engine::Postgres { " FOR NO KEY UPDATE" } else { "" };
     let sql = Sql::new("SELECT id AS workspace_id, organization_id FROM workspaces WHERE id = ")
-        .bind(place.workspace.uuid())
+        .bind(workspace.uuid())
         .push(lock);
-    Ok(tx.one::<PlaceRow>(sql).await?.is_some())
+    Ok(tx.one::<PlaceRow>(sql).await?.map(Place::from))
 }
 
 /// Writes down what was counted, gives back what was taken and not spent, and has limits read anew with the next call.
@@ -291,12 +291,7 @@ pub async fn settle(db: &Db) -> Result<(), Fault> {
 async fn write(db: &Db, workspace: WorkspaceId, account: &Account) -> Result<(), Fault> {
     let proof = proof();
     let written = db.write(&proof, async |tx| {
-        let sql = Sql::new("SELECT id AS workspace_id, organization_id FROM workspaces WHERE id = ");
-        let Some(row) = tx.one::<PlaceRow>(sql.bind(workspace.uuid())).await? else { return Ok(()) };
-        let place = Place::from(row);
-        if !lock(tx, place).await? {
-            return Ok(());
-        }
+        let Some(place) = lock(tx, workspace).await? else { return Ok(()) };
         // First, as everybody does it who writes of a day.
         let mut count = Count::begin(tx, place, Metric::ApiCalls).await?;
         if account.unwritten() != 0 {

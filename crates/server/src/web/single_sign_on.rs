@@ -9,7 +9,10 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use guildhall_domain::access::Open;
+use guildhall_domain::{
+    access::Open,
+    text::{Slug, TextFault},
+};
 use guildhall_persistence::single_sign_on;
 use url::Url;
 
@@ -90,7 +93,13 @@ async fn ask(
     query: &Form,
 ) -> Result<(Option<String>, Told), Trouble> {
     web.guard_token(&visitor.device)?;
-    let returned = single_sign_on::come_back(&web.db, &holder(), organization, query.get("state")).await?;
+    // PostgreSQL takes no NUL, not even to compare.
+    let returned = match Slug::parse(organization) {
+        Ok(_) | Err(TextFault::Reserved(_)) => {
+            single_sign_on::come_back(&web.db, &holder(), organization, query.get("state")).await?
+        }
+        Err(_) => None,
+    };
     let Some(returned) = returned else {
         return Err(Trouble::refused(
             StatusCode::NOT_FOUND,
