@@ -10,6 +10,7 @@ mod audit;
 mod bad_input;
 mod config_properties;
 mod configuration;
+mod connections;
 mod credential_nets;
 mod credential_sharing;
 mod credential_tests;

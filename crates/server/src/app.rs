@@ -1,6 +1,7 @@
 //! The composition root: from a checked configuration to a process that answers. Tests start the same.
 
 use std::{
+    future::pending,
     net::SocketAddr,
     num::NonZeroU32,
     path::PathBuf,
@@ -53,7 +54,7 @@ use crate::{
     rates::Requests,
     request_id,
     secrets::{self, MasterKey, SecretsFault},
-    serve::{Connections, Peer},
+    serve::{ConnectionLimits, serve},
     single_sign_on::SingleSignOn,
     telemetry,
     validation::Validator,
@@ -113,6 +114,7 @@ pub struct App {
     workers: Workers,
     shutdown: CancellationToken,
     grace: Duration,
+    connections: ConnectionLimits,
     app_url: String,
     playground: bool,
 }
@@ -368,6 +370,10 @@ impl App {
             workers,
             shutdown,
             grace: config.server.shutdown_grace,
+            connections: ConnectionLimits {
+                total: config.limits.connections,
+                head: config.limits.request_head,
+            },
             app_url: config.app.url,
             playground: config.server.playground,
         })
@@ -400,36 +406,28 @@ impl App {
 
     /// Answers until `stop` resolves. Then: no new connections, sockets close with 1001, requests that run
     /// finish within the grace, mails on their way are finished, and the database is closed.
-    pub async fn serve(
-        self,
-        listener: TcpListener,
-        stop: impl Future<Output = ()> + Send + 'static,
-    ) -> std::io::Result<()> {
-        let shutdown = self.shutdown.clone();
-        let service = self.router.into_make_service_with_connect_info::<Peer>();
-        let server = axum::serve(Connections(listener), service).with_graceful_shutdown(async move {
-            stop.await;
-            tracing::info!("stopping");
-            shutdown.cancel();
-        });
+    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()> + Send + 'static) {
         let finished = async {
-            self.shutdown.cancelled().await;
+            serve(listener, self.router, &self.connections, self.shutdown.clone()).await;
             self.gateway.sockets.drained().await;
         };
         let overtime = async {
             self.shutdown.cancelled().await;
             tokio::time::sleep(self.grace).await;
         };
-        let served = tokio::select! {
-            (served, ()) = async { tokio::join!(server.into_future(), finished) } => served,
-            () = overtime => {
-                tracing::warn!("stopped with requests that had not finished in time");
-                Ok(())
-            }
+        let stopping = async {
+            stop.await;
+            tracing::info!("stopping");
+            self.shutdown.cancel();
+            pending().await
         };
+        tokio::select! {
+            () = finished => {}
+            () = stopping => {}
+            () = overtime => tracing::warn!("stopped with requests that had not finished in time"),
+        }
         self.workers.stop().await;
         self.db.close().await;
-        served
     }
 }
 

@@ -205,6 +205,9 @@ pub struct Limits {
     pub aliases: usize,
     pub directives: usize,
     pub root_fields: usize,
+    /// Of HTTP, WebSockets apart.
+    pub connections: usize,
+    pub request_head: Duration,
     pub sockets: usize,
     pub sockets_per_actor: usize,
     pub operations_per_socket: usize,

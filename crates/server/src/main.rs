@@ -258,7 +258,8 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let app = App::start(config, app::system_seams()).await?;
     // Whole lines, so in one piece: whoever reads the first finds the others.
     print!("{}", app.welcome().await?);
-    Ok(app.serve(listener, stop_signal()?).await?)
+    app.serve(listener, stop_signal()?).await;
+    Ok(())
 }
 
 /// Resolves on Ctrl-C and on SIGTERM.

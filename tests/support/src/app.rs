@@ -43,7 +43,7 @@ pub struct App {
     clock: Arc<seams::ShiftedClock>,
     founded: OnceLock<(Actor, Workspace)>,
     stop: Option<oneshot::Sender<()>>,
-    server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
     data: TempDir,
     environment: Environment,
     // Last, so that it is dropped after what uses it.
@@ -121,7 +121,7 @@ impl App {
     pub async fn stop(mut self) {
         drop(self.stop.take());
         let ended = timeout(Duration::from_secs(15), &mut self.server).await.expect("the server stops");
-        ended.expect("the server does not panic").expect("the server stops without an error");
+        ended.expect("the server does not panic");
     }
 
     /// Stops in the background: open sockets see the close code of a shutdown.

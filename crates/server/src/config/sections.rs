@@ -278,6 +278,8 @@ pub(super) fn limits(layers: &mut Layers) -> Limits {
         aliases: layers.number("limits.aliases"),
         directives: layers.number("limits.directives"),
         root_fields: layers.number("limits.root_fields"),
+        connections: layers.number("limits.connections"),
+        request_head: layers.duration("limits.request_head_seconds", SECOND),
         sockets: layers.number("limits.sockets"),
         sockets_per_actor: layers.number("limits.sockets_per_actor"),
         operations_per_socket: layers.number("limits.operations_per_socket"),
