@@ -96,7 +96,8 @@ fn a_connection_in_use_is_not_cut_off() {
 fn whoever_comes_when_all_places_are_taken_waits_for_one() {
     with(
         |env| {
-            env.set("GUILDHALL_LIMITS_CONNECTIONS", 10).set("GUILDHALL_LIMITS_REQUEST_HEAD_SECONDS", 3);
+            env.set("GUILDHALL_LIMITS_CONNECTIONS", 10).set("GUILDHALL_LIMITS_SOCKETS", 5);
+            env.set("GUILDHALL_LIMITS_REQUEST_HEAD_SECONDS", 3);
         },
         async |app| {
             let began = Instant::now();

@@ -25,6 +25,7 @@ both_databases!(
     whatever_happens_at_once_an_owner_is_left,
     an_admin_does_not_void_what_an_owner_asked,
     whoever_has_not_done_what_is_demanded_takes_nothing_over,
+    an_owner_who_has_not_done_what_is_demanded_sees_no_transfer,
 );
 
 const TRANSFER: &str = "transfer { id status from { email } to { email } createdAt expiresAt respondedAt organization { slug viewerRole } }";
@@ -530,4 +531,27 @@ async fn whoever_has_not_done_what_is_demanded_takes_nothing_over(app: App) {
     }
     app.sql("UPDATE organizations SET password_sign_in = TRUE").await;
     eve.mutate("acceptOwnershipTransfer", transfer, "").await.ok();
+}
+
+async fn an_owner_who_has_not_done_what_is_demanded_sees_no_transfer(app: App) {
+    let ada = app.set_up().await;
+    let bob = app.person("bob@example.org", "Bob").await;
+    let eve = app.person("eve@example.org", "Eve").await;
+    make_owner(&app, &bob).await;
+    let organization = organization(&ada).await;
+    let transfer = asked(&ada, &organization, &eve).await;
+    let seen = async |who: &Actor| {
+        let answer =
+            who.query("query($id: ID!) { node(id: $id) { id } }", json!({ "id": transfer })).await.ok();
+        !answer.data("/node").is_null()
+    };
+    assert!(seen(&bob).await);
+    app.sql("UPDATE organizations SET two_factor_required_since = created_at, two_factor_grace_hours = 0")
+        .await;
+    assert!(!seen(&bob).await);
+    // It waits for her answer, which she may give when she has done it.
+    assert!(seen(&eve).await);
+    app.sql(&format!("UPDATE users SET second_factor_at = created_at WHERE id = {}", app.literal(&bob.id)))
+        .await;
+    assert!(seen(&bob).await);
 }

@@ -148,6 +148,36 @@ fn request_that_never_ends_holds_no_process_beyond_its_grace() {
     });
 }
 
+#[test]
+fn who_stops_lets_nobody_wait_at_the_door_and_ends_at_once_when_told_twice() {
+    run(Engine::Sqlite, fresh_database, async |database: TestDatabase| {
+        use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+        let mail = MailServer::start().await;
+        let mut process = Process::spawn_with(&database, &mail, |environment| {
+            environment.set("GUILDHALL_SHUTDOWN_GRACE_SECONDS", 3600);
+        })
+        .await;
+        let address = process.url.trim_start_matches("http://").to_owned();
+        let mut half = TcpStream::connect(&address).await.unwrap();
+        half.write_all(b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{")
+            .await
+            .unwrap();
+        sleep(Duration::from_millis(100)).await;
+        process.tell_to_stop();
+        let asked = Instant::now();
+        while TcpStream::connect(&address).await.is_ok() {
+            assert!(
+                asked.elapsed() < Duration::from_secs(10),
+                "new connections are let in, and wait for ever"
+            );
+            sleep(Duration::from_millis(20)).await;
+        }
+        assert!(!process.output().contains("told twice"), "{}", process.output());
+        assert!(process.terminate().await.success(), "{}", process.output());
+        assert!(process.output().contains("told twice"), "{}", process.output());
+    });
+}
+
 /// Posts a body as it is, under this request id.
 async fn post(actor: &Actor, request_id: &str, body: String) -> StatusCode {
     let mut request = Request::post(format!("{}/graphql", actor.url))

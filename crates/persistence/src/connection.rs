@@ -28,9 +28,15 @@ use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Error, PgConnection, SqliteConnection,
     postgres::PgConnectOptions, sqlite::SqliteConnectOptions,
 };
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, time::timeout};
 
 use crate::error::broken;
+
+/// The longest that PostgreSQL may take for one statement. A server that is gone without a word, its machine or the way to
+/// it, would otherwise be waited for until the system gives up on the connection: a quarter of an hour, or for ever.
+const SILENCE: Duration = Duration::from_secs(120);
+/// The same of a roll-back that nobody waits for.
+const ROLLBACK: Duration = Duration::from_secs(5);
 
 /// How connections are opened.
 #[derive(Debug)]
@@ -75,7 +81,13 @@ impl Opened {
     /// Notes what becomes of the connection while `run` is at work with it.
     async fn with<T>(&mut self, run: impl AsyncFnOnce(&mut Wire) -> Result<T, Error>) -> Result<T, Error> {
         self.condition = Condition::Asked;
-        let result = run(&mut self.wire).await;
+        let result = match &self.wire {
+            Wire::Postgres(_) => {
+                let silence = |_| Err(Error::Io(std::io::ErrorKind::TimedOut.into()));
+                timeout(SILENCE, run(&mut self.wire)).await.unwrap_or_else(silence)
+            }
+            Wire::Sqlite(_) => run(&mut self.wire).await,
+        };
         self.condition = match &result {
             Err(error) if broken(error) => Condition::Broken,
             _ => Condition::Ready,
@@ -216,14 +228,19 @@ impl Pool {
         // No new ones instead of those that are in use.
         self.connections.resize(open);
         let all = async {
+            // First all, then the end: the place of one that is closed would be filled by a new one.
+            let mut held = Vec::with_capacity(open);
             for _ in 0..open {
-                let Ok(object) = self.connections.get().await else { return };
+                let Ok(object) = self.connections.get().await else { break };
+                held.push(object);
+            }
+            for object in held {
                 if let Err(error) = Object::take(object).close().await {
                     tracing::debug!(%error, "closing a connection");
                 }
             }
         };
-        if tokio::time::timeout(PATIENCE, all).await.is_err() {
+        if timeout(PATIENCE, all).await.is_err() {
             tracing::warn!("some connections to the database were still in use when the service ended");
         }
         self.connections.close();
@@ -365,8 +382,11 @@ impl Drop for Transaction {
         // Not when the connection is lent next: until then it would hold its locks.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
-                if let Err(error) = connection.command("ROLLBACK").await {
-                    tracing::debug!(%error, "roll-back");
+                // One that does not answer holds a place meanwhile. It is asked again before it is lent.
+                match timeout(ROLLBACK, connection.command("ROLLBACK")).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(error)) => tracing::debug!(%error, "roll-back"),
+                    Err(_) => tracing::debug!("a connection does not answer to a roll-back"),
                 }
             });
         }

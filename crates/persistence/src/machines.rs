@@ -104,9 +104,14 @@ fn table(kind: MachineKind) -> &'static str {
 /// Writes down when machines were here last. What a process had not written when it died is forgotten: the time is for people
 /// who look for keys that nobody uses, and may be some seconds behind.
 pub async fn write_seen(db: &Db, proof: &System) -> Result<(), Fault> {
-    let mut outcome = Ok(());
+    let mut outcome = Ok::<_, Fault>(());
     // One by one: what waits for a row that is being revoked or deleted holds no other meanwhile.
     for ((kind, id), at) in db.machines_seen().take() {
+        // Each would wait for the database as long as the first.
+        if outcome.as_ref().is_err_and(Fault::lost_connection) {
+            db.machines_seen().put_back((kind, id), at);
+            continue;
+        }
         let written = db.write(proof, async |tx| {
             let sql = Sql::new(format!("UPDATE {} SET last_used_at = ", table(kind))).bind(at);
             let sql = sql.push(" WHERE id = ").bind(id).push(" AND (last_used_at IS NULL OR last_used_at < ");

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    access::{self, count, page_by, word},
+    access::{self, count, page_by, where_nothing_is_demanded, word},
     accounts::User,
     db::{Db, Tx},
     error::{Fault, OpError, ReadError},
@@ -347,7 +347,8 @@ pub async fn count_received(db: &Db, proof: &OwnSession) -> Result<u64, ReadErro
     count(db.read(proof).one(sql).await?)
 }
 
-/// A transfer, if the actor may see it: they are active in its organization, and its receiver or an owner.
+/// A transfer, if the actor may see it: they are active in its organization, and its receiver, or an owner of whom nothing
+/// is demanded first.
 pub async fn visible(
     db: &Db,
     proof: &OwnSession,
@@ -356,11 +357,15 @@ pub async fn visible(
     let sql = Sql::new(format!("{TRANSFERS} t.id = "))
         .bind(id.uuid())
         .push(
-            " AND EXISTS (SELECT 1 FROM organization_members om WHERE om.organization_id = t.organization_id \
-             AND om.status = 'ACTIVE' AND (om.role = 'OWNER' OR om.user_id = t.to_user_id) AND om.user_id = ",
+            " AND EXISTS (SELECT 1 FROM organization_members om JOIN organizations o ON o.id = om.organization_id \
+             JOIN users me ON me.id = om.user_id JOIN sessions s ON s.user_id = me.id AND s.id = ",
         )
+        .bind(proof.session().uuid())
+        .push(" WHERE om.organization_id = t.organization_id AND om.status = 'ACTIVE' AND om.user_id = ")
         .bind(proof.user().uuid())
-        .push(")");
+        .push(" AND (om.user_id = t.to_user_id OR om.role = 'OWNER'");
+    let has_second_factor = "me.second_factor_at IS NOT NULL";
+    let sql = where_nothing_is_demanded(sql, db.engine(), "om", has_second_factor, db.now()).push("))");
     let row: Option<OwnershipTransfer> = db.read(proof).one(sql).await?;
     Ok(row.map(|transfer| transfer.at(db.now())))
 }

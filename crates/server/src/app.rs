@@ -355,8 +355,8 @@ impl App {
             router = router.merge(playground::router());
         }
         let router = router
-            // Of a whole request, its body included: a client that dawdles must not hold anything for ever.
-            .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
+            // Not 408: it says that the client was slow and may send the same again, and what was asked may be half done.
+            .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REQUEST_TIMEOUT))
             .layer(compression())
             .layer(cors(&config.server.cors_origins))
             .layer(middleware::from_fn(telemetry::log))

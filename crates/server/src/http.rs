@@ -1,7 +1,7 @@
 //! GraphQL over HTTP, POST and GET. Knows methods, media types and status codes; refuses to know how an operation
 //! is parsed and run, and what a stream of events looks like.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_graphql::{Name, ServerError, Value, parser::types::OperationType};
 use axum::{
@@ -13,6 +13,7 @@ use axum::{
     routing::any,
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::time::timeout;
 use url::form_urlencoded;
 
 use crate::{
@@ -24,6 +25,9 @@ use crate::{
     socket, stream,
     wire::{self, Envelope, Object},
 };
+
+/// How long a client may take to send the body of a request.
+const SLOW_BODY: Duration = Duration::from_secs(30);
 
 /// `/graphql`, `/graphql/stream` and `/graphql/ws`. Expects `request_id::assign` outside of it.
 pub fn router(gateway: Arc<Gateway>) -> Router {
@@ -159,7 +163,10 @@ async fn posted(headers: &HeaderMap, body: Body, most: usize) -> Result<Object, 
     if body.size_hint().lower() > most as u64 {
         return Err(too_large());
     }
-    let body = Limited::new(body, most).collect().await.map_err(|error| {
+    let body = timeout(SLOW_BODY, Limited::new(body, most).collect()).await.map_err(|_| {
+        Fault::new(StatusCode::REQUEST_TIMEOUT, "The request body did not come to its end in time.")
+    })?;
+    let body = body.map_err(|error| {
         if error.is::<LengthLimitError>() {
             too_large()
         } else {

@@ -255,22 +255,44 @@ async fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
     let address = config.server.listen;
     // Before anything else, so that a second process on the same address changes nothing.
     let listener = TcpListener::bind(address).await.map_err(|error| StartError::Listen(address, error))?;
+    raise_file_limit(config.limits.connections + config.limits.sockets);
     let app = App::start(config, app::system_seams()).await?;
     // Whole lines, so in one piece: whoever reads the first finds the others.
     print!("{}", app.welcome().await?);
-    app.serve(listener, stop_signal()?).await;
+    tokio::select! {
+        () = app.serve(listener, signalled(1)?) => {}
+        () = signalled(2)? => tracing::warn!("told twice to stop: stopped at once"),
+    }
     Ok(())
 }
 
-/// Resolves on Ctrl-C and on SIGTERM.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+/// Each connection is a file: lets the process open as many as the system allows it, which is mostly not what it may do at
+/// first. Says so where that is too few for the connections that it is to take.
+fn raise_file_limit(connections: usize) {
+    let allowed = match rlimit::increase_nofile_limit(rlimit::INFINITY) {
+        Ok(allowed) => allowed,
+        Err(error) => return tracing::warn!(%error, "the limit on open files could not be raised"),
+    };
+    if allowed < connections as u64 {
+        tracing::info!(
+            allowed,
+            connections,
+            "the system allows fewer open files than limits.connections and limits.sockets promise connections"
+        );
+    }
+}
+
+/// Resolves when Ctrl-C or SIGTERM came that many times.
+fn signalled(times: u32) -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        for _ in 0..times {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
         }
     })
 }

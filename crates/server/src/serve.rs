@@ -1,7 +1,7 @@
 //! Where connections come from and how many there are. Knows who is at the other end, and whether they still send and
 //! read; refuses to know what is said.
 
-use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{mem::replace, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::{Router, extract::ConnectInfo, http::Request, serve::Listener};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -18,6 +18,10 @@ use tower::Service as _;
 /// would hold its memory for ever.
 const SLOW_READER: Duration = Duration::from_secs(10);
 
+/// Longest head of a request, in bytes: what a client may make the server keep before it is known who they are. A query
+/// in an address may have 64 KiB.
+const HEAD_BYTES: usize = 96 * 1024;
+
 /// The address at the other end.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
@@ -25,7 +29,8 @@ pub struct Peer(pub SocketAddr);
 /// Bounds of HTTP connections.
 #[derive(Debug, Clone)]
 pub struct ConnectionLimits {
-    /// Most at the same time, WebSockets apart. Whoever comes then waits in the system's queue until one of them ends.
+    /// Most at the same time, WebSockets apart, event streams among them. Whoever comes then waits in the system's queue
+    /// until one of them ends.
     pub total: usize,
     /// How long a client may take to send the head of a request, from when the connection is free for it: what is open
     /// and silent is closed after that too. A body has the time that its request has.
@@ -43,16 +48,30 @@ pub async fn serve(
     let places = Arc::new(Semaphore::new(limits.total));
     let connections = TaskTracker::new();
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(limits.head);
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head).max_header_size(HEAD_BYTES);
+    let mut full = false;
     loop {
         let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
+            let free = Arc::clone(&places).try_acquire_owned();
+            // Told once, not with each that waits.
+            if !replace(&mut full, free.is_err()) && free.is_err() {
+                tracing::warn!(
+                    places = limits.total,
+                    "all places for connections are taken: nobody else is let in"
+                );
+            }
+            let place = match free {
+                Ok(place) => Ok(place),
+                Err(_) => Arc::clone(&places).acquire_owned().await,
+            };
             // Where the system has no more files, this waits and tries again.
             (place, Listener::accept(&mut listener).await)
         };
         let Some((Ok(place), (stream, peer))) = stop.run_until_cancelled(next).await else { break };
         connections.spawn(answer(http.clone(), stream, peer, router.clone(), place, stop.clone()));
     }
+    // Whoever comes now is turned away at once, and goes on to another process.
+    drop(listener);
     connections.close();
     connections.wait().await;
 }

@@ -110,12 +110,16 @@ impl Process {
         self.child.wait().expect("wait for the process");
     }
 
+    /// Sends SIGTERM.
+    pub fn tell_to_stop(&self) {
+        // Not the command `kill`: a bare Debian has none.
+        let sent = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        assert!(sent.is_ok(), "the process is gone:\n{}", self.output());
+    }
+
     /// `kill -TERM`, and how the process ended; within fifteen seconds.
     pub async fn terminate(&mut self) -> ExitStatus {
-        // Not the command `kill`: a bare Debian has none.
-        let id = Pid::from_child(&self.child);
-        let sent = kill_process(id, Signal::TERM);
-        assert!(sent.is_ok(), "the process is gone:\n{}", self.output());
+        self.tell_to_stop();
         let deadline = Instant::now() + Duration::from_secs(15);
         loop {
             if let Some(status) = self.child.try_wait().expect("ask for the process") {

@@ -308,6 +308,10 @@ pub(super) fn limits(layers: &mut Layers) -> Limits {
             }
         }
     }
+    if limits.connections <= limits.sockets {
+        let problem = "is not more than limits.sockets: event streams could take every place, and leave none for requests";
+        layers.fault("limits.connections", problem);
+    }
     if limits.document_bytes > limits.body_bytes {
         layers.fault("limits.document_bytes", "is more than limits.body_bytes, in which a document arrives");
     }

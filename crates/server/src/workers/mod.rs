@@ -11,7 +11,10 @@ mod webhooks;
 use std::{sync::Arc, time::Duration};
 
 use guildhall_persistence::{Db, events, in_background};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -19,6 +22,8 @@ use crate::{
     outbound::Outbound,
 };
 
+/// How long the workers have when the process stops: a little more than those take that send what is on its way.
+const STOP: Duration = Duration::from_secs(12);
 /// How long a worker that broke down rests before it starts again.
 const REST: Duration = Duration::from_secs(1);
 
@@ -70,10 +75,16 @@ impl Workers {
         workers
     }
 
-    /// Lets each worker finish what it has begun: at most ten seconds, for what is on its way.
+    /// Lets each worker finish what it has begun: at most [`STOP`], however long the database is away.
     pub async fn stop(mut self) {
         self.stop.cancel();
-        while self.tasks.join_next().await.is_some() {}
+        let ended = async { while self.tasks.join_next().await.is_some() {} };
+        if timeout(STOP, ended).await.is_err() {
+            tracing::warn!(
+                "stopped with work that had not finished in time; it is taken up after the next start"
+            );
+            self.tasks.shutdown().await;
+        }
     }
 
     /// Runs a worker until it is told to stop. A panic is a bug, but no reason to send no more mail.
