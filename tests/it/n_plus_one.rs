@@ -189,15 +189,17 @@ async fn a_list_of_workspaces_takes_as_many_statements_for_twenty_as_for_two(app
         homePage { version } configProperty(key: "B") { text }
         configProperties(first: 2) { totalCount nodes { key value updatedBy { email } } }
         members(first: 3) { totalCount nodes { principal { ... on User { email } } } }
-        invitations(status: [PENDING]) { totalCount }
+        invitations(first: 2, status: [PENDING]) { totalCount nodes { email role { key } } }
     } } } }"#;
     let furnish = async |number: usize| {
         let input =
             json!({ "displayName": format!("Lab {number}"), "description": format!("# Lab {number}") });
         let made = ada.mutate("createWorkspace", input, "workspace { id }").await.ok();
         let properties = ["A", "B", "C"].map(|key| json!({ "key": key, "value": { "number": number } }));
-        let input =
-            json!({ "workspaceId": made.data("/createWorkspace/workspace/id"), "properties": properties });
+        let workspace = made.data("/createWorkspace/workspace/id");
+        let eve = json!({ "workspaceId": workspace, "email": format!("eve{number}@example.org"), "role": "VIEWER" });
+        ada.mutate("inviteMember", eve, "").await.ok();
+        let input = json!({ "workspaceId": workspace, "properties": properties });
         ada.mutate("setConfigProperties", input, "properties { key }").await.ok();
         if number % 2 == 1 {
             let made = json!({ "workspaceId": made.data("/createWorkspace/workspace/id") });
@@ -218,6 +220,7 @@ async fn a_list_of_workspaces_takes_as_many_statements_for_twenty_as_for_two(app
     assert_eq!(answer.data("/viewer/workspaces/nodes/19/configProperties/totalCount"), 3);
     assert_eq!(answer.data("/viewer/workspaces/nodes/19/configProperties/nodes/1/value"), 19);
     assert_eq!(answer.data("/viewer/workspaces/nodes/19/configProperty/text"), "19");
+    assert_eq!(answer.data("/viewer/workspaces/nodes/18/invitations/nodes/0/email"), "eve18@example.org");
     assert_eq!(few, many, "statements for two and for twenty workspaces");
     // The list, the pages, and whoever wrote them.
     let authors = "{ viewer { workspaces(first: 20, status: [ACTIVE, ARCHIVED]) { nodes { homePage { updatedBy { email } } } } } }";

@@ -239,8 +239,9 @@ pub(crate) struct Invitations {
 
 impl Invitations {
     async fn page(&self, ctx: &Context<'_>) -> Result<Page<Invitation>> {
-        let page = invitations::page(db(ctx), &self.proof, &self.statuses, &self.args).await;
-        let page = page.map_err(|fault| error::read(ctx, fault))?;
+        let key = Scoped { proof: self.proof.clone(), what: (self.statuses.clone(), self.args.clone()) };
+        let page = loaders::load(ctx, key).await?;
+        let page = page.unwrap_or_else(|| Page::cut(&self.args, Vec::new()));
         Ok(page.map(|row| Invitation::new(self.proof.clone(), row)))
     }
 

@@ -10,6 +10,7 @@ use async_graphql::{
 use guildhall_domain::{
     access::{Actor, Granted, WorkspaceAccess, catalog::PermissionType, perm},
     ids::{CredentialId, InvitationId, MembershipId, OrganizationId, UserId, WorkspaceId},
+    invitations::InvitationStatus,
     page::{Page, PageArgs, Position},
 };
 use guildhall_persistence::{
@@ -20,7 +21,7 @@ use guildhall_persistence::{
     credential_uses::{self, CredentialUse, Uses},
     credentials::{self, Credential, CredentialFilter, Field},
     home_page::{self, HomePage},
-    invitations,
+    invitations::{self, Invitation},
     members::{self, Member, MemberFilter},
 };
 use uuid::Uuid;
@@ -74,6 +75,8 @@ pub(crate) type MembersKey = Scoped<perm::MembersView, (MemberFilter, PageArgs<P
 pub(crate) type InviterKey = Scoped<perm::InvitationsView, UserId>;
 /// A person who did something in a workspace, shown to those who see its members.
 pub(crate) type PersonKey = Scoped<perm::MembersView, UserId>;
+/// A page of a workspace's invitations in those statuses.
+pub(crate) type InvitationsKey = Scoped<perm::InvitationsView, (Vec<InvitationStatus>, PageArgs<Uuid>)>;
 /// An invitation of a workspace.
 pub(crate) type InvitationKey = Scoped<perm::InvitationsView, InvitationId>;
 
@@ -295,13 +298,10 @@ impl Loader<OrganizationInviterKey> for Batches {
 }
 
 impl Loader<InvitationKey> for Batches {
-    type Value = invitations::Invitation;
+    type Value = Invitation;
     type Error = Arc<ReadError>;
 
-    async fn load(
-        &self,
-        keys: &[InvitationKey],
-    ) -> Result<HashMap<InvitationKey, invitations::Invitation>, Self::Error> {
+    async fn load(&self, keys: &[InvitationKey]) -> Result<HashMap<InvitationKey, Invitation>, Self::Error> {
         let mut found = HashMap::with_capacity(keys.len());
         for group in grouped(keys, Scoped::workspace).into_values() {
             let Some(first) = group.first() else { continue };
@@ -379,6 +379,20 @@ impl Loader<CredentialFieldsKey> for Batches {
 
 /// A page of loans.
 type SharesKey = (Shares, PageArgs<Uuid>);
+
+impl Loader<InvitationsKey> for Batches {
+    type Value = Page<Invitation>;
+    type Error = Arc<ReadError>;
+
+    async fn load(
+        &self,
+        keys: &[InvitationsKey],
+    ) -> Result<HashMap<InvitationsKey, Page<Invitation>>, Self::Error> {
+        let listed = |key: &InvitationsKey| (key.proof.clone(), key.what.0.clone(), key.what.1.clone());
+        let wanted: Vec<_> = keys.iter().map(listed).collect();
+        Ok(keys.iter().cloned().zip(invitations::pages(&self.0, &wanted).await?).collect())
+    }
+}
 
 impl Loader<SharesKey> for Batches {
     type Value = Page<CredentialShare>;

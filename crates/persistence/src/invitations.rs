@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    access::{self, count, page_by, role, role_columns, word},
+    access::{self, count, page_by, pages_of, role, role_columns, word},
     accounts::join_organization,
     db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
@@ -34,7 +34,7 @@ use crate::{
     organization_members::is_disabled_in,
     quotas::{self, LIMITS_SEATS, Seat},
     roles::grantable_role,
-    sql::{Single, Sql},
+    sql::{AT_ONCE, Placed, Single, Sql},
     workspaces::{Joining, join},
 };
 
@@ -977,20 +977,34 @@ pub(crate) fn with_status(mut sql: Sql, statuses: &[InvitationStatus], now: Date
     sql.push(")")
 }
 
-/// A page of a workspace's invitations, the newest last.
-pub async fn page(
-    db: &Db,
-    proof: &Granted<perm::InvitationsView>,
-    statuses: &[InvitationStatus],
-    args: &PageArgs<Uuid>,
-) -> Result<Page<Invitation>, ReadError> {
-    let sql =
-        Sql::new(format!("SELECT {INVITATION_COLUMNS} FROM {INVITATION_TABLES} WHERE g.workspace_id = "))
-            .bind(proof.access().workspace().uuid());
+/// What to list of a workspace's invitations: those in one of the statuses, in any when there is none.
+pub type Listed = (Granted<perm::InvitationsView>, Vec<InvitationStatus>, PageArgs<Uuid>);
+
+/// Pages of invitations, each of a workspace and the newest last, in the order in which they were asked for.
+pub async fn pages(db: &Db, wanted: &[Listed]) -> Result<Vec<Page<Invitation>>, ReadError> {
     let now = db.now();
-    let rows: Vec<Invitation> =
-        db.read(proof).all(page_by(with_status(sql, statuses, now), args, "g.invitation_id")).await?;
-    Ok(Page::cut(args, rows).map(|invitation| invitation.at(now)))
+    let mut pages = Vec::with_capacity(wanted.len());
+    for wanted in wanted.chunks(AT_ONCE) {
+        let Some((proof, ..)) = wanted.first() else { break };
+        let each = wanted.iter().map(|(proof, statuses, args)| {
+            let sql = Sql::new(
+                "SELECT g.workspace_id, g.invitation_id FROM invitation_grants g \
+                 JOIN invitations i ON i.id = g.invitation_id WHERE g.workspace_id = ",
+            )
+            .bind(proof.access().workspace().uuid());
+            page_by(with_status(sql, statuses, now), args, "g.invitation_id")
+        });
+        let sql = Sql::new(format!("SELECT listed.place, {INVITATION_COLUMNS} FROM ("))
+            .append(Sql::each(each))
+            .push(&format!(
+                ") AS listed, {INVITATION_TABLES} WHERE g.workspace_id = listed.workspace_id \
+                 AND g.invitation_id = listed.invitation_id ORDER BY g.invitation_id"
+            ));
+        let rows: Vec<Placed<Invitation>> = db.read(proof).all(sql).await?;
+        let found = pages_of(wanted.iter().map(|(_, _, args)| args), rows);
+        pages.extend(found.into_iter().map(|page| page.map(|invitation| invitation.at(now))));
+    }
+    Ok(pages)
 }
 
 /// How many invitations in those statuses each of several workspaces has, as `id` and `number`; one without any is
