@@ -33,7 +33,7 @@ pub struct ConnectionLimits {
     /// until one of them ends.
     pub total: usize,
     /// How long a client may take to send the head of a request, from when the connection is free for it: what is open
-    /// and silent is closed after that too. A body has the time that its request has.
+    /// and silent is closed after that too. A body has a time of its own.
     pub head: Duration,
 }
 
