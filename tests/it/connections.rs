@@ -115,3 +115,19 @@ fn whoever_comes_when_all_places_are_taken_waits_for_one() {
         },
     );
 }
+
+#[test]
+fn a_body_that_never_ends_is_not_waited_for() {
+    with(
+        |_| {},
+        async |app| {
+            let mut half = connect(&app).await;
+            say(&mut half, b"POST /graphql HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{")
+                .await;
+            sleep(Duration::from_secs(15)).await;
+            let answer = heard(&mut half).await;
+            assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+            assert!(answer.contains("did not come to its end in time"), "{answer}");
+        },
+    );
+}

@@ -539,7 +539,7 @@ fn the_worst_that_passes_the_guard_is_answered_in_time() {
         ] {
             let started = Instant::now();
             ask(&app, &query).await;
-            assert!(started.elapsed() < Duration::from_secs(20), "{:?} {query:.80}", started.elapsed());
+            assert!(started.elapsed() < Duration::from_secs(1), "{:?} {query:.80}", started.elapsed());
         }
     });
 }

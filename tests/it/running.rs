@@ -15,7 +15,11 @@ use guildhall_tests::{
 use http::{Request, StatusCode, header};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    time::{Instant, sleep},
+};
 use url::Url;
 
 both_databases!(
@@ -95,7 +99,7 @@ async fn stop_closes_sockets_and_refuses_what_comes_later(mut app: App) {
     assert_eq!(idle.ended().await, End::Closed(Some(1001)));
     let address = app.url.trim_start_matches("http://").to_owned();
     app.stop().await;
-    assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody listens any more");
+    assert!(TcpStream::connect(address).await.is_err(), "nobody listens any more");
 }
 
 async fn stopped_process_finishes_what_it_began_and_exits_0(database: TestDatabase) {
@@ -126,21 +130,27 @@ async fn stopped_process_finishes_what_it_began_and_exits_0(database: TestDataba
     assert!(!process.output().contains("had not finished in time"), "{}", process.output());
 }
 
+/// A process with such a grace, and a request to it that does not come to its end.
+async fn with_half_a_request(database: &TestDatabase, grace: u16) -> (Process, TcpStream) {
+    let mail = MailServer::start().await;
+    let process = Process::spawn_with(database, &mail, |environment| {
+        environment.set("GUILDHALL_SHUTDOWN_GRACE_SECONDS", grace);
+    })
+    .await;
+    let mut half = TcpStream::connect(process.url.trim_start_matches("http://")).await.unwrap();
+    half.write_all(
+        b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{",
+    )
+    .await
+    .unwrap();
+    sleep(Duration::from_millis(100)).await;
+    (process, half)
+}
+
 #[test]
 fn request_that_never_ends_holds_no_process_beyond_its_grace() {
     run(Engine::Sqlite, fresh_database, async |database: TestDatabase| {
-        use tokio::io::AsyncWriteExt as _;
-        let mail = MailServer::start().await;
-        let mut process = Process::spawn_with(&database, &mail, |environment| {
-            environment.set("GUILDHALL_SHUTDOWN_GRACE_SECONDS", 1);
-        })
-        .await;
-        let address = process.url.trim_start_matches("http://").to_owned();
-        let mut half = tokio::net::TcpStream::connect(address).await.unwrap();
-        half.write_all(b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{")
-            .await
-            .unwrap();
-        sleep(Duration::from_millis(100)).await;
+        let (mut process, _half) = with_half_a_request(&database, 1).await;
         let asked = Instant::now();
         assert!(process.terminate().await.success(), "{}", process.output());
         assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
@@ -151,18 +161,8 @@ fn request_that_never_ends_holds_no_process_beyond_its_grace() {
 #[test]
 fn who_stops_lets_nobody_wait_at_the_door_and_ends_at_once_when_told_twice() {
     run(Engine::Sqlite, fresh_database, async |database: TestDatabase| {
-        use tokio::{io::AsyncWriteExt as _, net::TcpStream};
-        let mail = MailServer::start().await;
-        let mut process = Process::spawn_with(&database, &mail, |environment| {
-            environment.set("GUILDHALL_SHUTDOWN_GRACE_SECONDS", 3600);
-        })
-        .await;
+        let (mut process, _half) = with_half_a_request(&database, 3600).await;
         let address = process.url.trim_start_matches("http://").to_owned();
-        let mut half = TcpStream::connect(&address).await.unwrap();
-        half.write_all(b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{")
-            .await
-            .unwrap();
-        sleep(Duration::from_millis(100)).await;
         process.tell_to_stop();
         let asked = Instant::now();
         while TcpStream::connect(&address).await.is_ok() {

@@ -277,7 +277,7 @@ fn raise_file_limit(connections: usize) {
         tracing::info!(
             allowed,
             connections,
-            "the system allows fewer open files than limits.connections and limits.sockets promise connections"
+            "fewer connections are possible than limits.connections and limits.sockets say: each takes one of the open files allowed"
         );
     }
 }

@@ -112,7 +112,7 @@ mod tests {
             let started = Instant::now();
             let faults = validator.faults(&document);
             assert!(faults.len() <= FAULTS);
-            assert!(started.elapsed() < Duration::from_secs(20), "{:?} {document:.60}", started.elapsed());
+            assert!(started.elapsed() < Duration::from_secs(1), "{:?} {document:.60}", started.elapsed());
         }
     }
 }

@@ -309,7 +309,11 @@ pub(super) fn limits(layers: &mut Layers) -> Limits {
         }
     }
     if limits.connections <= limits.sockets {
-        let problem = "is not more than limits.sockets: event streams could take every place, and leave none for requests";
+        let Limits { connections, sockets, .. } = limits;
+        let problem = format!(
+            "{connections} is not more than limits.sockets, {sockets}: event streams could take every place, and leave none for \
+             requests"
+        );
         layers.fault("limits.connections", problem);
     }
     if limits.document_bytes > limits.body_bytes {
