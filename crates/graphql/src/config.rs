@@ -190,7 +190,7 @@ impl ConfigProperties {
 
     async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
         let count = Count::ConfigProperties(self.proof.clone(), self.prefix.clone());
-        Ok(loaders::load(ctx, count).await?.unwrap_or(0))
+        loaders::number(ctx, count).await
     }
 }
 

@@ -373,7 +373,7 @@ impl Credentials {
 
     async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
         let count = Count::Credentials(self.proof.clone(), self.filter.clone());
-        Ok(loaders::load(ctx, count).await?.unwrap_or(0))
+        loaders::number(ctx, count).await
     }
 }
 

@@ -247,7 +247,7 @@ impl Invitations {
 
     async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
         let count = Count::Invitations(self.proof.clone(), self.statuses.clone());
-        Ok(loaders::load(ctx, count).await?.unwrap_or(0))
+        loaders::number(ctx, count).await
     }
 }
 

@@ -182,37 +182,61 @@ impl Loader<OwnMembershipKey> for Batches {
     }
 }
 
-impl Loader<MembersKey> for Batches {
-    type Value = Page<Member>;
-    type Error = Arc<ReadError>;
-
-    async fn load(&self, keys: &[MembersKey]) -> Result<HashMap<MembersKey, Page<Member>>, Self::Error> {
-        let mut pages = HashMap::with_capacity(keys.len());
-        for ((filter, args), group) in grouped(keys, |key| key.what.clone()) {
-            // A cursor is of one workspace, so only first pages come in numbers.
-            if group.len() == 1 || args.after.is_some() || args.before.is_some() {
-                for key in group {
-                    pages.insert(key.clone(), members::page(&self.0, &key.proof, &filter, &args).await?);
-                }
-                continue;
-            }
-            let proofs: Vec<_> = group.iter().map(|key| key.proof.clone()).collect();
-            let mut firsts = members::first_of_each(&self.0, &proofs, &filter, &args).await?;
-            for key in group {
-                let page = firsts.remove(&key.workspace());
-                pages.insert(key.clone(), page.unwrap_or_else(|| Page::cut(&args, Vec::new())));
-            }
-        }
-        Ok(pages)
-    }
+/// What the fields of one level ask of workspaces together: members, and how many of something there are. One kind of key,
+/// so that both take one statement.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Asked {
+    Members(MembersKey),
+    Count(Count),
 }
 
-impl Loader<Count> for Batches {
-    type Value = u64;
+/// The answer to an [`Asked`].
+#[derive(Clone)]
+pub(crate) enum Answered {
+    Members(Page<Member>),
+    Number(u64),
+}
+
+/// How many of something there are.
+pub(crate) async fn number(ctx: &Context<'_>, count: Count) -> Result<u64> {
+    Ok(match load(ctx, Asked::Count(count)).await? {
+        Some(Answered::Number(number)) => number,
+        Some(Answered::Members(_)) | None => 0,
+    })
+}
+
+impl Loader<Asked> for Batches {
+    type Value = Answered;
     type Error = Arc<ReadError>;
 
-    async fn load(&self, wanted: &[Count]) -> Result<HashMap<Count, u64>, Self::Error> {
-        Ok(wanted.iter().cloned().zip(counts::counts(&self.0, wanted).await?).collect())
+    async fn load(&self, keys: &[Asked]) -> Result<HashMap<Asked, Answered>, Self::Error> {
+        let (mut lists, mut counts): (Vec<MembersKey>, Vec<Count>) = Default::default();
+        for key in keys {
+            match key {
+                Asked::Members(key) => lists.push(key.clone()),
+                Asked::Count(count) => counts.push(count.clone()),
+            }
+        }
+        let mut answers = HashMap::with_capacity(keys.len());
+        let number = |(count, number)| (Asked::Count(count), Answered::Number(number));
+        for ((filter, args), group) in grouped(&lists, |key| key.what.clone()) {
+            // A cursor is of one workspace, so only first pages come in numbers.
+            let at_once = if args.after.is_some() || args.before.is_some() { 1 } else { group.len() };
+            for group in group.chunks(at_once) {
+                let proofs: Vec<_> = group.iter().map(|key| key.proof.clone()).collect();
+                let counts = std::mem::take(&mut counts);
+                let (mut pages, numbers) = members::pages(&self.0, &proofs, &filter, &args, &counts).await?;
+                for &key in group {
+                    let page = pages.remove(&key.workspace());
+                    let page = page.unwrap_or_else(|| Page::cut(&args, Vec::new()));
+                    answers.insert(Asked::Members(key.clone()), Answered::Members(page));
+                }
+                answers.extend(counts.into_iter().zip(numbers).map(number));
+            }
+        }
+        let numbers = counts::counts(&self.0, &counts).await?;
+        answers.extend(counts.into_iter().zip(numbers).map(number));
+        Ok(answers)
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     authz::{authorize, authorize_in, caller, db, signed_in},
     connection::connection,
     error, input,
-    loaders::{self, Scoped},
+    loaders::{self, Answered, Asked, Scoped},
     payload::{answer, payload},
     previews::RemovalImpact,
     schema::mirror,
@@ -90,13 +90,15 @@ pub(crate) struct Members {
 impl Members {
     async fn page(&self, ctx: &Context<'_>) -> Result<Page<Member>> {
         let key = Scoped { proof: self.proof.clone(), what: (self.filter.clone(), self.args.clone()) };
-        let page = loaders::load(ctx, key).await?;
-        Ok(page.map_or_else(|| Page::cut(&self.args, Vec::new()), |page| page.map(Member)))
+        match loaders::load(ctx, Asked::Members(key)).await? {
+            Some(Answered::Members(page)) => Ok(page.map(Member)),
+            Some(Answered::Number(_)) | None => Ok(Page::cut(&self.args, Vec::new())),
+        }
     }
 
     async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
         let count = Count::Members(self.proof.clone(), self.filter.clone());
-        Ok(loaders::load(ctx, count).await?.unwrap_or(0))
+        loaders::number(ctx, count).await
     }
 }
 

@@ -253,7 +253,9 @@ impl Db {
                 Err(fault) => return Err(fault),
             };
         }
-        let Some(last) = people.last() else { return Ok(found) };
+        if people.is_empty() {
+            return Ok(found);
+        }
         let sql = Sql::new(format!(
             "SELECT s.id AS session_id, s.user_id AS session_user, {WORKSPACE_COLUMNS}, {POLICY_COLUMNS}, {STANDING_COLUMNS}, {ENTRANCE_COLUMNS} \
              FROM {LIVE_SESSION} LEFT JOIN workspaces w ON w.id = $1 LEFT JOIN organizations o ON o.id = w.organization_id \
@@ -262,10 +264,7 @@ impl Db {
              {MEMBERSHIP_JOINS} WHERE s.ended_at IS NULL AND s.expires_at > $3 AND s.id IN "
         ))
         .values([workspace.uuid().into(), "ACTIVE".into(), self.now().into()])
-        // As many values as the next power of two, the last one repeated: few texts to prepare and keep.
-        .bind_list(
-            people.iter().chain(std::iter::repeat(last)).take(people.len().next_power_of_two()).copied(),
-        );
+        .bind_list(people.iter().copied());
         let rows: Vec<SessionStanding> = self.reader().all(sql).await?;
         let now = self.now();
         let alive: HashSet<Actor> = actors.iter().copied().collect();

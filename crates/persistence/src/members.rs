@@ -26,6 +26,7 @@ use crate::{
         word,
     },
     accounts::User,
+    counts::{self, Beside, Count, Counting},
     db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
     invitations,
@@ -100,50 +101,52 @@ impl MemberFilter {
     }
 }
 
-/// A page of a workspace's members, by when they joined.
-pub async fn page(
-    db: &Db,
-    proof: &Granted<perm::MembersView>,
-    filter: &MemberFilter,
-    args: &PageArgs<Position>,
-) -> Result<Page<Member>, ReadError> {
-    let sql = Sql::new(format!("SELECT {MEMBER_COLUMNS} FROM {MEMBER_TABLES} WHERE m.workspace_id = "))
-        .bind(proof.access().workspace().uuid());
-    let args = filter.order.ascend(args);
-    let sql = sorted(db, filter).page(filter.apply(sql, db.now()), &args);
-    Ok(filter.order.descend(Page::cut(&args, db.read(proof).all(sql).await?)))
-}
-
-fn sorted(db: &Db, filter: &MemberFilter) -> Sorted {
-    Sorted::by(db, filter.order, "u.display_name", "m.id")
-}
-
-/// The first members of each of several workspaces, in one statement.
-pub async fn first_of_each(
+/// A page of the members of each of those workspaces, and the numbers that are asked for at the same time, all in one
+/// statement. Of several workspaces it is the first page, since a cursor is of one.
+pub async fn pages(
     db: &Db,
     proofs: &[Granted<perm::MembersView>],
     filter: &MemberFilter,
     args: &PageArgs<Position>,
-) -> Result<HashMap<WorkspaceId, Page<Member>>, ReadError> {
-    let Some(proof) = proofs.first() else { return Ok(HashMap::new()) };
+    counts: &[Count],
+) -> Result<(HashMap<WorkspaceId, Page<Member>>, Vec<u64>), ReadError> {
+    let Some(proof) = proofs.first() else { return Ok((HashMap::new(), counts::counts(db, counts).await?)) };
     let args = filter.order.ascend(args);
-    let order = sorted(db, filter).order_by(&args);
-    let sql = Sql::new(format!(
-        "SELECT * FROM (SELECT {MEMBER_COLUMNS}, row_number() OVER (PARTITION BY m.workspace_id ORDER BY {order}) AS place \
-         FROM {MEMBER_TABLES} WHERE m.workspace_id IN "
-    ))
-    .bind_list(proofs.iter().map(|proof| proof.access().workspace().uuid()));
-    let sql = filter
-        .apply(sql, db.now())
-        .push(") AS placed WHERE place <= ")
-        .bind(i64::from(args.size) + 1)
-        .push(" ORDER BY workspace_id, place");
-    let mut rows: HashMap<WorkspaceId, Vec<Member>> = HashMap::new();
-    for member in db.read(proof).all::<Member>(sql).await? {
-        rows.entry(member.workspace).or_default().push(member);
+    let sorted = Sorted::by(db, filter.order, "u.display_name", "m.id");
+    let page = match proofs {
+        [proof] => {
+            let of =
+                format!("SELECT {MEMBER_COLUMNS}, 1 AS nth FROM {MEMBER_TABLES} WHERE m.workspace_id = ");
+            let sql = Sql::new(of).bind(proof.access().workspace().uuid());
+            sorted.page(filter.apply(sql, db.now()), &args)
+        }
+        _ => {
+            let order = sorted.order_by(&args);
+            let sql = Sql::new(format!(
+                "SELECT * FROM (SELECT {MEMBER_COLUMNS}, row_number() OVER (PARTITION BY m.workspace_id ORDER BY {order}) AS nth \
+                 FROM {MEMBER_TABLES} WHERE m.workspace_id IN "
+            ))
+            .bind_list(proofs.iter().map(|proof| proof.access().workspace().uuid()));
+            let sql = filter.apply(sql, db.now()).push(") AS numbered WHERE nth <= ");
+            sql.bind(i64::from(args.size) + 1).push(" ORDER BY workspace_id, nth")
+        }
+    };
+    let counting = Counting::of(counts, db.now());
+    let sql = match &counting {
+        None => page,
+        Some(counting) => counting.beside(page, MEMBER_COLUMNS.split(',').count() + 1),
+    };
+    let mut members: HashMap<WorkspaceId, Vec<Member>> = HashMap::new();
+    let mut counted = Vec::new();
+    for row in db.read(proof).all::<Beside<Member>>(sql).await? {
+        match row {
+            Beside::Row(member) => members.entry(member.workspace).or_default().push(member),
+            Beside::Counted(number) => counted.push(number),
+        }
     }
     let page = |rows| filter.order.descend(Page::cut(&args, rows));
-    Ok(rows.into_iter().map(|(workspace, rows)| (workspace, page(rows))).collect())
+    let pages = members.into_iter().map(|(workspace, rows)| (workspace, page(rows))).collect();
+    Ok((pages, counting.map_or_else(Vec::new, |counting| counting.numbers(counted))))
 }
 
 /// The actor's own memberships of several workspaces; left out where there is none.

@@ -51,22 +51,17 @@ impl Sql {
         self.push(" LIMIT (0 + ").bind(rows).push(")")
     }
 
-    /// Adds `(value, value, …)`; never empty, since `IN ()` is no SQL.
+    /// Adds `(value, value, …)`, to be looked for with `IN`; never empty, since `IN ()` is no SQL. As many values as the next
+    /// power of two, the last one repeated: each length is another statement, which every connection prepares and plans
+    /// for itself.
     pub(crate) fn bind_list(mut self, values: impl IntoIterator<Item = impl Into<Value>>) -> Self {
-        self.text.push('(');
-        let mut first = true;
-        for value in values {
-            if !first {
-                self.text.push_str(", ");
-            }
-            first = false;
-            self = self.bind(value);
+        let mut values: Vec<Value> = values.into_iter().map(Into::into).collect();
+        let Some(last) = values.last().cloned() else { return self.push("(NULL)") };
+        values.resize(values.len().next_power_of_two(), last);
+        for (place, value) in values.into_iter().enumerate() {
+            self = self.push(if place == 0 { "(" } else { ", " }).bind(value);
         }
-        if first {
-            self.text.push_str("NULL");
-        }
-        self.text.push(')');
-        self
+        self.push(")")
     }
 
     /// `INSERT INTO table (columns) VALUES (values)`.

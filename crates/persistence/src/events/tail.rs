@@ -139,10 +139,10 @@ impl Place {
 
     /// The events that were missing and are there now, in order.
     async fn found(&self, db: &Db) -> Result<Vec<Row>, Fault> {
-        let Some(&last) = self.gaps.keys().next_back() else { return Ok(Vec::new()) };
-        // Filled up to a power of two, so that there are few different statements to prepare.
-        let missing = self.gaps.keys().copied().chain(std::iter::repeat(last));
-        let missing = missing.take(self.gaps.len().next_power_of_two());
+        if self.gaps.is_empty() {
+            return Ok(Vec::new());
+        }
+        let missing = self.gaps.keys().copied();
         let sql = Sql::new(format!("SELECT {COLUMNS} FROM events WHERE seq IN ")).bind_list(missing);
         log(db).all(sql.push(" ORDER BY seq")).await
     }

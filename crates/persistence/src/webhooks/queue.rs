@@ -83,9 +83,9 @@ pub async fn gather(db: &Db, news: News<'_>) -> Result<u64, Fault> {
         News::Everything => sql,
         News::Of(workspaces, organizations) => sql
             .push(" AND (w.id IN ")
-            .bind_list(filled(workspaces.iter().map(|id| id.uuid()).collect()))
+            .bind_list(workspaces.iter().map(|id| id.uuid()))
             .push(" OR w.organization_id IN ")
-            .bind_list(filled(organizations.iter().map(|id| id.uuid()).collect()))
+            .bind_list(organizations.iter().map(|id| id.uuid()))
             .push(")"),
     };
     let proof = System::named("webhooks");
@@ -102,14 +102,6 @@ pub async fn gather(db: &Db, news: News<'_>) -> Result<u64, Fault> {
         }
     }
     Ok(queued)
-}
-
-/// Filled up to a power of two, so that there are few different statements to prepare.
-fn filled(mut ids: Vec<Uuid>) -> Vec<Uuid> {
-    if let Some(&last) = ids.last() {
-        ids.resize(ids.len().next_power_of_two(), last);
-    }
-    ids
 }
 
 #[derive(Default)]
