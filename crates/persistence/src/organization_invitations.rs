@@ -513,6 +513,59 @@ async fn archived_among(tx: &Tx<'_>, id: InvitationId) -> Result<Option<String>,
     Ok(tx.one::<Single<String>>(sql).await?.map(|Single(name)| name))
 }
 
+/// A workspace in which an expired invitation made room for another one, with the one that has its place.
+#[derive(Debug, FromQueryResult)]
+struct PlaceRow {
+    display_name: String,
+    pending_id: Option<Uuid>,
+    pending_until: Option<DateTime<Utc>>,
+}
+
+/// Gives an invitation the places in its workspaces back that it left to others when it had expired: an address has one
+/// pending invitation to a workspace. Refused where another one can be answered.
+async fn return_places(
+    tx: &mut Tx<'_>,
+    invitation: &OrganizationInvitation,
+) -> Result<(), OpError<ResendOrganizationInvitationCode>> {
+    let sql = Sql::new(
+        "SELECT w.display_name, i.id AS pending_id, i.expires_at AS pending_until FROM invitation_grants g \
+         JOIN workspaces w ON w.id = g.workspace_id LEFT JOIN invitation_grants other \
+             ON other.workspace_id = g.workspace_id AND other.email = g.email AND other.pending \
+         LEFT JOIN invitations i ON i.id = other.invitation_id WHERE NOT g.pending AND g.invitation_id = ",
+    )
+    .bind(invitation.id.uuid())
+    .push(" ORDER BY w.id");
+    let places: Vec<PlaceRow> = tx.all(sql).await?;
+    if places.is_empty() {
+        return Ok(());
+    }
+    let is_taken = |place: &&PlaceRow| place.pending_until.is_some_and(|until| tx.now() < until);
+    let taken: Vec<String> =
+        places.iter().filter(is_taken).map(|place| format!("“{}”", place.display_name)).collect();
+    if !taken.is_empty() {
+        return Err(Refusal::new(
+            ResendOrganizationInvitationCode::AlreadyInvited,
+            format!(
+                "{} has a pending invitation to {} by now. Revoke that one first, or wait for its answer.",
+                invitation.email,
+                taken.join(", ")
+            ),
+        )
+        .at("invitationId")
+        .into());
+    }
+    let email = Email::from_stored(invitation.email.clone());
+    for stale in places.into_iter().filter_map(|place| place.pending_id) {
+        take_back(tx, stale.into(), &email, InvitationStatus::Superseded).await?;
+    }
+    let back = Sql::new("UPDATE invitation_grants SET pending = ")
+        .bind(true)
+        .push(" WHERE invitation_id = ")
+        .bind(invitation.id.uuid());
+    tx.run(back).await?;
+    Ok(())
+}
+
 fn no_such_invitation<C>(code: C) -> Refusal<C> {
     Refusal::new(code, "The organization has no such invitation.").at("invitationId")
 }
@@ -561,6 +614,7 @@ pub async fn resend(
             )
             .into());
         }
+        return_places(tx, &invitation).await?;
         // One that has expired lost its seats.
         let opened: Vec<WorkspaceId> = invitation.grants.iter().map(|grant| grant.workspace).collect();
         let organization = proof.access().organization();
