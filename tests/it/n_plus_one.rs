@@ -4,7 +4,7 @@
 use std::{cell::Cell, collections::BTreeSet, mem, ops::Range, time::Duration};
 
 use guildhall_tests::{Actor, Answer, App, Workspace, both_databases, databases::Engine};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::credential_nets::{custom, lend};
@@ -20,6 +20,7 @@ both_databases!(
     credentials_of_many_workspaces_take_as_many_statements_as_those_of_two,
     machines_of_many_workspaces_take_as_many_statements_as_those_of_two,
     lists_of_many_organizations_take_as_many_statements_as_those_of_two,
+    many_workspaces_by_their_ids_take_as_many_statements_as_two,
     an_invitation_takes_as_many_statements_as_was_recorded,
     an_event_costs_no_more_for_twenty_subscribers_than_for_one,
 );
@@ -534,6 +535,31 @@ async fn lists_of_many_organizations_take_as_many_statements_as_those_of_two(app
             }] })
         );
     }
+}
+
+async fn many_workspaces_by_their_ids_take_as_many_statements_as_two(app: App) {
+    let ada = app.set_up().await;
+    let mut ids = vec![ada.organization().await, "wks_0193a1b2c3d47e8f9012345678901234".to_owned()];
+    for number in 0..12 {
+        ids.push(ada.workspace(&format!("Lab {number}")).await.id);
+    }
+    let hers = app.stranger("olga@example.org", "Olga").await.workspace("Hers").await;
+    ids.push(hers.id);
+    let document = |ids: &[String]| {
+        let ids = json!(ids);
+        format!(
+            "{{ nodes(ids: {ids}) {{ id ... on Workspace {{ displayName }} ... on Organization {{ slug }} }} }}"
+        )
+    };
+    let (few, _) = cost(&app, &ada, &document(&ids[..4])).await;
+    let (many, answer) = cost(&app, &ada, &document(&ids)).await;
+    assert_eq!(few, many, "statements for two and for twelve workspaces");
+    // In their order, and null where she sees nothing.
+    let mut expected = vec![json!({ "id": ids[0], "slug": "example" }), Value::Null];
+    let labs = ids[2..14].iter().enumerate();
+    expected.extend(labs.map(|(number, id)| json!({ "id": id, "displayName": format!("Lab {number}") })));
+    expected.push(Value::Null);
+    assert_eq!(answer.data("/nodes"), &json!(expected));
 }
 
 /// How many statements have run, beside requests too, once none runs any more.
