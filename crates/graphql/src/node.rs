@@ -190,10 +190,7 @@ async fn find(ctx: &Context<'_>, own: OwnSession, id: &ID) -> Result<Option<Node
         }
         Ok(AnyId::RoleId(id)) => match guildhall_domain::access::SystemRole::from_id(id) {
             Some(system) => Some(Node::Role(Role(system.into()))),
-            None => {
-                let found = if_seen(roles::by_id(db(ctx), &own, id).await.map_err(read))?;
-                found.flatten().map(|role| Node::Role(Role(role)))
-            }
+            None => roles::by_id(db(ctx), &own, id).await.map_err(read)?.map(|role| Node::Role(Role(role))),
         },
         Ok(AnyId::MembershipId(id)) => {
             let Some(workspace) = members::workspace_of(db(ctx), &own, id).await.map_err(read)? else {

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use guildhall_domain::{
-    access::{Denied, Granted, OwnSession, PermissionSet, SystemRole, perm, role::Role},
+    access::{Granted, OwnSession, PermissionSet, SystemRole, perm, role::Role},
     audit::{Action, Entry, ObjectKind},
     ids::{OrganizationId, RoleId, WorkspaceId},
     members::{KeepsAnAdmin, keep_admins},
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    access::{Which, effective_admins, names_of, numbers_of, page_by, pages_of, role, role_columns},
+    access::{effective_admins, names_of, numbers_of, page_by, pages_of, role, role_columns},
     db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
     events,
@@ -74,10 +74,10 @@ pub async fn numbers(db: &Db, proofs: &[Granted<perm::OrganizationView>]) -> Res
     Ok(numbers)
 }
 
-/// A custom role of an organization that the actor belongs to. Denied while that demands something of them first.
+/// A custom role of an organization that the actor belongs to.
 pub async fn by_id(db: &Db, proof: &OwnSession, id: RoleId) -> Result<Option<Role>, ReadError> {
     let sql = Sql::new(concat!(
-        "SELECT r.organization_id, ",
+        "SELECT ",
         role_columns!(),
         " FROM roles r JOIN organization_members om ON om.organization_id = r.organization_id AND om.status = 'ACTIVE' \
          WHERE r.deleted_at IS NULL AND om.user_id = "
@@ -85,26 +85,7 @@ pub async fn by_id(db: &Db, proof: &OwnSession, id: RoleId) -> Result<Option<Rol
     .bind(proof.user().uuid())
     .push(" AND r.id = ")
     .bind(id.uuid());
-    let Some(OwnRole { organization, role }) = db.read(proof).one(sql).await? else { return Ok(None) };
-    let standing = db.organization_standing(proof.actor(), Which::Id(organization)).await?;
-    match standing.access.unmet() {
-        Some(demand) => Err(Denied::Demanded(demand).into()),
-        None => Ok(Some(role)),
-    }
-}
-
-/// A role with the organization whose own it is.
-#[derive(Debug)]
-struct OwnRole {
-    organization: OrganizationId,
-    role: Role,
-}
-
-impl FromQueryResult for OwnRole {
-    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
-        let organization = row.try_get::<Uuid>(prefix, "organization_id")?.into();
-        Ok(Self { organization, role: role(row, prefix)? })
-    }
+    Ok(db.read(proof).one::<RoleRow>(sql).await?.map(|RoleRow(role)| role))
 }
 
 /// The role of that id, if workspaces of the organization can grant it.
