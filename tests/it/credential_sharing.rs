@@ -14,6 +14,7 @@ both_databases!(
     a_shared_credential_is_listed_used_and_not_edited_elsewhere,
     a_credential_is_lent_once_to_a_workspace_one_knows_of,
     targets_are_searched_among_what_one_sees,
+    targets_are_found_in_any_case_and_sorted_by_name,
     what_is_taken_back_fails_at_the_next_use,
     a_loan_ends_by_itself_to_the_second,
     where_the_policy_asks_for_it_a_target_admin_accepts_first,
@@ -211,6 +212,26 @@ async fn targets_are_searched_among_what_one_sees(app: App) {
     assert_eq!(names(targets(&ada, &id, "field").await.ok()), vec![hidden.name.as_str()]);
     targets(&ada, &id.replace(char::is_numeric, "1"), "").await.denied("NOT_FOUND");
     targets(&ada, "nonsense", "").await.denied("NOT_FOUND");
+}
+
+async fn targets_are_found_in_any_case_and_sorted_by_name(app: App) {
+    let ada = app.set_up().await;
+    let lab = ada.workspace("Lab").await;
+    let id = made(&ada, &lab, "Store", "hunter2").await;
+    for name in ["gamma", "Übersicht", "Beta", "alpha"] {
+        ada.workspace(name).await;
+    }
+    let targets = async |search: Value| {
+        let document = "query($w: ID!, $c: ID!, $s: String) { credentialShareTargets(workspaceId: $w, credentialId: $c, search: $s) { displayName } }";
+        let answer = ada.query(document, json!({ "w": lab.id, "c": id, "s": search })).await.ok();
+        let found = answer.data("/credentialShareTargets").as_array().unwrap().clone();
+        found.iter().map(|target| target["displayName"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(targets(Value::Null).await, ["alpha", "Beta", "Example", "gamma", "Übersicht"]);
+    assert_eq!(targets(json!("üBERSICHT")).await, ["Übersicht"]);
+    let example = json!({ "workspaceId": app.default_workspace().id, "displayName": "Ärzte" });
+    ada.mutate("updateWorkspace", example, "").await.ok();
+    assert_eq!(targets(json!("ärzte")).await, ["Ärzte"]);
 }
 
 async fn what_is_taken_back_fails_at_the_next_use(app: App) {

@@ -16,6 +16,7 @@ both_databases!(
     wrong_fields_are_told_at_their_place_and_nothing_is_written,
     a_slug_is_taken_once_in_a_workspace_and_made_of_the_name,
     the_list_is_searched_filtered_and_paged,
+    a_name_is_found_in_any_case_of_any_alphabet,
     values_are_shown_only_where_the_policy_allows,
     every_type_can_be_drawn_as_a_form,
     a_deleted_credential_is_gone_and_its_uses_stay,
@@ -325,6 +326,31 @@ async fn the_list_is_searched_filtered_and_paged(app: App) {
     assert_eq!(list(&format!("(first: 3, after: \"{after}\")")).await.0, ["alphabet"]);
     assert_eq!(list("(last: 2)").await.0, ["gamma", "alphabet"]);
     assert_eq!(list(&format!("(last: 1, before: \"{after}\")")).await.0, ["beta"]);
+}
+
+async fn a_name_is_found_in_any_case_of_any_alphabet(app: App) {
+    let ada = app.set_up().await;
+    let lab = ada.workspace("Lab").await;
+    let id = made(&ada, &lab, "Übersicht", "x").await;
+    made(&ada, &lab, "Beta", "x").await;
+    let found = async |search: &str| {
+        let answer = listed(&ada, &lab, &format!("(search: \"{search}\")")).await.ok();
+        assert_eq!(
+            answer.data("/workspace/credentials/totalCount"),
+            answer.len("/workspace/credentials/nodes"),
+            "{search}"
+        );
+        let nodes = answer.data("/workspace/credentials/nodes").as_array().unwrap();
+        nodes.iter().map(|node| node["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for search in ["übersicht", "ÜBERSICHT", "Über"] {
+        assert_eq!(found(search).await, ["Übersicht"], "{search}");
+    }
+    update(&ada, &lab, &id, json!({ "name": "Ölpreis, ДАТА" })).await.ok();
+    for search in ["ölPREIS", "дата"] {
+        assert_eq!(found(search).await, ["Ölpreis, ДАТА"], "{search}");
+    }
+    assert_eq!(found("übersicht").await, Vec::<String>::new());
 }
 
 async fn values_are_shown_only_where_the_policy_allows(app: App) {

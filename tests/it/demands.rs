@@ -112,6 +112,7 @@ async fn nothing_in_the_organization_opens(app: App) {
     let (ada, organization, lab, eve) = demanding(&app, 0, SystemRole::Admin).await;
     let key = crate::machines::key(&ada, &lab, &["WORKSPACE_VIEW"]).await.0;
     let place = membership(&lab, &eve).await;
+    let role = crate::roles::made(&ada, &organization, "Helper", &["ITEM_READ"]).await;
     let ids = json!({ "organization": organization, "workspace": lab.id, "member": place, "key": key, "ada": ada.id });
     for (document, is_list) in [
         ("query($workspace: ID!) { node(id: $workspace) { id } }", false),
@@ -163,6 +164,12 @@ async fn nothing_in_the_organization_opens(app: App) {
         assert_eq!(answer.code(), CODE, "{mutation}: {answer}");
         assert_eq!(app.number("SELECT count(*) FROM audit_events").await, before, "{mutation}");
     }
+    // What its roles are is told before, in the list and one by one.
+    let query = "query($organization: ID!, $role: ID!) { listed: node(id: $organization) { \
+        ... on Organization { roles(last: 1) { nodes { name } } } } alone: node(id: $role) { ... on Role { name } } }";
+    let seen = eve.query(query, json!({ "organization": organization, "role": role })).await.ok();
+    assert_eq!(seen.data("/listed/roles/nodes/0/name"), "Helper");
+    assert_eq!(seen.data("/alone/name"), "Helper");
     // An owner is asked like anybody else.
     factor(&app, &ada, false).await;
     let input = json!({ "organizationId": organization, "requireTwoFactor": false });

@@ -95,7 +95,7 @@ async fn furnished(app: &App) -> (Actor, Workspace) {
         { "code": "host", "value": "db.example.org", "isSecret": false },
         { "code": "password", "value": PLANTED },
     ]);
-    let input = json!({ "workspaceId": lab.id, "type": "CUSTOM", "name": "Warehouse", "slug": "warehouse",
+    let input = json!({ "workspaceId": lab.id, "type": "CUSTOM", "name": "Überblick", "slug": "warehouse",
         "description": "Of everything.", "fields": fields });
     ada.mutate("createCredential", input, "").await.ok();
     everything(app).await;
@@ -154,7 +154,8 @@ async fn what_is_exported_and_imported_is_exported_alike(app: App) {
 
 /// A secret that was not in the file is missing, and said to be, until somebody gives it.
 async fn what_is_to_be_given_is_given(ada: &Actor) {
-    let document = "{ workspace(name: \"lab-again\") { id name credentials { nodes { id slug
+    let document =
+        "{ workspace(name: \"lab-again\") { id name credentials(search: \"üBERBLICK\") { nodes { id slug
         fields { code isSecret isSet value fingerprint } } } } }";
     let found = ada.query(document, json!({})).await.ok();
     let workspace = Workspace {

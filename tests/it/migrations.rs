@@ -5,11 +5,16 @@ use guildhall_tests::{
     App, both_databases,
     databases::{Engine, TestDatabase},
 };
+use serde_json::json;
 use sqlx::{Connection as _, PgConnection, SqliteConnection};
 
 both_databases!(TestDatabase::empty, migrating_twice_changes_nothing, two_that_migrate_at_once_take_turns,);
 
-both_databases!(App::start, every_entity_selects_from_a_fresh_database);
+both_databases!(
+    App::start,
+    every_entity_selects_from_a_fresh_database,
+    names_that_the_version_before_wrote_are_found_in_any_case,
+);
 
 /// Everything the database knows of its tables: statements on SQLite, columns and indexes on PostgreSQL.
 async fn shape(database: &TestDatabase) -> Vec<String> {
@@ -56,6 +61,45 @@ async fn every_entity_selects_from_a_fresh_database(app: App) {
     // And would not, were a column missing.
     app.sql("ALTER TABLE workspaces RENAME COLUMN region TO somewhere").await;
     assert!(instance::check_tables(app.db()).await.is_err());
+}
+
+async fn names_that_the_version_before_wrote_are_found_in_any_case(app: App) {
+    let ada = app.set_up().await;
+    let (lab, _) = (ada.workspace("Lab").await, ada.workspace("Ärzte").await);
+    let store = crate::credentials::made(&ada, &lab, "Ölpreise", "x").await;
+    // As the version before left them, and more than are folded at once.
+    let copies = (1..=501).map(|number| {
+        let id = app.literal(&format!("crd_0193a1b2c3d47e8f90123456{number:08x}"));
+        format!(
+            "INSERT INTO credentials (id, workspace_id, kind, slug, name, description, created_at, updated_at)
+             SELECT {id}, workspace_id, kind, 's-{number}', 'Öl {number}', '', created_at, updated_at
+             FROM credentials WHERE name = 'Ölpreise'"
+        )
+    });
+    app.sql(&copies.collect::<Vec<_>>().join(";\n")).await;
+    for table in ["credentials", "workspaces"] {
+        app.sql(&format!("ALTER TABLE {table} DROP COLUMN search_text")).await;
+    }
+    assert_eq!(app.sql("DELETE FROM seaql_migrations WHERE version = 'm0015_search'").await, 1);
+    migrate(&Options::new(&app.database().url)).await.unwrap();
+
+    let document = "query($workspace: ID!, $credential: ID!, $name: String!, $search: String!) {
+        workspace(name: $name) { credentials(search: $search) { totalCount } }
+        credentialShareTargets(workspaceId: $workspace, credentialId: $credential, search: $search) { displayName } }";
+    let found = async |search: &str| {
+        let variables =
+            json!({ "workspace": lab.id, "credential": store, "name": lab.name, "search": search });
+        let answer = ada.query(document, variables).await.ok();
+        let targets = answer.data("/credentialShareTargets").as_array().unwrap().len();
+        json!([answer.data("/workspace/credentials/totalCount"), targets])
+    };
+    assert_eq!(found("öL").await, json!([502, 0]));
+    assert_eq!(found("ärzte").await, json!([0, 1]));
+    // While a deployment is under way, it goes on writing rows as it knows them: what SQL folds is found there.
+    app.sql("UPDATE credentials SET name = 'Kohle', search_text = NULL WHERE slug = 's-1'").await;
+    app.sql("UPDATE credentials SET name = 'Kohle' WHERE slug = 's-2'").await;
+    app.sql("UPDATE workspaces SET display_name = 'Kohle' WHERE display_name = 'Ärzte'").await;
+    assert_eq!(found("KOHLE").await, json!([2, 1]));
 }
 
 async fn migrating_twice_changes_nothing(database: TestDatabase) {

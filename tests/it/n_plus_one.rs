@@ -4,7 +4,7 @@
 use std::{cell::Cell, collections::BTreeSet, mem, ops::Range, time::Duration};
 
 use guildhall_tests::{Actor, Answer, App, Workspace, both_databases, databases::Engine};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::credential_nets::{custom, lend};
@@ -19,6 +19,8 @@ both_databases!(
     a_list_of_credentials_takes_as_many_statements_for_forty_as_for_two,
     credentials_of_many_workspaces_take_as_many_statements_as_those_of_two,
     machines_of_many_workspaces_take_as_many_statements_as_those_of_two,
+    lists_of_many_organizations_take_as_many_statements_as_those_of_two,
+    many_workspaces_by_their_ids_take_as_many_statements_as_two,
     an_invitation_takes_as_many_statements_as_was_recorded,
     an_event_costs_no_more_for_twenty_subscribers_than_for_one,
 );
@@ -84,6 +86,48 @@ impl<'a> Rows<'a> {
             format!(
                 "INSERT INTO invitation_grants (invitation_id, workspace_id, role_id, email, pending)
                  SELECT {invitation}, workspace_id, role_id, '{email}', {pending}
+                 FROM invitation_grants WHERE invitation_id = {like}"
+            ),
+        ]);
+    }
+
+    /// An organization that the owner owns too, with a role of its own and an invitation like that one.
+    fn organization(&mut self, like: &str, number: usize) {
+        let [organization, role, invitation] = ['o', 'r', 'i'].map(|kind| self.id(kind, number));
+        let (owner, like) = (self.app.literal(&self.app.owner().id), self.app.literal(like));
+        let hash = match self.app.engine() {
+            Engine::Sqlite => format!("x'{number:064x}'"),
+            Engine::Postgres => format!("'\\x{number:064x}'::bytea"),
+        };
+        self.statements.extend([
+            format!(
+                "INSERT INTO organizations (id, slug, name, workspace_creation, workspace_deletion,
+                     member_list_visibility, share_acceptance, created_at, updated_at)
+                 SELECT {organization}, 'o-{number}', 'O {number}', workspace_creation, workspace_deletion,
+                     member_list_visibility, share_acceptance, created_at, updated_at
+                 FROM organizations WHERE slug = 'example'"
+            ),
+            format!(
+                "INSERT INTO organization_members (user_id, organization_id, role, status, created_at)
+                 SELECT user_id, {organization}, role, status, created_at
+                 FROM organization_members WHERE user_id = {owner} AND organization_id <> {organization} LIMIT 1"
+            ),
+            format!(
+                "INSERT INTO roles (id, organization_id, key, name, description, permissions, created_at, updated_at)
+                 SELECT {role}, {organization}, 'ROLE_{number}', 'Role {number}', description, permissions, created_at,
+                     updated_at
+                 FROM roles WHERE key = 'VIEWER'"
+            ),
+            format!(
+                "INSERT INTO invitations (id, organization_id, organization_role, email, inviter_id, status, token_hash,
+                     expires_at, delivery, created_at, updated_at)
+                 SELECT {invitation}, {organization}, organization_role, 'guest{number}@example.org', inviter_id, status,
+                     {hash}, expires_at, delivery, created_at, updated_at
+                 FROM invitations WHERE id = {like}"
+            ),
+            format!(
+                "INSERT INTO invitation_grants (invitation_id, workspace_id, role_id, email, pending)
+                 SELECT {invitation}, workspace_id, role_id, 'guest{number}@example.org', pending
                  FROM invitation_grants WHERE invitation_id = {like}"
             ),
         ]);
@@ -438,6 +482,84 @@ async fn machines_of_many_workspaces_take_as_many_statements_as_those_of_two(app
     let told = ada.query(&documents[1], json!({})).await.ok();
     let last = "/viewer/workspaces/nodes/11/serviceAccounts/nodes/1/apiKeys/totalCount";
     assert_eq!(told.data(last), 1);
+}
+
+async fn lists_of_many_organizations_take_as_many_statements_as_those_of_two(app: App) {
+    let ada = app.set_up().await;
+    let (lab, example) = (ada.workspace("Lab").await, ada.organization().await);
+    let input = json!({ "organizationId": example, "email": "guest@example.org",
+        "workspaces": [{ "workspaceId": lab.id, "role": "EDITOR" }] });
+    let invited = ada.mutate("inviteOrganizationMember", input, "invitation { id }").await.ok();
+    let like = invited.text("/inviteOrganizationMember/invitation/id");
+    let parts = [
+        "roles(last: 2) { totalCount nodes { key permissions } }",
+        "invitations(first: 2, status: [PENDING]) { totalCount nodes { email inviter { email } workspaces { name role { key } } } }",
+    ];
+    let documents = parts
+        .map(|part| format!("{{ viewer {{ organizations(first: 12) {{ nodes {{ slug {part} }} }} }} }}"));
+    let costs = async |number: usize| {
+        let mut costs = Vec::new();
+        for document in &documents {
+            let (statements, answer) = cost(&app, &ada, document).await;
+            assert_eq!(answer.len("/viewer/organizations/nodes"), number);
+            costs.push(statements);
+        }
+        costs
+    };
+    let furnish = async |numbers: Range<usize>| {
+        let mut rows = Rows::of(&app);
+        for number in numbers {
+            rows.organization(like, number);
+        }
+        rows.write().await;
+    };
+    furnish(1..2).await;
+    let few = costs(2).await;
+    furnish(2..12).await;
+    assert_eq!(few, costs(12).await, "statements for two and for twelve organizations");
+    // To each what is its own.
+    let [roles, invitations] = &documents;
+    let (roles, invitations) = (ada.query(roles, json!({})).await, ada.query(invitations, json!({})).await);
+    for place in 0..11 {
+        let number = place + 1;
+        let at = format!("/viewer/organizations/nodes/{place}");
+        assert_eq!(roles.data(&format!("{at}/slug")), &format!("o-{number}"));
+        let last =
+            (roles.data(&format!("{at}/roles/totalCount")), roles.text(&format!("{at}/roles/nodes/1/key")));
+        assert_eq!(last, (&json!(4), &*format!("ROLE_{number}")));
+        assert_eq!(
+            invitations.data(&format!("{at}/invitations")),
+            &json!({ "totalCount": 1, "nodes": [{
+                "email": format!("guest{number}@example.org"), "inviter": { "email": "ada@example.org" },
+                "workspaces": [{ "name": "lab", "role": { "key": "EDITOR" } }],
+            }] })
+        );
+    }
+}
+
+async fn many_workspaces_by_their_ids_take_as_many_statements_as_two(app: App) {
+    let ada = app.set_up().await;
+    let mut ids = vec![ada.organization().await, "wks_0193a1b2c3d47e8f9012345678901234".to_owned()];
+    for number in 0..12 {
+        ids.push(ada.workspace(&format!("Lab {number}")).await.id);
+    }
+    let hers = app.stranger("olga@example.org", "Olga").await.workspace("Hers").await;
+    ids.push(hers.id);
+    let document = |ids: &[String]| {
+        let ids = json!(ids);
+        format!(
+            "{{ nodes(ids: {ids}) {{ id ... on Workspace {{ displayName }} ... on Organization {{ slug }} }} }}"
+        )
+    };
+    let (few, _) = cost(&app, &ada, &document(&ids[..4])).await;
+    let (many, answer) = cost(&app, &ada, &document(&ids)).await;
+    assert_eq!(few, many, "statements for two and for twelve workspaces");
+    // In their order, and null where she sees nothing.
+    let mut expected = vec![json!({ "id": ids[0], "slug": "example" }), Value::Null];
+    let labs = ids[2..14].iter().enumerate();
+    expected.extend(labs.map(|(number, id)| json!({ "id": id, "displayName": format!("Lab {number}") })));
+    expected.push(Value::Null);
+    assert_eq!(answer.data("/nodes"), &json!(expected));
 }
 
 /// How many statements have run, beside requests too, once none runs any more.

@@ -21,6 +21,7 @@ both_databases!(
     the_invitee_is_told_once_and_each_workspace_too,
     who_joined_meanwhile_gets_what_is_missing,
     an_admin_of_one_workspace_leaves_an_expired_one_to_the_organization,
+    one_that_is_sent_again_replaces_what_expired_in_its_place,
     a_role_that_is_given_up_is_given_by_no_invitation_that_is_sent_again,
     answers_while_the_mail_is_being_sent_wait_their_turn,
 );
@@ -101,10 +102,14 @@ async fn one_invitation_opens_several_workspaces(app: App) {
     let eve = Actor::register(&app.url, token_of(&mail.link()), "Eve").await;
     assert_eq!(place(&eve).await, json!(["MEMBER", [["Lab", "EDITOR"], ["Den", "VIEWER"]]]));
     let list = "{ organization(slug: \"example\") { invitations(status: [ACCEPTED]) {
-        totalCount nodes { email status workspaces { name } } } } }";
+        totalCount nodes { email status workspaces { name } } }
+        all: invitations { nodes { workspaces { name } } } } }";
     let listed = ada.query(list, json!({})).await.ok();
     assert_eq!(listed.data("/organization/invitations/totalCount"), 1);
-    assert_eq!(listed.data("/organization/invitations/nodes/0/workspaces/1/name"), "den");
+    // In two lists at once it is the same.
+    for list in ["invitations", "all"] {
+        assert_eq!(listed.data(&format!("/organization/{list}/nodes/0/workspaces/1/name")), "den");
+    }
     eve.query(list, json!({})).await.denied("FORBIDDEN");
 }
 
@@ -367,6 +372,10 @@ async fn the_invitee_is_told_once_and_each_workspace_too(app: App) {
     invitee.no_event_for(200).await;
 }
 
+/// How many invitations of an address to a workspace are pending, expired ones too.
+const PENDING: &str = "SELECT count(*) FROM invitation_grants g JOIN invitations i ON i.id = g.invitation_id
+    JOIN workspaces w ON w.id = g.workspace_id WHERE w.name = 'lab' AND i.status = 'PENDING'";
+
 async fn an_admin_of_one_workspace_leaves_an_expired_one_to_the_organization(app: App) {
     let ada = app.set_up().await;
     let organization = ada.organization().await;
@@ -376,18 +385,58 @@ async fn an_admin_of_one_workspace_leaves_an_expired_one_to_the_organization(app
         { "workspaceId": lab.id, "role": "VIEWER" }, { "workspaceId": den.id, "role": "VIEWER" },
     ] });
     let invited = id(&invite(&ada, &organization, "eve@example.org", workspaces).await.ok());
+    // Before it expires: a mail that is still queued then is not sent any more.
+    app.mail_to("eve@example.org").await;
     app.advance(TimeDelta::hours(169));
     let (ada, adam) = (ada.again().await, adam.again().await);
     answer_by(&ada, "revokeOrganizationInvitation", &organization, &invited)
         .await
         .refused("INVITATION_NOT_PENDING");
-    adam.invite(&lab, "eve@example.org", "EDITOR").await.ok();
+    let other = adam.invite(&lab, "eve@example.org", "EDITOR").await.ok();
+    app.mail_to("eve@example.org").await;
+    // Now Adam's can be answered, and a second one to the same workspace cannot be beside it.
+    let refused = answer_by(&ada, "resendOrganizationInvitation", &organization, &invited).await;
+    let refused = refused.refused("ALREADY_INVITED");
+    let told = refused.text("/resendOrganizationInvitation/userErrors/0/message");
+    assert!(told.contains("“Lab”") && !told.contains("“Den”"), "{told}");
+    let other = json!({ "workspaceId": lab.id, "invitationId": other.data("/inviteMember/invitation/id") });
+    adam.mutate("revokeInvitation", other, "").await.ok();
     answer_by(&ada, "resendOrganizationInvitation", &organization, &invited).await.ok();
-    for _ in 0..2 {
-        app.mail_to("eve@example.org").await;
-    }
+    assert_eq!(app.number(PENDING).await, 1);
+    // It has its place in the workspace again.
+    adam.invite(&lab, "eve@example.org", "EDITOR").await.refused("ALREADY_INVITED");
     let eve = accept(&app, "eve@example.org", "Eve").await;
-    assert_eq!(place(&eve).await[0], "MEMBER");
+    let opened = place(&eve).await;
+    assert_eq!(opened, json!(["MEMBER", [["Lab", "VIEWER"], ["Den", "VIEWER"]]]));
+}
+
+async fn one_that_is_sent_again_replaces_what_expired_in_its_place(app: App) {
+    let ada = app.set_up().await;
+    let organization = ada.organization().await;
+    let lab = ada.workspace("Lab").await;
+    let workspaces = json!({ "workspaces": [{ "workspaceId": lab.id, "role": "VIEWER" }] });
+    let invited = id(&invite(&ada, &organization, "eve@example.org", workspaces).await.ok());
+    app.mail_to("eve@example.org").await;
+    app.advance(TimeDelta::hours(169));
+    let ada = ada.again().await;
+    let other = ada.invite(&lab, "eve@example.org", "EDITOR").await.ok();
+    app.mail_to("eve@example.org").await;
+    app.advance(TimeDelta::hours(169));
+    let ada = ada.again().await;
+    let watch =
+        "subscription($id: ID!) { invitationStatusChanged(workspaceId: $id) { status invitation { id } } }";
+    let mut watching = ada.subscribe(watch, json!({ "id": lab.id })).await;
+    let resent = answer_by(&ada, "resendOrganizationInvitation", &organization, &invited).await.ok();
+    assert_eq!(resent.data("/resendOrganizationInvitation/invitation/status"), "PENDING");
+    let event = watching.until(|event| event.data("/invitationStatusChanged/status") == "SUPERSEDED").await;
+    let other = other.text("/inviteMember/invitation/id");
+    assert_eq!(event.ok().data("/invitationStatusChanged/invitation/id"), other);
+    assert_eq!(app.number(PENDING).await, 1);
+    let again = json!({ "workspaceId": lab.id, "invitationId": other });
+    ada.mutate("resendInvitation", again, "").await.refused("INVITATION_NOT_PENDING");
+    ada.invite(&lab, "eve@example.org", "EDITOR").await.refused("ALREADY_INVITED");
+    let eve = accept(&app, "eve@example.org", "Eve").await;
+    assert_eq!(place(&eve).await, json!(["MEMBER", [["Lab", "VIEWER"]]]));
 }
 
 async fn a_role_that_is_given_up_is_given_by_no_invitation_that_is_sent_again(app: App) {

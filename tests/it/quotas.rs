@@ -24,6 +24,7 @@ use crate::races::tally;
 both_databases!(
     App::start,
     members_and_pending_invitations_have_seats,
+    an_invitation_that_is_sent_again_after_it_made_room_takes_its_seat_again,
     a_seat_of_the_organization_is_for_a_person,
     whoever_accepts_after_the_limit_was_lowered_waits,
     an_organization_has_so_many_workspaces,
@@ -143,6 +144,34 @@ async fn members_and_pending_invitations_have_seats(app: App) {
     assert_eq!(exceeded(&ada, "resendInvitation", again).await, full);
     limit(&ada, Some(&lab), "MEMBERS", Value::Null).await.ok();
     ada.mutate("inviteMember", input, "").await.ok();
+}
+
+async fn an_invitation_that_is_sent_again_after_it_made_room_takes_its_seat_again(app: App) {
+    let ada = app.set_up().await;
+    let (lab, organization) = (ada.workspace("Lab").await, ada.organization().await);
+    limit(&ada, Some(&lab), "MEMBERS", json!(2)).await.ok();
+    let grants = json!([{ "workspaceId": lab.id, "role": "VIEWER" }]);
+    let input = json!({ "organizationId": organization, "email": "eve@example.org", "workspaces": grants });
+    let invited = ada.mutate("inviteOrganizationMember", input, "invitation { id }").await.ok();
+    let resend = json!({
+        "organizationId": organization, "invitationId": invited.data("/inviteOrganizationMember/invitation/id"),
+    });
+    app.advance(TimeDelta::hours(169));
+    let ada = ada.again().await;
+    for email in ["eve@example.org", "ivan@example.org"] {
+        // The workspace's own, in its place; then somebody else.
+        let other = ada.invite(&lab, email, "VIEWER").await.ok();
+        let code = if email.starts_with("eve") { "ALREADY_INVITED" } else { "QUOTA_EXCEEDED" };
+        ada.mutate("resendOrganizationInvitation", resend.clone(), "").await.refused(code);
+        let other =
+            json!({ "workspaceId": lab.id, "invitationId": other.data("/inviteMember/invitation/id") });
+        ada.mutate("revokeInvitation", other, "").await.ok();
+    }
+    assert_eq!(quota(&ada, &lab, "MEMBERS").await["remaining"], 1);
+    ada.mutate("resendOrganizationInvitation", resend, "").await.ok();
+    assert_eq!(quota(&ada, &lab, "MEMBERS").await["remaining"], 0);
+    let ivan = json!({ "workspaceId": lab.id, "email": "ivan@example.org", "role": "VIEWER" });
+    exceeded(&ada, "inviteMember", ivan).await;
 }
 
 async fn a_seat_of_the_organization_is_for_a_person(app: App) {

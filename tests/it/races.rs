@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use chrono::TimeDelta;
 use futures_util::future::{join, join_all};
 use guildhall_domain::access::SystemRole;
 use guildhall_tests::{
@@ -21,6 +22,7 @@ both_databases!(
     one_link_registers_one_account,
     accepting_revoking_and_resending_at_once_agree,
     twenty_invitations_of_one_address_make_one,
+    one_that_is_sent_again_and_a_new_one_at_once_leave_one,
     of_two_set_ups_one_wins,
     writers_of_many_workspaces_do_not_disturb_each_other,
     bulk_invitations_of_the_same_people_in_opposite_order_both_succeed,
@@ -241,6 +243,35 @@ async fn twenty_invitations_of_one_address_make_one(app: App) {
     assert_eq!(tally(&answers), expected);
     app.mail_to("eve@example.org").await;
     assert_eq!(app.number("SELECT count(*) FROM mails WHERE recipient = 'eve@example.org'").await, 1);
+}
+
+async fn one_that_is_sent_again_and_a_new_one_at_once_leave_one(app: App) {
+    let ada = app.set_up().await;
+    let organization = ada.organization().await;
+    let lab = ada.workspace("Lab").await;
+    let emails: Vec<_> = (0..8).map(|n| format!("guest{n}@example.org")).collect();
+    let mut invited = Vec::new();
+    for email in &emails {
+        let input = json!({ "organizationId": organization, "email": email,
+            "workspaces": [{ "workspaceId": lab.id, "role": "VIEWER" }] });
+        let answer = ada.mutate("inviteOrganizationMember", input, "invitation { id }").await.ok();
+        invited.push(answer.data("/inviteOrganizationMember/invitation/id").clone());
+    }
+    app.advance(TimeDelta::hours(169));
+    let ada = ada.again().await;
+    for (email, id) in emails.iter().zip(invited) {
+        let input = json!({ "organizationId": organization, "invitationId": id });
+        let resend = ada.mutate("resendOrganizationInvitation", input, "invitation { id }");
+        let (resent, invited) = join(resend, ada.invite(&lab, email, "EDITOR")).await;
+        let expected = BTreeMap::from([("ALREADY_INVITED".to_owned(), 1), ("OK".to_owned(), 1)]);
+        assert_eq!(tally(&[resent, invited]), expected);
+    }
+    // Those that made room have expired; what can be answered is one for each address.
+    assert_eq!(app.number("SELECT count(*) FROM invitation_grants WHERE pending").await, 8);
+    let document =
+        "query($name: String!) { workspace(name: $name) { invitations(status: [PENDING]) { totalCount } } }";
+    let live = ada.query(document, json!({ "name": lab.name })).await.ok();
+    assert_eq!(live.data("/workspace/invitations/totalCount"), 8);
 }
 
 async fn of_two_set_ups_one_wins(app: App) {

@@ -16,7 +16,9 @@ codes! {
 }
 codes! {
     /// Why an invitation to an organization was not sent again.
-    ResendOrganizationInvitationCode { NotFound, InvitationNotPending, QuotaExceeded, WorkspaceArchived, RateLimited }
+    ResendOrganizationInvitationCode {
+        NotFound, InvitationNotPending, AlreadyInvited, QuotaExceeded, WorkspaceArchived, RateLimited
+    }
 }
 codes! {
     /// Why an invitation to an organization was not revoked.

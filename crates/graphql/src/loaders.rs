@@ -8,7 +8,9 @@ use async_graphql::{
     dataloader::{DataLoader, Loader, NoCache},
 };
 use guildhall_domain::{
-    access::{Actor, Granted, WorkspaceAccess, catalog::PermissionType, perm},
+    access::{
+        Actor, Granted, OrganizationAccess, WorkspaceAccess, catalog::PermissionType, perm, role::Role,
+    },
     ids::{CredentialId, InvitationId, MembershipId, OrganizationId, UserId, WorkspaceId},
     invitations::InvitationStatus,
     page::{Page, PageArgs, Position},
@@ -23,6 +25,8 @@ use guildhall_persistence::{
     home_page::{self, HomePage},
     invitations::{self, Invitation},
     members::{self, Member, MemberFilter},
+    organization_invitations::{self, OrganizationInvitation},
+    roles,
 };
 use uuid::Uuid;
 
@@ -65,6 +69,40 @@ impl<P: PermissionType<Access = WorkspaceAccess>, T: Hash> Hash for Scoped<P, T>
     }
 }
 
+/// The key of something in an organization: the proof, and what exactly. Two askers with the same permission in the same
+/// organization ask the same.
+pub(crate) struct InOrganization<P: PermissionType<Access = OrganizationAccess>, T = ()> {
+    pub(crate) proof: Granted<P>,
+    pub(crate) what: T,
+}
+
+impl<P: PermissionType<Access = OrganizationAccess>, T> InOrganization<P, T> {
+    pub(crate) fn organization(&self) -> OrganizationId {
+        self.proof.access().organization()
+    }
+}
+
+impl<P: PermissionType<Access = OrganizationAccess>, T: Clone> Clone for InOrganization<P, T> {
+    fn clone(&self) -> Self {
+        Self { proof: self.proof.clone(), what: self.what.clone() }
+    }
+}
+
+impl<P: PermissionType<Access = OrganizationAccess>, T: PartialEq> PartialEq for InOrganization<P, T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.organization() == other.organization() && self.what == other.what
+    }
+}
+
+impl<P: PermissionType<Access = OrganizationAccess>, T: Eq> Eq for InOrganization<P, T> {}
+
+impl<P: PermissionType<Access = OrganizationAccess>, T: Hash> Hash for InOrganization<P, T> {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.organization().hash(state);
+        self.what.hash(state);
+    }
+}
+
 /// The home page of a workspace.
 pub(crate) type HomePageKey = Scoped<perm::WorkspaceView>;
 /// The asker's own membership of a workspace, which they see whatever the policy hides.
@@ -86,6 +124,17 @@ pub(crate) type CredentialsKey = Scoped<perm::CredentialList, (CredentialFilter,
 pub(crate) type CredentialKey = Scoped<perm::CredentialList, Uuid>;
 /// The fields of a credential of a workspace.
 pub(crate) type CredentialFieldsKey = Scoped<perm::CredentialUse, CredentialId>;
+
+/// A page of the invitations to an organization itself, in those statuses.
+pub(crate) type OrganizationInvitationsKey =
+    InOrganization<perm::OrganizationManage, (Vec<InvitationStatus>, PageArgs<Uuid>)>;
+/// How many invitations in those statuses there are to an organization itself.
+pub(crate) type OrganizationInvitationNumberKey =
+    InOrganization<perm::OrganizationManage, Vec<InvitationStatus>>;
+/// A page of an organization's roles.
+pub(crate) type RolesKey = InOrganization<perm::OrganizationView, PageArgs<Uuid>>;
+/// How many roles an organization has.
+pub(crate) type RoleNumberKey = InOrganization<perm::OrganizationView>;
 
 /// The person who sent an invitation of an organization.
 #[derive(Clone)]
@@ -318,6 +367,54 @@ impl Loader<OrganizationInviterKey> for Batches {
         let users = accounts::by_ids(&self.0, &first.proof, &ids).await?;
         let users: HashMap<_, _> = users.into_iter().map(|user| (user.id, user)).collect();
         Ok(keys.iter().filter_map(|key| Some((key.clone(), users.get(&key.inviter)?.clone()))).collect())
+    }
+}
+
+impl Loader<OrganizationInvitationsKey> for Batches {
+    type Value = Page<OrganizationInvitation>;
+    type Error = Arc<ReadError>;
+
+    async fn load(
+        &self,
+        keys: &[OrganizationInvitationsKey],
+    ) -> Result<HashMap<OrganizationInvitationsKey, Self::Value>, Self::Error> {
+        let listed =
+            |key: &OrganizationInvitationsKey| (key.proof.clone(), key.what.0.clone(), key.what.1.clone());
+        let wanted: Vec<_> = keys.iter().map(listed).collect();
+        Ok(keys.iter().cloned().zip(organization_invitations::pages(&self.0, &wanted).await?).collect())
+    }
+}
+
+impl Loader<OrganizationInvitationNumberKey> for Batches {
+    type Value = u64;
+    type Error = Arc<ReadError>;
+
+    async fn load(
+        &self,
+        keys: &[OrganizationInvitationNumberKey],
+    ) -> Result<HashMap<OrganizationInvitationNumberKey, u64>, Self::Error> {
+        let wanted: Vec<_> = keys.iter().map(|key| (key.proof.clone(), key.what.clone())).collect();
+        Ok(keys.iter().cloned().zip(organization_invitations::numbers(&self.0, &wanted).await?).collect())
+    }
+}
+
+impl Loader<RolesKey> for Batches {
+    type Value = Page<Role>;
+    type Error = Arc<ReadError>;
+
+    async fn load(&self, keys: &[RolesKey]) -> Result<HashMap<RolesKey, Page<Role>>, Self::Error> {
+        let wanted: Vec<_> = keys.iter().map(|key| (key.proof.clone(), key.what.clone())).collect();
+        Ok(keys.iter().cloned().zip(roles::pages(&self.0, &wanted).await?).collect())
+    }
+}
+
+impl Loader<RoleNumberKey> for Batches {
+    type Value = u64;
+    type Error = Arc<ReadError>;
+
+    async fn load(&self, keys: &[RoleNumberKey]) -> Result<HashMap<RoleNumberKey, u64>, Self::Error> {
+        let proofs: Vec<_> = keys.iter().map(|key| key.proof.clone()).collect();
+        Ok(keys.iter().cloned().zip(roles::numbers(&self.0, &proofs).await?).collect())
     }
 }
 

@@ -22,9 +22,9 @@ use crate::{
     accounts::{User, throttle},
     authz::{authorize, authorize_in_organization, caller, db},
     connection::connection,
-    error, input,
+    input,
     invitations::{DeliveryState, InvitationStatus, InvitedWorkspace},
-    loaders,
+    loaders::{self, InOrganization},
     organizations::OrganizationRole,
     payload::{answer, payload},
 };
@@ -102,14 +102,15 @@ pub(crate) struct OrganizationInvitations {
 
 impl OrganizationInvitations {
     async fn page(&self, ctx: &Context<'_>) -> Result<Page<OrganizationInvitation>> {
-        let page = invitations::page(db(ctx), &self.proof, &self.statuses, &self.args).await;
-        let page = page.map_err(|fault| error::read(ctx, fault))?;
+        let what = (self.statuses.clone(), self.args.clone());
+        let page = loaders::load(ctx, InOrganization { proof: self.proof.clone(), what }).await?;
+        let page = page.unwrap_or_else(|| Page::cut(&self.args, Vec::new()));
         Ok(page.map(|row| OrganizationInvitation { proof: self.proof.clone(), row }))
     }
 
     async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
-        let number = invitations::number(db(ctx), &self.proof, &self.statuses).await;
-        number.map_err(|fault| error::read(ctx, fault))
+        let key = InOrganization { proof: self.proof.clone(), what: self.statuses.clone() };
+        Ok(loaders::load(ctx, key).await?.unwrap_or(0))
     }
 }
 

@@ -1,16 +1,12 @@
 //! Members of an organization in the schema: the view that its admins have of them, and what they do to them.
 
-use std::{
-    collections::HashMap,
-    hash::{Hash, Hasher},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use async_graphql::{Context, Description, ID, InputObject, Object, Result, dataloader::Loader};
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, perm},
-    ids::{OrganizationId, UserId},
+    ids::UserId,
     organization_members::{
         DisableUserCode, EnableUserCode, LeaveOrganizationCode, OrganizationMemberStatus as DomainStatus,
         RemoveOrganizationMemberCode, UpdateOrganizationMemberCode,
@@ -30,7 +26,7 @@ use crate::{
     authz::{authorize, authorize_in_organization, caller, db, signed_in},
     connection::{Window, connection},
     input,
-    loaders::{self, Batches, grouped},
+    loaders::{self, Batches, InOrganization, grouped},
     members::Member,
     organizations::OrganizationRole,
     payload::{answer, payload},
@@ -106,43 +102,14 @@ impl OrganizationMember {
     }
 }
 
-/// The key of something in an organization: the proof, and what exactly. Two askers with the same permission in the same
-/// organization ask the same.
-#[derive(Clone)]
-pub(crate) struct InOrganization<T> {
-    proof: Granted<perm::OrganizationManage>,
-    what: T,
-}
-
-impl<T> InOrganization<T> {
-    fn organization(&self) -> OrganizationId {
-        self.proof.access().organization()
-    }
-}
-
-impl<T: PartialEq> PartialEq for InOrganization<T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.organization() == other.organization() && self.what == other.what
-    }
-}
-
-impl<T: Eq> Eq for InOrganization<T> {}
-
-impl<T: Hash> Hash for InOrganization<T> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.organization().hash(state);
-        self.what.hash(state);
-    }
-}
-
 /// A page of an organization's members.
-type MembersKey = InOrganization<(OrganizationMemberFilter, PageArgs<Position>)>;
+type MembersKey = InOrganization<perm::OrganizationManage, (OrganizationMemberFilter, PageArgs<Position>)>;
 /// How many members an organization has.
-type NumberKey = InOrganization<OrganizationMemberFilter>;
+type NumberKey = InOrganization<perm::OrganizationManage, OrganizationMemberFilter>;
 /// A page of somebody's memberships.
-type MembershipsKey = InOrganization<(UserId, PageArgs<Uuid>)>;
+type MembershipsKey = InOrganization<perm::OrganizationManage, (UserId, PageArgs<Uuid>)>;
 /// How many memberships somebody has.
-type MembershipNumberKey = InOrganization<UserId>;
+type MembershipNumberKey = InOrganization<perm::OrganizationManage, UserId>;
 
 impl Loader<MembersKey> for Batches {
     type Value = Page<organization_members::OrganizationMember>;

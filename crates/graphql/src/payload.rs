@@ -312,7 +312,7 @@ user_errors! {
         AlreadyMember, AlreadyInvited, QuotaExceeded, WorkspaceArchived, RateLimited
     };
     ResendOrganizationInvitationError, ResendOrganizationInvitationErrorCode = oi::ResendOrganizationInvitationCode {
-        NotFound, InvitationNotPending, QuotaExceeded, WorkspaceArchived, RateLimited
+        NotFound, InvitationNotPending, AlreadyInvited, QuotaExceeded, WorkspaceArchived, RateLimited
     };
     RevokeOrganizationInvitationError, RevokeOrganizationInvitationErrorCode = oi::RevokeOrganizationInvitationCode {
         NotFound, InvitationNotPending

@@ -15,7 +15,8 @@ use crate::{
     access::{Permission, Role},
     authz::{authorize, authorize_in_organization, db},
     connection::connection,
-    error, input,
+    input,
+    loaders::{self, InOrganization},
     payload::{answer, payload},
 };
 
@@ -26,12 +27,14 @@ pub(crate) struct Roles {
 
 impl Roles {
     async fn page(&self, ctx: &Context<'_>) -> Result<Page<Role>> {
-        let page = roles::page(db(ctx), &self.view, &self.args).await;
-        Ok(page.map_err(|fault| error::read(ctx, fault))?.map(Role))
+        let key = InOrganization { proof: self.view.clone(), what: self.args.clone() };
+        let page = loaders::load(ctx, key).await?;
+        Ok(page.unwrap_or_else(|| Page::cut(&self.args, Vec::new())).map(Role))
     }
 
     async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
-        roles::number(db(ctx), &self.view).await.map_err(|fault| error::read(ctx, fault))
+        let key = InOrganization { proof: self.view.clone(), what: () };
+        Ok(loaders::load(ctx, key).await?.unwrap_or(0))
     }
 }
 

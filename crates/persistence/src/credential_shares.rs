@@ -12,7 +12,7 @@ use guildhall_domain::{
     },
     events::{CredentialChange, Event},
     ids::{CredentialId, CredentialShareId, OrganizationId, UserId, WorkspaceId},
-    page::{Page, PageArgs},
+    page::{Order, Page, PageArgs},
     refusal::Refusal,
     text::SearchTerm,
 };
@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    access::{self, in_sight, numbers_of, page_by, pages_of, word},
+    access::{self, Sorted, in_sight, numbers_of, page_by, pages_of, where_named, word},
     accounts::User,
     credentials::{self, Counterpart, CredentialRef, own},
     db::{Ask, Db, Tx},
@@ -279,7 +279,7 @@ pub async fn targets(
     credential: CredentialId,
     search: Option<&SearchTerm>,
 ) -> Result<Option<Vec<WorkspaceId>>, ReadError> {
-    const AT_MOST: i64 = 20;
+    const AT_MOST: u32 = 20;
     let read = db.read(proof);
     if !find_own(&read, proof.access().workspace(), credential).await? {
         return Ok(None);
@@ -294,13 +294,13 @@ pub async fn targets(
         .bind(db.now())
         .push("))");
     if let Some(search) = search {
-        let pattern = search.like_pattern();
-        sql = sql.push(" AND (lower(w.display_name) LIKE ").bind(pattern.clone());
-        sql = sql.push(" ESCAPE '\\' OR w.name LIKE ").bind(pattern).push(" ESCAPE '\\')");
+        sql = where_named(sql, "w", "display_name", "name", search);
     }
-    let found: Vec<Single<Uuid>> =
-        read.all(sql.push(" ORDER BY w.display_name, w.id").limit(AT_MOST)).await?;
-    Ok(Some(found.into_iter().map(|Single(id)| id.into()).collect()))
+    let by_name = Order { by_name: true, descending: false };
+    let sorted = Sorted::by(db, by_name, "w.display_name", "w.id");
+    let first = PageArgs { size: AT_MOST, backward: false, after: None, before: None };
+    let found: Vec<Single<Uuid>> = read.all(sorted.page(sql, &first)).await?;
+    Ok(Some(Page::cut(&first, found).items.into_iter().map(|Single(id)| id.into()).collect()))
 }
 
 async fn find_own(ask: &impl Ask, workspace: WorkspaceId, credential: CredentialId) -> Result<bool, Fault> {

@@ -23,7 +23,7 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use crate::{
-    access::{in_sight, word},
+    access::{folded, in_sight, where_named, word},
     credential_shares::{self, Borrower},
     credential_uses::{self, Use},
     db::{Ask, Db, Tx},
@@ -182,12 +182,7 @@ impl CredentialFilter {
             sql = sql.push(if is_shared { " AND s.id IS NOT NULL" } else { " AND s.id IS NULL" });
         }
         if let Some(search) = &self.search {
-            let pattern = search.like_pattern();
-            sql = sql
-                .push(" AND (lower(c.name) LIKE ")
-                .bind(pattern.clone())
-                .push(" ESCAPE '\\' OR c.slug LIKE ");
-            sql = sql.bind(pattern).push(" ESCAPE '\\')");
+            sql = where_named(sql, "c", "name", "slug", search);
         }
         sql
     }
@@ -391,6 +386,7 @@ pub async fn create(
                 ("kind", new.kind.word().into()),
                 ("slug", slug.into()),
                 ("name", new.name.as_str().into()),
+                ("search_text", folded(new.name.as_str()).into()),
                 ("description", new.description.as_ref().map_or("", |text| text.as_str()).into()),
                 ("created_by", user.map(UserId::uuid).into()),
                 ("updated_by", user.map(UserId::uuid).into()),
@@ -622,6 +618,7 @@ pub async fn update(
         sql = sql.push(", updated_by = ").bind(user.map(UserId::uuid));
         if let Some(name) = &change.name {
             sql = sql.push(", name = ").bind(name.as_str());
+            sql = sql.push(", search_text = ").bind(folded(name.as_str()));
         }
         if let Some(description) = &change.description {
             sql = sql.push(", description = ").bind(description.as_ref().map_or("", |text| text.as_str()));

@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
-    access::{role, role_columns},
+    access::{folded, role, role_columns},
     db::{Db, Tx},
     error::{Fault, OpError},
     invitations::{self, Draft, Letterhead},
@@ -494,6 +494,7 @@ async fn write_credential(
             ("kind", credential.kind.word().into()),
             ("slug", credential.slug.as_str().into()),
             ("name", credential.name.as_str().into()),
+            ("search_text", folded(credential.name.as_str()).into()),
             ("description", credential.description.as_ref().map_or("", Message::as_str).into()),
             ("created_at", tx.now().into()),
             ("updated_at", tx.now().into()),

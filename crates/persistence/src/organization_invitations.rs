@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    access::{count, page_by, word},
+    access::{numbers_of, page_by, pages_of, word},
     db::{Db, Tx},
     error::{Fault, OpError, ReadError},
     invitations::{GrantRow, ReceivedGrant, grants_sql, link, set_status, with_status},
@@ -32,7 +32,7 @@ use crate::{
     mails,
     quotas::{self, Seat},
     roles,
-    sql::{Single, Sql},
+    sql::{AT_ONCE, Placed, Single, Sql},
 };
 
 /// An invitation to an organization, as its admins see it.
@@ -86,22 +86,20 @@ impl FromQueryResult for OrganizationInvitation {
     }
 }
 
-/// Gives each invitation its grants and the status that people see at that moment.
-fn furnish(
-    invitations: Vec<OrganizationInvitation>,
+/// Gives invitations their grants and the status that people see at that moment. One may stand in several lists.
+fn furnishing(
     grants: Vec<GrantRow>,
     now: DateTime<Utc>,
-) -> Vec<OrganizationInvitation> {
+) -> impl Fn(OrganizationInvitation) -> OrganizationInvitation {
     let mut by_invitation: HashMap<InvitationId, Vec<ReceivedGrant>> = HashMap::new();
     for GrantRow { invitation, grant } in grants {
         by_invitation.entry(invitation).or_default().push(grant);
     }
-    let furnished = invitations.into_iter().map(|invitation| OrganizationInvitation {
-        grants: by_invitation.remove(&invitation.id).unwrap_or_default(),
+    move |invitation| OrganizationInvitation {
+        grants: by_invitation.get(&invitation.id).cloned().unwrap_or_default(),
         status: effective_status(invitation.status, invitation.expires_at, now),
         ..invitation
-    });
-    furnished.collect()
+    }
 }
 
 const COLUMNS: &str = "SELECT i.id, i.email, i.organization_role, i.inviter_id, i.status, i.message, i.expires_at, \
@@ -109,34 +107,52 @@ const COLUMNS: &str = "SELECT i.id, i.email, i.organization_role, i.inviter_id, 
 const OF_ORGANIZATION: &str =
     " FROM invitations i WHERE i.organization_role IS NOT NULL AND i.organization_id = ";
 
-/// A page of an organization's invitations, the newest last: of those that invite to the organization itself.
-pub async fn page(
-    db: &Db,
-    proof: &Granted<perm::OrganizationManage>,
-    statuses: &[InvitationStatus],
-    args: &PageArgs<Uuid>,
-) -> Result<Page<OrganizationInvitation>, ReadError> {
+/// What to list of an organization's invitations: those in one of the statuses, in any when there is none.
+pub type Listed = (Granted<perm::OrganizationManage>, Vec<InvitationStatus>, PageArgs<Uuid>);
+
+/// Pages of invitations to organizations themselves, each of an organization and the newest last, in the order in which
+/// they were asked for.
+pub async fn pages(db: &Db, wanted: &[Listed]) -> Result<Vec<Page<OrganizationInvitation>>, ReadError> {
     let now = db.now();
-    let sql = Sql::new(format!("{COLUMNS}{OF_ORGANIZATION}")).bind(proof.access().organization().uuid());
-    let rows = db.read(proof).all(page_by(with_status(sql, statuses, now), args, "i.id")).await?;
-    let page: Page<OrganizationInvitation> = Page::cut(args, rows);
-    let grants = match &page.items[..] {
-        [] => Vec::new(),
-        items => db.read(proof).all(grants_sql(items.iter().map(|row| row.id.uuid()))).await?,
-    };
-    let (has_previous, has_next) = (page.has_previous, page.has_next);
-    Ok(Page { items: furnish(page.items, grants, now), has_previous, has_next })
+    let mut pages = Vec::with_capacity(wanted.len());
+    for wanted in wanted.chunks(AT_ONCE) {
+        let Some((proof, ..)) = wanted.first() else { break };
+        let each = wanted.iter().map(|(proof, statuses, args)| {
+            let sql =
+                Sql::new(format!("{COLUMNS}{OF_ORGANIZATION}")).bind(proof.access().organization().uuid());
+            page_by(with_status(sql, statuses, now), args, "i.id")
+        });
+        let sql = Sql::new("SELECT * FROM (").append(Sql::each(each)).push(") AS listed ORDER BY id");
+        let rows: Vec<Placed<OrganizationInvitation>> = db.read(proof).all(sql).await?;
+        let found = pages_of(wanted.iter().map(|(_, _, args)| args), rows);
+        let ids: Vec<Uuid> = found.iter().flat_map(|page| &page.items).map(|row| row.id.uuid()).collect();
+        let grants = match &ids[..] {
+            [] => Vec::new(),
+            _ => db.read(proof).all(grants_sql(ids)).await?,
+        };
+        let furnished = furnishing(grants, now);
+        pages.extend(found.into_iter().map(|page| page.map(&furnished)));
+    }
+    Ok(pages)
 }
 
-/// How many invitations [`page`] lists in all.
-pub async fn number(
+/// How many invitations each of those lists has in all.
+pub async fn numbers(
     db: &Db,
-    proof: &Granted<perm::OrganizationManage>,
-    statuses: &[InvitationStatus],
-) -> Result<u64, ReadError> {
-    let sql =
-        Sql::new(format!("SELECT count(*){OF_ORGANIZATION}")).bind(proof.access().organization().uuid());
-    count(db.read(proof).one(with_status(sql, statuses, db.now())).await?)
+    wanted: &[(Granted<perm::OrganizationManage>, Vec<InvitationStatus>)],
+) -> Result<Vec<u64>, ReadError> {
+    let now = db.now();
+    let mut numbers = Vec::with_capacity(wanted.len());
+    for wanted in wanted.chunks(AT_ONCE) {
+        let Some((proof, _)) = wanted.first() else { break };
+        let each = wanted.iter().map(|(proof, statuses)| {
+            let sql = Sql::new(format!("SELECT count(*) AS number{OF_ORGANIZATION}"))
+                .bind(proof.access().organization().uuid());
+            with_status(sql, statuses, now)
+        });
+        numbers.extend(numbers_of(db.read(proof).all(Sql::each(each)).await?));
+    }
+    Ok(numbers)
 }
 
 /// Whom to invite, and to what.
@@ -499,7 +515,7 @@ async fn find(
         .bind(id.uuid());
     let rows: Vec<OrganizationInvitation> = tx.all(sql).await?;
     let grants = tx.all(grants_sql([id.uuid()])).await?;
-    Ok(furnish(rows, grants, tx.now()).pop())
+    Ok(rows.into_iter().map(furnishing(grants, tx.now())).next())
 }
 
 /// The name of a workspace that the invitation opens and that is archived, if one is.
@@ -511,6 +527,59 @@ async fn archived_among(tx: &Tx<'_>, id: InvitationId) -> Result<Option<String>,
     .bind(id.uuid())
     .push(" ORDER BY w.id LIMIT 1");
     Ok(tx.one::<Single<String>>(sql).await?.map(|Single(name)| name))
+}
+
+/// A workspace in which an expired invitation made room for another one, with the one that has its place.
+#[derive(Debug, FromQueryResult)]
+struct PlaceRow {
+    display_name: String,
+    pending_id: Option<Uuid>,
+    pending_until: Option<DateTime<Utc>>,
+}
+
+/// Gives an invitation the places in its workspaces back that it left to others when it had expired: an address has one
+/// pending invitation to a workspace. Refused where another one can be answered.
+async fn return_places(
+    tx: &mut Tx<'_>,
+    invitation: &OrganizationInvitation,
+) -> Result<(), OpError<ResendOrganizationInvitationCode>> {
+    let sql = Sql::new(
+        "SELECT w.display_name, i.id AS pending_id, i.expires_at AS pending_until FROM invitation_grants g \
+         JOIN workspaces w ON w.id = g.workspace_id LEFT JOIN invitation_grants other \
+             ON other.workspace_id = g.workspace_id AND other.email = g.email AND other.pending \
+         LEFT JOIN invitations i ON i.id = other.invitation_id WHERE NOT g.pending AND g.invitation_id = ",
+    )
+    .bind(invitation.id.uuid())
+    .push(" ORDER BY w.id");
+    let places: Vec<PlaceRow> = tx.all(sql).await?;
+    if places.is_empty() {
+        return Ok(());
+    }
+    let is_taken = |place: &&PlaceRow| place.pending_until.is_some_and(|until| tx.now() < until);
+    let taken: Vec<String> =
+        places.iter().filter(is_taken).map(|place| format!("“{}”", place.display_name)).collect();
+    if !taken.is_empty() {
+        return Err(Refusal::new(
+            ResendOrganizationInvitationCode::AlreadyInvited,
+            format!(
+                "{} has a pending invitation to {} by now. Revoke that one first, or wait for its answer.",
+                invitation.email,
+                taken.join(", ")
+            ),
+        )
+        .at("invitationId")
+        .into());
+    }
+    let email = Email::from_stored(invitation.email.clone());
+    for stale in places.into_iter().filter_map(|place| place.pending_id) {
+        take_back(tx, stale.into(), &email, InvitationStatus::Superseded).await?;
+    }
+    let back = Sql::new("UPDATE invitation_grants SET pending = ")
+        .bind(true)
+        .push(" WHERE invitation_id = ")
+        .bind(invitation.id.uuid());
+    tx.run(back).await?;
+    Ok(())
 }
 
 fn no_such_invitation<C>(code: C) -> Refusal<C> {
@@ -561,6 +630,7 @@ pub async fn resend(
             )
             .into());
         }
+        return_places(tx, &invitation).await?;
         // One that has expired lost its seats.
         let opened: Vec<WorkspaceId> = invitation.grants.iter().map(|grant| grant.workspace).collect();
         let organization = proof.access().organization();

@@ -18,11 +18,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    access::{count, effective_admins, names_of, page_by, role, role_columns},
+    access::{effective_admins, names_of, numbers_of, page_by, pages_of, role, role_columns},
     db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
     events,
-    sql::{Single, Sql},
+    sql::{AT_ONCE, Placed, Single, Sql},
 };
 
 #[derive(Debug)]
@@ -43,20 +43,35 @@ fn of_organization(columns: &str, organization: OrganizationId) -> Sql {
     .push(")")
 }
 
-/// A page of the roles of an organization: the system's first, then its own by age.
-pub async fn page(
+/// A page of the roles of each of those organizations: the system's first, then its own by age.
+pub async fn pages(
     db: &Db,
-    proof: &Granted<perm::OrganizationView>,
-    args: &PageArgs<Uuid>,
-) -> Result<Page<Role>, ReadError> {
-    let sql = of_organization(role_columns!(), proof.access().organization());
-    let rows: Vec<RoleRow> = db.read(proof).all(page_by(sql, args, "r.id")).await?;
-    Ok(Page::cut(args, rows.into_iter().map(|RoleRow(role)| role).collect()))
+    wanted: &[(Granted<perm::OrganizationView>, PageArgs<Uuid>)],
+) -> Result<Vec<Page<Role>>, ReadError> {
+    let mut pages = Vec::with_capacity(wanted.len());
+    for wanted in wanted.chunks(AT_ONCE) {
+        let Some((proof, _)) = wanted.first() else { break };
+        let each = wanted.iter().map(|(proof, args)| {
+            page_by(of_organization(role_columns!(), proof.access().organization()), args, "r.id")
+        });
+        let sql = Sql::new("SELECT * FROM (").append(Sql::each(each)).push(") AS listed ORDER BY role_id");
+        let rows: Vec<Placed<RoleRow>> = db.read(proof).all(sql).await?;
+        let found = pages_of(wanted.iter().map(|(_, args)| args), rows);
+        pages.extend(found.into_iter().map(|page| page.map(|RoleRow(role)| role)));
+    }
+    Ok(pages)
 }
 
-/// How many roles [`page`] lists in all.
-pub async fn number(db: &Db, proof: &Granted<perm::OrganizationView>) -> Result<u64, ReadError> {
-    count(db.read(proof).one(of_organization("count(*)", proof.access().organization())).await?)
+/// How many roles each of those organizations has in all.
+pub async fn numbers(db: &Db, proofs: &[Granted<perm::OrganizationView>]) -> Result<Vec<u64>, ReadError> {
+    let mut numbers = Vec::with_capacity(proofs.len());
+    for proofs in proofs.chunks(AT_ONCE) {
+        let Some(proof) = proofs.first() else { break };
+        let each =
+            proofs.iter().map(|proof| of_organization("count(*) AS number", proof.access().organization()));
+        numbers.extend(numbers_of(db.read(proof).all(Sql::each(each)).await?));
+    }
+    Ok(numbers)
 }
 
 /// A custom role of an organization that the actor belongs to.

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use self::vocabulary::{PARAGRAPHS, TOPICS, countries, person, pick, scramble};
 use crate::{
+    access::folded,
     accounts::search_text,
     db::{Db, Tx},
     entities::{
@@ -213,11 +214,13 @@ impl Made {
         let countries = countries(n);
         let topic = pick(TOPICS, n);
         let place = countries.first().map_or("World", |country| country.name());
+        let display_name = format!("{topic}, {place}");
         workspaces::ActiveModel {
             id: Set(id(Kind::Workspace, n.into())),
             organization_id: Set(id(Kind::Organization, 0)),
             name: Set(name(n)),
-            display_name: Set(format!("{topic}, {place}")),
+            search_text: Set(Some(folded(&display_name))),
+            display_name: Set(display_name),
             countries: Set(countries.iter().map(|country| country.as_str()).collect::<Vec<_>>().join(",")),
             docker_image: Set(None),
             region: Set(None),

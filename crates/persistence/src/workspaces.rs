@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    access::word,
+    access::{folded, word},
     db::{Db, Tx},
     entities::{memberships, workspaces},
     error::{Fault, OpError, ReadError},
@@ -194,6 +194,7 @@ pub(crate) async fn insert(
             organization_id: Set(organization.uuid()),
             name: Set(name.as_str().to_owned()),
             display_name: Set(workspace.display_name.clone()),
+            search_text: Set(Some(folded(&workspace.display_name))),
             countries: Set(workspace.countries.join(",")),
             docker_image: Set(workspace.docker_image.clone()),
             region: Set(workspace.region.clone()),
@@ -343,6 +344,8 @@ pub async fn update(
             workspace.updated_at = tx.now();
             let sql = Sql::new("UPDATE workspaces SET display_name = ")
                 .bind(workspace.display_name.as_str())
+                .push(", search_text = ")
+                .bind(folded(&workspace.display_name))
                 .push(", countries = ")
                 .bind(workspace.countries.join(","))
                 .push(", docker_image = ")

@@ -233,6 +233,7 @@ table!(workspaces = "workspaces" {
     updated_at: DateTimeUtc,
     archived_at: Option<DateTimeUtc>,
     archived_by: Option<Uuid>,
+    search_text: Option<String>,
 });
 
 table!(workspace_descriptions = "workspace_descriptions" {
@@ -333,6 +334,7 @@ table!(credentials = "credentials" {
     updated_by: Option<Uuid>,
     created_at: DateTimeUtc,
     updated_at: DateTimeUtc,
+    search_text: Option<String>,
 });
 
 table!(credential_fields = "credential_fields" {
