@@ -20,7 +20,8 @@ mod m0011_idempotency;
 mod m0012_second_factors;
 mod m0013_single_sign_on;
 mod m0014_quotas;
-mod m0015_search;
+mod m0015_workspace_search;
+mod m0016_credential_search;
 
 /// All steps in order.
 pub struct Migrator;
@@ -42,7 +43,8 @@ impl MigratorTrait for Migrator {
             Box::new(m0012_second_factors::Step),
             Box::new(m0013_single_sign_on::Step),
             Box::new(m0014_quotas::Step),
-            Box::new(m0015_search::Step),
+            Box::new(m0015_workspace_search::Step),
+            Box::new(m0016_credential_search::Step),
         ]
     }
 }

@@ -31,6 +31,7 @@ both_databases!(
     setting_up_refuses_it_and_still_works_after,
     queries_refuse_it_or_find_nothing,
     links_and_refresh_tokens_work_once,
+    a_long_list_of_the_same_is_one_of_each,
 );
 
 /// The codes of top-level errors that a client's mistake can get.
@@ -856,4 +857,30 @@ async fn links_and_refresh_tokens_work_once(app: App) {
     refresh(&stale).await.refused("SESSION_INVALID");
     let input = json!({ "token": token_of(&link), "displayName": "Late", "password": PASSWORD });
     nobody.mutate("register", input, "user { id }").await.refused("INVITATION_EXPIRED");
+}
+
+async fn a_long_list_of_the_same_is_one_of_each(app: App) {
+    let ada = app.set_up().await;
+    // More than either database takes values in a statement.
+    for (document, value, there) in [
+        (
+            "query($list: [WorkspaceStatus!]) { viewer { workspaces(status: $list) { totalCount } } }",
+            "ACTIVE",
+            1,
+        ),
+        (
+            "query($list: [InvitationStatus!]) { viewer { invitations(status: $list) { totalCount } } }",
+            "PENDING",
+            0,
+        ),
+    ] {
+        let answer = ada.query(document, json!({ "list": vec![value; 70_000] })).await.ok();
+        let list = answer.data("/viewer").as_object().unwrap().values().next().unwrap();
+        assert_eq!(list["totalCount"], there, "{document}");
+    }
+    let document = "query($slug: String!, $list: [AuditObjectKind!]) { organization(slug: $slug) {
+        auditLog(filter: { objectKind: $list }) { totalCount } } }";
+    let variables = json!({ "slug": "example", "list": vec!["WORKSPACE"; 70_000] });
+    let answer = ada.query(document, variables).await.ok();
+    assert!(answer.data("/organization/auditLog/totalCount").is_number());
 }

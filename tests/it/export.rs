@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use guildhall_domain::access::SystemRole;
 use guildhall_tests::{
     Actor, App, Workspace, actor::token_of, both_databases, databases::Engine, process::binary,
 };
@@ -19,6 +20,7 @@ both_databases!(
     App::start,
     what_is_exported_and_imported_is_exported_alike,
     nobody_is_added_without_being_asked,
+    neither_the_disabled_nor_whom_they_invited_are_exported,
     a_dry_run_tells_the_same_and_makes_nothing,
     an_import_that_does_not_fit_says_where_and_makes_nothing,
     an_import_that_is_killed_has_made_all_or_nothing,
@@ -76,7 +78,7 @@ async fn furnished(app: &App) -> (Actor, Workspace) {
         "labels": [{ "key": "team", "value": "x" }, { "key": "a", "value": "" }] });
     ada.mutate("updateWorkspace", input, "").await.ok();
     let role = crate::roles::made(&ada, &organization, "Reader", &["WORKSPACE_VIEW", "FILE_READ"]).await;
-    let eve = app.member(&lab, guildhall_domain::access::SystemRole::Viewer, "Eve").await;
+    let eve = app.member(&lab, SystemRole::Viewer, "Eve").await;
     let of_eve = crate::members::membership(&lab, &eve).await;
     let input = json!({ "workspaceId": lab.id, "memberId": of_eve, "role": role, "expiresAt": "2999-01-01T00:00:00Z" });
     ada.mutate("updateMemberRole", input, "").await.ok();
@@ -213,6 +215,46 @@ async fn nobody_is_added_without_being_asked(app: App) {
     let zoe = Actor::register(&app.url, token_of(&link), "Zoe").await;
     let seen = zoe.query("{ workspace(name: \"den\") { viewerRole { key } } }", json!({})).await.ok();
     assert_eq!(seen.data("/workspace/viewerRole/key"), "EDITOR");
+}
+
+async fn neither_the_disabled_nor_whom_they_invited_are_exported(app: App) {
+    let ada = app.set_up().await;
+    let lab = ada.workspace("Lab").await;
+    let organization = ada.organization().await;
+    let eve = app.member(&lab, SystemRole::Admin, "Eve").await;
+    let max = app.member(&lab, SystemRole::Admin, "Max").await;
+    let sue = app.member(&lab, SystemRole::Admin, "Sue").await;
+    let kim = app.person("kim@example.org", "Kim").await;
+    for (inviter, email, role) in [
+        (&ada, "ben@example.org", "VIEWER"),
+        (&ada, "kim@example.org", "EDITOR"),
+        (&eve, "of.eve@example.org", "ADMIN"),
+        (&max, "of.max@example.org", "VIEWER"),
+        (&sue, "of.sue@example.org", "VIEWER"),
+    ] {
+        inviter.invite(&lab, email, role).await.ok();
+    }
+    for disabled in [&eve, &kim] {
+        let input = json!({ "organizationId": organization, "userId": disabled.id });
+        ada.mutate("disableUser", input, "").await.ok();
+    }
+    app.sql(&format!("UPDATE users SET status = 'DISABLED' WHERE id = {}", app.literal(&max.id))).await;
+    let of_sue = crate::members::membership(&lab, &sue).await;
+    let input = json!({ "workspaceId": lab.id, "memberId": of_sue, "role": "VIEWER" });
+    ada.mutate("updateMemberRole", input, "").await.ok();
+
+    let directory = TempDir::new().unwrap();
+    done(&guildhall(&app, directory.path(), &["export", &lab.name, "lab.json"]));
+    let elsewhere = App::start(app.engine()).await;
+    elsewhere.set_up().await;
+    let told = guildhall(&elsewhere, directory.path(), &["import", "lab.json"]);
+    let invited: Vec<_> =
+        done(&told).lines().filter_map(|line| line.strip_prefix("  invitation     ")).collect();
+    assert_eq!(invited, ["ben@example.org as Viewer", "sue@example.org as Viewer"]);
+    let exported = fs::read_to_string(directory.path().join("lab.json")).unwrap();
+    for email in ["eve@", "max@", "kim@", "of.sue@"] {
+        assert!(!exported.contains(email), "{exported}");
+    }
 }
 
 async fn a_dry_run_tells_the_same_and_makes_nothing(app: App) {

@@ -25,6 +25,7 @@ both_databases!(
     resending_makes_the_link_sent_before_worthless,
     resending_takes_back_the_mail_that_still_waits,
     revoked_invitation_sends_no_mail,
+    invitation_that_expired_before_its_mail_was_taken_sends_none,
     no_name_reaches_the_headers_of_a_mail,
     markup_in_names_is_text_in_the_mail,
     what_waits_to_be_sent_is_sealed_and_then_forgotten,
@@ -272,6 +273,27 @@ async fn revoked_invitation_sends_no_mail(app: App) {
     app.advance(TimeDelta::minutes(11));
     nothing_more_comes(&app, 0).await;
     assert_eq!(app.number("SELECT count(*) FROM mails WHERE sealed IS NOT NULL").await, 0);
+}
+
+async fn invitation_that_expired_before_its_mail_was_taken_sends_none(app: App) {
+    let ada = app.set_up().await;
+    let lab = ada.workspace("Lab").await;
+    app.mail.fault(Fault::Refuse).await;
+    let invited = ada.invite(&lab, "eve@example.org", "VIEWER").await.ok();
+    tried(&app, 1).await;
+    app.mail.fault(Fault::None).await;
+    app.advance(TimeDelta::days(8));
+    let ada = ada.again().await;
+    let seen = delivered(&ada, &lab, |invitation| invitation["delivery"] == "FAILED").await;
+    assert_eq!(seen["status"], "EXPIRED");
+    let why = "The invitation expired before the mail server took its mail. Send it again.";
+    assert_eq!(seen["deliveryError"], why);
+    nothing_more_comes(&app, 0).await;
+    // What it says to do works.
+    let id = invited.data("/inviteMember/invitation/id");
+    ada.mutate("resendInvitation", json!({ "workspaceId": lab.id, "invitationId": id }), "").await.ok();
+    let mail = app.mail_to("eve@example.org").await;
+    Actor::register(&app.url, token_of(&mail.link()), "Eve").await;
 }
 
 /// The names of the headers of a mail, in lower case.

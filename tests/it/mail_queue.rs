@@ -49,7 +49,7 @@ fn letter(to: &str) -> Letter {
         organization_role: None,
         workspaces: vec![InvitedWorkspace { display_name: "Guild".into(), role_name: "Viewer".into() }],
         link: "https://guild.example/invitations/secret".into(),
-        expires_at: DateTime::UNIX_EPOCH,
+        expires_at: DateTime::UNIX_EPOCH + TimeDelta::days(365_000),
         message: None,
     })
 }
@@ -103,6 +103,7 @@ both_databases!(
     a_failing_mail_is_tried_at_growing_distances_until_it_is_given_up,
     a_mail_that_is_refused_for_good_is_given_up_at_once,
     the_mail_of_an_invitation_that_is_revoked_or_sent_again_is_taken_back,
+    late_news_of_an_older_mail_are_none_of_the_newer_one,
     an_old_mail_is_forgotten_unless_it_waits,
     a_mail_is_sent_as_soon_as_it_is_queued,
     a_mail_server_that_is_down_loses_nothing_and_gets_nothing_twice,
@@ -222,6 +223,21 @@ async fn the_mail_of_an_invitation_that_is_revoked_or_sent_again_is_taken_back(h
     assert_eq!((revoked.status, revoked.delivery), (InvitationStatus::Revoked, DeliveryState::Sent));
     assert_eq!((again.delivery, again.sent_at), (DeliveryState::Queued, None));
     assert_eq!(house.count("CANCELLED", "NULL").await, 1);
+}
+
+async fn late_news_of_an_older_mail_are_none_of_the_newer_one(house: House) {
+    let invitation = house.invite("ben@guild.example").await;
+    let first = house.claim_one().await;
+    house.clock.advance(mails::LEASE);
+    let second = house.claim_one().await;
+    mails::fail(&house.db, &second.claim, "550 no such mailbox", false).await.unwrap();
+    let proof = house.grant::<perm::MembersInvite>().await;
+    assert!(invitations::resend(&house.db, &proof, invitation.id, None).await.is_ok());
+    // The first claimant had sent it all the same; its link is dead by now.
+    mails::ack(&house.db, &first.claim).await.unwrap();
+    let shown = house.invitation(&invitation).await;
+    assert_eq!((shown.delivery, shown.sent_at), (DeliveryState::Queued, None));
+    assert_eq!(house.count("FAILED", "NULL").await, 1);
 }
 
 async fn an_old_mail_is_forgotten_unless_it_waits(house: House) {

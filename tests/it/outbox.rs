@@ -287,6 +287,7 @@ macro_rules! on_postgres {
 
 on_postgres!(
     what_commits_out_of_order_arrives_once,
+    what_a_large_change_tells_arrives_though_another_commits_first,
     events_of_one_address_commit_in_order,
     lost_connections_are_made_anew,
 );
@@ -311,6 +312,20 @@ async fn what_commits_out_of_order_arrives_once(mut house: House) {
     assert_eq!(feed.try_next(), None, "nothing twice");
     house.execute(events_of(3, 1)).await;
     assert_eq!(next(&mut feed).await.unwrap().seq, 5);
+}
+
+async fn what_a_large_change_tells_arrives_though_another_commits_first(mut house: House) {
+    let db = house.db.clone();
+    let mut feed = house.follow(&db, &[workspace_of(1), workspace_of(3)]).await;
+    let mut slow = PgConnection::connect(&house.database.url).await.unwrap();
+    let mut large = slow.begin().await.unwrap();
+    for (workspace, number) in [(1, 1), (2, 1000)] {
+        sqlx::query(AssertSqlSafe(events_of(workspace, number))).execute(&mut *large).await.unwrap();
+    }
+    house.execute(events_of(3, 1)).await;
+    assert_eq!(next(&mut feed).await.unwrap().seq, 1002);
+    large.commit().await.unwrap();
+    assert_eq!(next(&mut feed).await.unwrap().seq, 1);
 }
 
 async fn events_of_one_address_commit_in_order(mut house: House) {

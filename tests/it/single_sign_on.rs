@@ -291,6 +291,18 @@ async fn an_invitation_to_the_organization_itself_is_answered_first(app: App) {
 async fn who_is_neither_member_nor_invited_stays_outside(app: App) {
     let (ada, provider) = connected(&app, "INVITED_ONLY").await;
     provider.is("s-eve", "eve@corp.example");
+    // Who is turned away takes no seat, and nobody is warned that there are few.
+    let quota = json!({ "organizationId": ada.organization().await, "metric": "MEMBERS", "limit": 2 });
+    ada.mutate("setQuota", quota, "").await.ok();
+    sign_in(&app, "eve@corp.example").await.refused("NOT_INVITED");
+    assert_eq!(app.number("SELECT count(*) FROM quotas WHERE warned_most IS NOT NULL").await, 0);
+    ada.mutate(
+        "setQuota",
+        json!({ "organizationId": ada.organization().await, "metric": "MEMBERS", "limit": null }),
+        "",
+    )
+    .await
+    .ok();
     sign_in(&app, "eve@corp.example").await.refused("NOT_INVITED");
     assert_eq!(accounts(&app).await, 1);
     let lab = ada.workspace("Lab").await;

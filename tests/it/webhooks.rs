@@ -29,7 +29,7 @@ use guildhall_tests::{
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _};
-use tokio::time::sleep;
+use tokio::{sync::Notify, time::sleep};
 
 use crate::credential_tests::serve;
 
@@ -40,7 +40,9 @@ both_databases!(
     what_is_not_accepted_is_tried_again_under_the_same_id,
     what_is_tried_ten_times_has_failed_and_can_be_replayed,
     who_answers_nothing_good_for_days_is_disabled,
+    a_replay_of_what_waits_begins_its_tries_anew,
     who_is_gone_is_disabled_at_once,
+    a_new_address_is_not_judged_by_what_the_old_one_answers,
     a_slow_receiver_holds_up_itself_alone,
     a_redirect_and_an_endless_answer_are_what_their_status_says,
     a_paused_webhook_misses_what_happens_and_keeps_what_waits,
@@ -72,6 +74,8 @@ enum Reply {
     Redirects(String),
     /// A body that never ends.
     Endless(u16),
+    /// That status, once it is told to answer.
+    Held(u16, Arc<Notify>),
     Silent,
 }
 
@@ -203,6 +207,10 @@ async fn hear(State(inner): State<Arc<Inner>>, request: Request) -> Response {
                 piece()
             });
             (StatusCode::from_u16(status).unwrap(), Body::from_stream(body)).into_response()
+        }
+        Some(Reply::Held(status, told)) => {
+            told.notified().await;
+            StatusCode::from_u16(status).unwrap().into_response()
         }
         Some(Reply::Silent) => std::future::pending().await,
     }
@@ -469,6 +477,31 @@ async fn what_is_tried_ten_times_has_failed_and_can_be_replayed(app: App) {
     settled(&ada, &made, "DELIVERED", 12).await;
 }
 
+async fn a_replay_of_what_waits_begins_its_tries_anew(app: App) {
+    let ada = app.set_up().await;
+    let (lab, receiver) = (ada.workspace("Lab").await, Receiver::start().await);
+    app.stop_the_clock();
+    let made = hook(&ada, &lab, &receiver.url("/"), &["WORKSPACE_CHANGED"]).await;
+    receiver.first([Reply::Says(503, "busy"), Reply::Says(503, "busy")]);
+    let sent = ping(&ada, &lab, &made).await.ok();
+    let delivery = sent.text("/sendTestWebhook/delivery/id");
+    settled(&ada, &made, "PENDING", 1).await;
+    // As if it had failed nine times: of ten tries one would be left.
+    app.sql("UPDATE webhook_deliveries SET tries = 9").await;
+    replay(&ada, &lab, delivery).await.ok();
+    settled(&ada, &made, "PENDING", 2).await;
+    // The tenth is under way when it is replayed, and is not the last for that.
+    let told = Arc::new(Notify::new());
+    receiver.first([Reply::Held(503, Arc::clone(&told))]);
+    app.advance(TimeDelta::seconds(7));
+    receiver.heard(3).await;
+    app.sql("UPDATE webhook_deliveries SET tries = 10").await;
+    replay(&ada, &lab, delivery).await.ok();
+    told.notify_one();
+    receiver.heard(4).await;
+    settled(&ada, &made, "DELIVERED", 4).await;
+}
+
 async fn who_answers_nothing_good_for_days_is_disabled(app: App) {
     let ada = app.set_up().await;
     let (lab, receiver) = (ada.workspace("Lab").await, Receiver::start().await);
@@ -532,6 +565,29 @@ async fn who_is_gone_is_disabled_at_once(app: App) {
     change(&ada, &lab, &made, json!({ "isEnabled": true, "url": receiver.url("/new") })).await.ok();
     replay(&ada, &lab, delivery).await.ok();
     assert_eq!(receiver.heard(2).await[1].path, "/new");
+}
+
+async fn a_new_address_is_not_judged_by_what_the_old_one_answers(app: App) {
+    let ada = app.set_up().await;
+    let (lab, receiver) = (ada.workspace("Lab").await, Receiver::start().await);
+    for (number, status) in [410, 500].into_iter().enumerate() {
+        let made = hook(&ada, &lab, &receiver.url("/old"), &["WORKSPACE_CHANGED"]).await;
+        let (old, new) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        receiver.first([Reply::Held(status, Arc::clone(&old)), Reply::Held(204, Arc::clone(&new))]);
+        ping(&ada, &lab, &made).await.ok();
+        receiver.heard(2 * number + 1).await;
+        change(&ada, &lab, &made, json!({ "url": receiver.url("/new") })).await.ok();
+        old.notify_one();
+        // What was refused there is sent here, and nothing is held against it.
+        let messages = receiver.heard(2 * number + 2).await;
+        let (before, after) = (&messages[2 * number], &messages[2 * number + 1]);
+        assert_eq!((before.path.as_str(), after.path.as_str()), ("/old", "/new"));
+        assert_eq!(before.id, after.id);
+        let seen = webhook(&ada, &made).await;
+        assert_eq!((&seen["status"], &seen["failingSince"]), (&json!("ACTIVE"), &Value::Null), "{status}");
+        new.notify_one();
+        settled(&ada, &made, "DELIVERED", 2).await;
+    }
 }
 
 async fn a_slow_receiver_holds_up_itself_alone(app: App) {

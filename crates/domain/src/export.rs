@@ -42,7 +42,7 @@ pub struct Document {
     pub workspace: WorkspaceEntry,
     /// The organization's own roles that somebody in it has, by key.
     pub roles: Vec<RoleEntry>,
-    /// Everybody who is a member or has a pending invitation, by address.
+    /// Everybody who is a member or has a pending invitation, by address; nobody who is disabled.
     pub members: Vec<MemberEntry>,
     /// The configuration properties, by key.
     pub config: Vec<PropertyEntry>,
@@ -138,6 +138,19 @@ impl fmt::Display for FileFault {
     }
 }
 
+/// What is wrong with the file as a whole.
+fn whole(message: String) -> FileFault {
+    FileFault { path: String::new(), message }
+}
+
+/// Whether a file of that many bytes is neither written nor read.
+pub fn judge_length(bytes: u64) -> Result<(), FileFault> {
+    match bytes > MAX_FILE {
+        true => Err(whole(format!("is larger than {MAX_FILE} bytes"))),
+        false => Ok(()),
+    }
+}
+
 impl Document {
     /// A document of a workspace with nothing else in it yet.
     pub fn of(workspace: WorkspaceEntry) -> Self {
@@ -152,9 +165,18 @@ impl Document {
         }
     }
 
-    /// The file of the document.
-    pub fn to_json(&self) -> Result<String, serde_json::Error> {
-        Ok(serde_json::to_string_pretty(self)? + "\n")
+    /// The file of the document. What [`judge`] would refuse as too much is refused here, so that nobody keeps a file that
+    /// cannot be imported.
+    pub fn to_json(&self) -> Result<String, Vec<FileFault>> {
+        let mut faults = Faults::default();
+        faults.too_much(self);
+        if !faults.0.is_empty() {
+            return Err(faults.0);
+        }
+        let text = serde_json::to_string_pretty(self);
+        let text = text.map_err(|wrong| vec![whole(format!("cannot be written: {wrong}"))])? + "\n";
+        judge_length(text.len() as u64).map_err(|fault| vec![fault])?;
+        Ok(text)
     }
 
     /// Reads a file.
@@ -164,14 +186,13 @@ impl Document {
             format: String,
             version: u32,
         }
-        let fault = |message: String| FileFault { path: String::new(), message };
         match serde_json::from_str::<Head>(text) {
-            Ok(head) if head.format != FORMAT => Err(fault(format!("is of another format than {FORMAT}"))),
+            Ok(head) if head.format != FORMAT => Err(whole(format!("is of another format than {FORMAT}"))),
             Ok(head) if head.version != VERSION => {
-                Err(fault(format!("is of version {}: this Guildhall reads version {VERSION}", head.version)))
+                Err(whole(format!("is of version {}: this Guildhall reads version {VERSION}", head.version)))
             }
-            Ok(_) => serde_json::from_str(text).map_err(|wrong| fault(format!("cannot be read: {wrong}"))),
-            Err(wrong) => Err(fault(format!("is no exported workspace: {wrong}"))),
+            Ok(_) => serde_json::from_str(text).map_err(|wrong| whole(format!("cannot be read: {wrong}"))),
+            Err(wrong) => Err(whole(format!("is no exported workspace: {wrong}"))),
         }
     }
 }
@@ -244,6 +265,14 @@ impl Faults {
         }
     }
 
+    /// Refuses lists that are too long, whether they are to be written or were read.
+    fn too_much(&mut self, document: &Document) {
+        self.at_most("roles", &document.roles, MAX_ENTRIES);
+        self.at_most("members", &document.members, MAX_MEMBERS);
+        self.at_most("config", &document.config, MAX_PROPERTIES);
+        self.at_most("credentials", &document.credentials, MAX_ENTRIES);
+    }
+
     /// Refuses what stands there twice.
     fn once(&mut self, path: &str, seen: &mut BTreeSet<String>, what: &str) {
         if !seen.insert(what.to_owned()) {
@@ -255,6 +284,7 @@ impl Faults {
 /// Judges all of a document, as a workspace that is made now. `name` goes before the name in the file.
 pub fn judge(document: Document, name: Option<&str>, now: DateTime<Utc>) -> Result<Plan, Vec<FileFault>> {
     let mut faults = Faults::default();
+    faults.too_much(&document);
     let Document { workspace, roles, members, config, credentials, .. } = document;
     let settings = judge_settings(&mut faults, &workspace, name);
     let roles = judge_roles(&mut faults, roles);
@@ -315,7 +345,6 @@ fn judge_settings(faults: &mut Faults, entry: &WorkspaceEntry, name: Option<&str
 }
 
 fn judge_roles(faults: &mut Faults, entries: Vec<RoleEntry>) -> Vec<PlannedRole> {
-    faults.at_most("roles", &entries, MAX_ENTRIES);
     let mut seen = BTreeSet::new();
     let mut planned = Vec::new();
     for (index, entry) in entries.into_iter().enumerate() {
@@ -361,7 +390,6 @@ fn judge_members(
     roles: &BTreeSet<&str>,
     now: DateTime<Utc>,
 ) -> Vec<PlannedMember> {
-    faults.at_most("members", &entries, MAX_MEMBERS);
     let mut seen = BTreeSet::new();
     let mut planned = Vec::new();
     for (index, entry) in entries.into_iter().enumerate() {
@@ -384,7 +412,6 @@ fn judge_members(
 }
 
 fn judge_config(faults: &mut Faults, entries: Vec<PropertyEntry>) -> Vec<(ConfigKey, ConfigValue)> {
-    faults.at_most("config", &entries, MAX_PROPERTIES);
     let mut seen = BTreeSet::new();
     let mut planned = Vec::new();
     for (index, entry) in entries.into_iter().enumerate() {
@@ -419,7 +446,6 @@ fn config_value(kind: ConfigKind, json: &str) -> Result<ConfigValue, FieldFault>
 }
 
 fn judge_credentials(faults: &mut Faults, entries: Vec<CredentialEntry>) -> Vec<PlannedCredential> {
-    faults.at_most("credentials", &entries, MAX_ENTRIES);
     let mut seen = BTreeSet::new();
     let mut planned = Vec::new();
     for (index, entry) in entries.into_iter().enumerate() {
@@ -571,6 +597,28 @@ mod tests {
             faults(&FILE.replace("\"FR\"", "\"XX\"").replace("file.read", "x")).len(),
             2,
             "all at once"
+        );
+    }
+
+    #[test]
+    fn what_is_too_much_to_be_imported_is_not_written() {
+        let mut document = Document::parse(FILE).unwrap();
+        let member = |number: usize| MemberEntry {
+            email: format!("g{number}@example.org"),
+            role: "VIEWER".to_owned(),
+            expires_at: None,
+        };
+        document.members = (0..MAX_MEMBERS).map(member).collect();
+        assert!(document.to_json().is_ok());
+        document.members.push(member(MAX_MEMBERS));
+        let refused = document.to_json().unwrap_err();
+        let told: Vec<_> = refused.iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["`members` has 2001 entries: at most 2000"]);
+        assert_eq!(judge(document, None, now()).unwrap_err(), refused, "in the same words");
+        assert_eq!(judge_length(MAX_FILE), Ok(()));
+        assert_eq!(
+            judge_length(MAX_FILE + 1).unwrap_err().to_string(),
+            "the file is larger than 67108864 bytes"
         );
     }
 

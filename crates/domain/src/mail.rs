@@ -45,6 +45,14 @@ impl Letter {
         }
     }
 
+    /// When the letter's link is dead; `None` where the letter does not say.
+    pub fn expires_at(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Invitation(letter) => Some(letter.expires_at),
+            _ => None,
+        }
+    }
+
     /// The address the letter goes to.
     pub fn recipient(&self) -> &str {
         match self {

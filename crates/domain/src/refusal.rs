@@ -312,7 +312,7 @@ macro_rules! refusal_doc {
         "The person is a member already."
     };
     (AlreadyInvited) => {
-        "There is a pending invitation for this e-mail address. Resend or revoke that one."
+        "Another invitation for this e-mail address is pending. Wait for its answer, send it again or revoke it."
     };
     (InvitationNotPending) => {
         "The invitation was answered, revoked or replaced before."

@@ -19,7 +19,7 @@ use guildhall_persistence::{ReadError, accounts, recovery_codes, second_factor};
 use crate::{
     authz::{anonymous, caller, db, open, signed_in, signed_in_directive},
     connection::{Order, Window},
-    error,
+    error, input,
     invitations::{InvitationStatus, ReceivedInvitation, ReceivedInvitationConnection, ReceivedInvitations},
     organizations::{OrganizationConnection, Organizations},
     ownership::{OwnershipTransferConnection, OwnershipTransfers},
@@ -186,10 +186,9 @@ impl Viewer {
         #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
     ) -> Result<WorkspaceConnection> {
         let args = Window { first, after, last, before }.read(WorkspaceConnection::LIST)?;
-        let statuses = status.unwrap_or_default().into_iter().map(Into::into).collect();
         Ok(WorkspaceConnection::new(Workspaces {
             proof: self.proof,
-            statuses,
+            statuses: input::distinct(status),
             order: Order::read(order_by),
             args,
         }))
@@ -209,8 +208,7 @@ impl Viewer {
         #[graphql(desc = "Only items before this cursor.")] before: Option<String>,
     ) -> Result<ReceivedInvitationConnection> {
         let args = Window { first, after, last, before }.read(ReceivedInvitationConnection::LIST)?;
-        let statuses: Vec<DomainInvitationStatus> =
-            status.unwrap_or_default().into_iter().map(Into::into).collect();
+        let statuses: Vec<DomainInvitationStatus> = input::distinct(status);
         Ok(ReceivedInvitationConnection::new(ReceivedInvitations { proof: self.proof, statuses, args }))
     }
 

@@ -69,9 +69,7 @@ impl LoginActivityFilter {
     fn read(self) -> Result<Filter> {
         let user = self.user_id.as_ref().map(input::id).transpose();
         let user = user.map_err(|fault| error::bad_input(format!("`userId` {fault}.")))?;
-        let mut codes: Vec<DomainCode> = self.codes.unwrap_or_default().into_iter().map(Into::into).collect();
-        codes.sort_unstable();
-        codes.dedup();
+        let codes: Vec<DomainCode> = input::distinct(self.codes);
         // Databases do not reach as far as this calendar does; nothing happened out there.
         let reachable = |at: DateTime<Utc>| at.clamp(DateTime::UNIX_EPOCH, LATEST);
         Ok(Filter { codes, user, from: self.from.map(reachable), to: self.to.map(reachable) })

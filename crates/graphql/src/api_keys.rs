@@ -30,7 +30,7 @@ use crate::{
     input,
     loaders::{self, Batches, Scoped},
     payload::{answer, payload},
-    rehearsal::unless_rehearsing,
+    rehearsal::only_now,
     schema::mirror,
     service_accounts::{AccountKey, ServiceAccount},
     workspaces::Workspace,
@@ -322,7 +322,7 @@ impl ApiKeyMutation {
         }
         .await;
         answer(ctx, outcome, |made| CreateApiKeyPayload {
-            secret: unless_rehearsing(ctx, made.secret.expose_secret().to_owned()),
+            secret: only_now(ctx, made.secret.expose_secret().to_owned()),
             api_key: Some(ApiKey::new(proof, made.key)),
             user_errors: Vec::new(),
         })
@@ -346,7 +346,7 @@ impl ApiKeyMutation {
         }
         .await;
         answer(ctx, outcome, |made| RotateApiKeyPayload {
-            secret: unless_rehearsing(ctx, made.secret.expose_secret().to_owned()),
+            secret: only_now(ctx, made.secret.expose_secret().to_owned()),
             api_key: Some(ApiKey::new(proof, made.key)),
             user_errors: Vec::new(),
         })
@@ -363,7 +363,7 @@ impl ApiKeyMutation {
         let proof = authorize_in(ctx, &input.workspace_id).await?;
         let outcome = api_keys::rotate_default(db(ctx), &proof).await;
         answer(ctx, outcome, |made| RotateDefaultApiKeyPayload {
-            secret: unless_rehearsing(ctx, made.secret.expose_secret().to_owned()),
+            secret: only_now(ctx, made.secret.expose_secret().to_owned()),
             api_key: Some(ApiKey::new(proof, made.key)),
             user_errors: Vec::new(),
         })

@@ -25,7 +25,7 @@ use crate::{
     authz::{authorize, authorize_in, authorize_in_organization, db},
     config::Json,
     connection::{Window, connection},
-    error,
+    error, input,
     live::{NOW, cursor, read_cursor},
     loaders::{self, Batches},
     schema::mirror,
@@ -222,8 +222,7 @@ impl AuditLogFilter {
         let actions: Option<Vec<Action>> = actions.iter().map(|word| Action::from_word(word)).collect();
         let actions =
             actions.ok_or_else(|| error::bad_input("`filter.action` has one that is no action."))?;
-        let kinds: Vec<ObjectKind> =
-            self.object_kind.unwrap_or_default().into_iter().map(Into::into).collect();
+        let kinds: Vec<ObjectKind> = input::distinct(self.object_kind);
         let workspace = self.workspace.map(|id| id.parse::<WorkspaceId>()).transpose();
         Ok(AuditFilter {
             actor: text("actor", self.actor)?,

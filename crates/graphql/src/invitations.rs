@@ -845,24 +845,29 @@ impl InvitationSubscription {
         Ok(stream! {
             futures_util::pin_mut!(followed);
             while let Some(occurrence) = followed.next().await {
-                let event = match occurrence {
-                    Ok(Occurrence::Event(event) | Occurrence::Missed(event)) => event,
-                    Ok(Occurrence::Resync(seq)) => {
-                        let cursor = live::cursor(seq);
-                        yield Ok(ViewerInvitationChange { cursor, status: None, invitation: None, resync_required: true });
-                        continue;
-                    }
+                let occurrence = match occurrence {
+                    Ok(occurrence) => occurrence,
                     Err(fault) => {
                         yield Err(error::internal(ctx, &fault));
                         return;
                     }
                 };
+                // Where events are missing, one of them may have ended the session.
                 let proof = match db.own_session(actor).await {
                     Ok(proof) => proof,
                     Err(fault) => {
                         yield Err(error::read(ctx, fault));
                         return;
                     }
+                };
+                let event = match occurrence {
+                    Occurrence::Event(event) | Occurrence::Missed(event) => event,
+                    Occurrence::Resync(seq) => {
+                        let cursor = live::cursor(seq);
+                        yield Ok(ViewerInvitationChange { cursor, status: None, invitation: None, resync_required: true });
+                        continue;
+                    }
+                    Occurrence::Lagged => continue,
                 };
                 if event.kind != EventKind::Invitation {
                     continue;

@@ -50,6 +50,8 @@ pub(crate) enum Occurrence {
     Missed(Arc<Recorded>),
     /// Events are missing that cannot be sent again; the cursor to go on from.
     Resync(i64),
+    /// What comes may have been missed before, and what was told aside is lost: the subscriber's rights are to be asked again.
+    Lagged,
 }
 
 /// The cursor of an event, for `after`.
@@ -133,7 +135,10 @@ pub(crate) fn follow(
                     }
                 }
                 Ok(event) => yield Ok(Occurrence::Event(event)),
-                Err(events::Lagged) => behind = true,
+                Err(events::Lagged) => {
+                    behind = true;
+                    yield Ok(Occurrence::Lagged);
+                }
             }
         }
     }
@@ -224,27 +229,33 @@ impl Watch {
             let followed = follow(db, subscriber, topic, aside, kind, after);
             futures_util::pin_mut!(followed);
             while let Some(occurrence) = followed.next().await {
-                let (event, missed) = match occurrence {
-                    Ok(Occurrence::Event(event)) => (event, false),
-                    Ok(Occurrence::Missed(event)) => (event, true),
-                    Ok(Occurrence::Resync(seq)) => {
-                        yield Ok(Turn(Told::Resync(seq)));
-                        continue;
-                    }
+                let occurrence = match occurrence {
+                    Ok(occurrence) => occurrence,
                     Err(fault) => {
                         yield Err(Ended(Arc::new(fault.into())));
                         return;
                     }
                 };
                 // Another kind of news, or somebody else's rights changed: none of this subscriber's business.
-                if event.kind != kind && !event.concerns(actor) && !event.ends_a_workspace() {
+                if let Occurrence::Event(event) | Occurrence::Missed(event) = &occurrence
+                    && event.kind != kind && !event.concerns(actor) && !event.ends_a_workspace()
+                {
                     continue;
                 }
+                // Where events are missing, one of them may have taken the right away.
                 match rechecks.access(actor, workspace).await {
                     Ok(access) if access.permissions().holds(needs) => {
-                        if event.kind == kind {
-                            yield Ok(Turn(Told::Event { event, access, missed }));
-                        }
+                        let told = match occurrence {
+                            Occurrence::Event(event) if event.kind == kind => {
+                                Told::Event { event, access, missed: false }
+                            }
+                            Occurrence::Missed(event) if event.kind == kind => {
+                                Told::Event { event, access, missed: true }
+                            }
+                            Occurrence::Resync(seq) => Told::Resync(seq),
+                            Occurrence::Event(_) | Occurrence::Missed(_) | Occurrence::Lagged => continue,
+                        };
+                        yield Ok(Turn(told));
                     }
                     Ok(_) => {
                         yield Err(Denied::Forbidden(needs).into());

@@ -32,7 +32,7 @@ use crate::{
         self, authorize, authorize_in_organization, db, organization_by_slug, signed_in, signed_in_directive,
     },
     connection::{Order, Window, connection},
-    error,
+    error, input,
     invitations::InvitationStatus,
     loaders,
     organization_invitations::{OrganizationInvitationConnection, OrganizationInvitations},
@@ -379,9 +379,7 @@ impl Organization {
     ) -> Result<OrganizationInvitationConnection> {
         let proof = self.view.access().grant().map_err(error::denied)?;
         let args = window.read(OrganizationInvitationConnection::LIST)?;
-        let mut statuses: Vec<_> = status.into_iter().map(Into::into).collect();
-        statuses.sort_unstable();
-        statuses.dedup();
+        let statuses = input::distinct([status]);
         Ok(OrganizationInvitationConnection::new(OrganizationInvitations { proof, statuses, args }))
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     accounts::{MAX_PASSWORD_BYTES, guard_token, throttle},
     authz::{anonymous, caller, db, open, signed_in, signed_in_directive},
     payload::{answer, payload},
-    rehearsal::unless_rehearsing,
+    rehearsal::only_now,
     second_factor::shown,
 };
 
@@ -200,7 +200,7 @@ impl RecoveryMutation {
         }
         .await;
         answer(ctx, outcome, |codes| GenerateRecoveryCodesPayload {
-            codes: unless_rehearsing(ctx, codes),
+            codes: only_now(ctx, codes),
             user_errors: Vec::new(),
         })
     }

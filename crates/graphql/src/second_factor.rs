@@ -21,7 +21,7 @@ use crate::{
     error,
     organizations::Organization,
     payload::{answer, payload},
-    rehearsal::unless_rehearsing,
+    rehearsal::only_now,
 };
 
 /// A second factor that is in force: whoever signs in needs a code of it beside the password.
@@ -129,9 +129,9 @@ impl SecondFactorMutation {
             Err(error) => Err(error),
         };
         answer(ctx, outcome, |(secret, uri, qr_svg)| EnrollSecondFactorPayload {
-            secret: unless_rehearsing(ctx, secret),
-            uri: unless_rehearsing(ctx, uri),
-            qr_svg: unless_rehearsing(ctx, qr_svg),
+            secret: only_now(ctx, secret),
+            uri: only_now(ctx, uri),
+            qr_svg: only_now(ctx, qr_svg),
             user_errors: Vec::new(),
         })
     }
@@ -155,7 +155,7 @@ impl SecondFactorMutation {
         .await;
         answer(ctx, outcome, |codes| ConfirmSecondFactorPayload {
             viewer: Some(Viewer::new(proof)),
-            recovery_codes: unless_rehearsing(ctx, codes),
+            recovery_codes: only_now(ctx, codes),
             user_errors: Vec::new(),
         })
     }

@@ -35,7 +35,7 @@ use crate::{
     input,
     loaders::{self, Batches, Scoped},
     payload::{answer, payload},
-    rehearsal::unless_rehearsing,
+    rehearsal::only_now,
     workspaces::Workspace,
 };
 
@@ -308,7 +308,7 @@ impl ServiceAccountMutation {
         }
         .await;
         answer(ctx, outcome, |made| CreateServiceAccountPayload {
-            client_secret: unless_rehearsing(ctx, made.secret.expose_secret().to_owned()),
+            client_secret: only_now(ctx, made.secret.expose_secret().to_owned()),
             service_account: Some(ServiceAccount::new(proof, made.account)),
             user_errors: Vec::new(),
         })
@@ -359,7 +359,7 @@ impl ServiceAccountMutation {
         }
         .await;
         answer(ctx, outcome, |made| RotateServiceAccountSecretPayload {
-            client_secret: unless_rehearsing(ctx, made.secret.expose_secret().to_owned()),
+            client_secret: only_now(ctx, made.secret.expose_secret().to_owned()),
             service_account: Some(ServiceAccount::new(proof, made.account)),
             user_errors: Vec::new(),
         })

@@ -35,7 +35,7 @@ use crate::{
     input,
     loaders::{self, Batches, Scoped},
     payload::{answer, payload},
-    rehearsal::unless_rehearsing,
+    rehearsal::only_now,
     schema::mirror,
     workspaces::Workspace,
 };
@@ -556,7 +556,7 @@ impl WebhookMutation {
         }
         .await;
         answer(ctx, outcome, |made| CreateWebhookPayload {
-            secret: unless_rehearsing(ctx, made.secret.expose_secret().to_owned()),
+            secret: only_now(ctx, made.secret.expose_secret().to_owned()),
             webhook: Some(Webhook::new(proof, made.webhook)),
             user_errors: Vec::new(),
         })
@@ -611,7 +611,7 @@ impl WebhookMutation {
         }
         .await;
         answer(ctx, outcome, |made| RotateWebhookSecretPayload {
-            secret: unless_rehearsing(ctx, made.secret.expose_secret().to_owned()),
+            secret: only_now(ctx, made.secret.expose_secret().to_owned()),
             webhook: Some(Webhook::new(proof, made.webhook)),
             user_errors: Vec::new(),
         })

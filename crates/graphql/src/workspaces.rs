@@ -522,9 +522,7 @@ impl Workspace {
     fn invitations_of(&self, status: Vec<InvitationStatus>, window: &Window) -> Result<InvitationConnection> {
         let proof = grant(self.view.access())?;
         let args = window.read(InvitationConnection::LIST)?;
-        let mut statuses: Vec<_> = status.into_iter().map(Into::into).collect();
-        statuses.sort_unstable();
-        statuses.dedup();
+        let statuses = input::distinct([status]);
         Ok(InvitationConnection::new(Invitations { proof, statuses, args }))
     }
 }

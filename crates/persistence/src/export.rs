@@ -12,7 +12,7 @@ use guildhall_domain::{
     },
     ids::{CredentialId, OrganizationId, RoleId, UserId, WorkspaceId},
     invitations::expiry,
-    members::MembershipSource,
+    members::{MembershipSource, may_grant},
     refusal::Refusal,
     text::Message,
 };
@@ -22,7 +22,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
-    access::{folded, role, role_columns},
+    access::{folded, held_by, role, role_columns},
     db::{Db, Tx},
     error::{Fault, OpError},
     invitations::{self, Draft, Letterhead},
@@ -95,26 +95,58 @@ impl FromQueryResult for Belonging {
     }
 }
 
+/// Somebody who is asked to be a member, and by whom.
+struct Asked {
+    inviter: UserId,
+    belonging: Belonging,
+}
+
+impl FromQueryResult for Asked {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        let inviter: Uuid = row.try_get(prefix, "inviter_id")?;
+        Ok(Self { inviter: inviter.into(), belonging: Belonging::from_query_result(row, prefix)? })
+    }
+}
+
 /// Everybody who is a member or is asked to be one. Whoever is both comes last as the member.
+///
+/// An import invites all of them anew, in the name of somebody who may: so whoever is disabled is left out, and so is what
+/// could not be accepted here, because the inviter is disabled, gone or without the right.
 async fn members(
     tx: &Tx<'_>,
     workspace: WorkspaceId,
 ) -> Result<Vec<(String, Role, Option<DateTime<Utc>>)>, Fault> {
     let invited = Sql::new(concat!(
-        "SELECT i.email, g.membership_expires_at AS ends_at, ",
+        "SELECT i.email, i.inviter_id, g.membership_expires_at AS ends_at, ",
         role_columns!(),
         " FROM invitation_grants g JOIN invitations i ON i.id = g.invitation_id JOIN roles r ON r.id = g.role_id \
-         WHERE g.workspace_id = $1 AND i.status = 'PENDING' AND i.expires_at > $2 ORDER BY i.email, i.id",
+         WHERE g.workspace_id = $1 AND i.status = 'PENDING' AND i.expires_at > $2 AND NOT EXISTS (SELECT 1 FROM users u \
+         LEFT JOIN organization_members om ON om.user_id = u.id AND om.organization_id = i.organization_id \
+         WHERE u.email = i.email AND (u.status = 'DISABLED' OR om.status = 'DISABLED')) ORDER BY i.email, i.id",
     ))
     .values([workspace.uuid().into(), tx.now().into()]);
     let present = Sql::new(concat!(
         "SELECT u.email, m.expires_at AS ends_at, ",
         role_columns!(),
-        " FROM memberships m JOIN users u ON u.id = m.user_id JOIN roles r ON r.id = m.role_id \
+        " FROM memberships m JOIN workspaces w ON w.id = m.workspace_id \
+         JOIN users u ON u.id = m.user_id AND u.status <> 'DISABLED' \
+         JOIN organization_members om ON om.user_id = u.id AND om.organization_id = w.organization_id \
+             AND om.status = 'ACTIVE' JOIN roles r ON r.id = m.role_id \
          WHERE m.workspace_id = $1 AND (m.expires_at IS NULL OR m.expires_at > $2) ORDER BY u.email",
     ))
     .values([workspace.uuid().into(), tx.now().into()]);
-    let mut all: Vec<Belonging> = tx.all(invited).await?;
+    let mut rights: BTreeMap<UserId, PermissionSet> = BTreeMap::new();
+    let mut all = Vec::new();
+    for Asked { inviter, belonging } in tx.all::<Asked>(invited).await? {
+        let held = match rights.get(&inviter).copied() {
+            Some(held) => held,
+            None => held_by(tx, inviter, workspace).await?,
+        };
+        rights.insert(inviter, held);
+        if held.holds(Permission::MembersInvite) && may_grant(held, &belonging.role) {
+            all.push(belonging);
+        }
+    }
     all.extend(tx.all::<Belonging>(present).await?);
     Ok(all.into_iter().map(|one| (one.email, one.role, one.expires_at)).collect())
 }

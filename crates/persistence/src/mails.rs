@@ -181,12 +181,12 @@ pub async fn ack(db: &Db, claim: &Claim) -> Result<(), Fault> {
         let told = lock_workspaces(tx, claim).await?;
         // `FAILED`: another claimant gave up after this one's lease. `CANCELLED`: the invitation was answered while
         // the mail server took the mail, which invitees are quick enough for. It was accepted all the same; but
-        // where the invitation was sent anew, the state is that of the newer mail.
+        // where the invitation was sent anew after either, the state is that of the newer mail.
         let sql =
             Sql::new("UPDATE mails SET status = 'SENT', sealed = NULL, last_error = NULL, updated_at = ")
                 .bind(tx.now())
                 .push(
-                    " WHERE (status IN ('QUEUED', 'FAILED') OR status = 'CANCELLED' AND NOT EXISTS ( \
+                    " WHERE (status = 'QUEUED' OR status IN ('FAILED', 'CANCELLED') AND NOT EXISTS ( \
                      SELECT 1 FROM mails newer WHERE newer.invitation_id = mails.invitation_id AND newer.id > mails.id)) \
                      AND id = ",
                 )

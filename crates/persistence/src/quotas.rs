@@ -360,6 +360,12 @@ struct Seats {
     is_seated: bool,
 }
 
+/// Locks how many seats the organization may have, for a [`seat`] that may be asked for later.
+pub(crate) async fn lock_seats(tx: &Tx<'_>, organization: OrganizationId) -> Result<(), Fault> {
+    limits(tx, Metric::Members, &[organization.uuid()], true).await?;
+    Ok(())
+}
+
 /// Refuses whoever would be one too many in those workspaces, which are locked, or in their organization.
 pub(crate) async fn seat(
     tx: &mut Tx<'_>,

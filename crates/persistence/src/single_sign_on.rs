@@ -598,8 +598,8 @@ async fn admit(
 ) -> Result<Result<(User, SignedIn), Refusal<FinishSingleSignOnCode>>, OpError<FinishSingleSignOnCode>> {
     let organization = OrganizationId::from(attempt.organization_id);
     let email = Email::from_stored(attempt.email.clone());
-    // Asked before the person is locked, as everybody does it who takes both; whoever has a seat takes none.
-    let room = quotas::seat(tx, organization, &[], email.as_str(), Seat::Invited).await?;
+    // Before the person, as everybody does it who takes both.
+    quotas::lock_seats(tx, organization).await?;
     let found = find(tx, attempt).await?;
     let account = match &found {
         Some(user) => {
@@ -624,7 +624,7 @@ async fn admit(
         }
     };
     if admission.joins
-        && let Err(exceeded) = room
+        && let Err(exceeded) = quotas::seat(tx, organization, &[], email.as_str(), Seat::Invited).await?
     {
         return Ok(Err(exceeded.refusal(FinishSingleSignOnCode::QuotaExceeded)));
     }

@@ -11,7 +11,7 @@ use std::{
 
 use guildhall_domain::{
     access::System,
-    export::{Document, FileFault, MAX_FILE, judge},
+    export::{Document, FileFault, MAX_FILE, judge, judge_length},
 };
 use guildhall_persistence::{
     Db,
@@ -32,7 +32,7 @@ fn operator() -> System {
 pub async fn export(db: &Db, wanted: &Export) -> Result<(), Trouble> {
     let document = stored::export(db, &operator(), &wanted.workspace).await?;
     let document = document.ok_or_else(|| format!("there is no workspace named {}", wanted.workspace))?;
-    let text = document.to_json()?;
+    let text = document.to_json().map_err(|faults| all("exported", &faults))?;
     match &wanted.file {
         Some(file) => write(file, &text).map_err(|wrong| format!("{}: {wrong}", file.display()))?,
         None => io::stdout().lock().write_all(text.as_bytes())?,
@@ -51,12 +51,13 @@ fn write(file: &Path, text: &str) -> io::Result<()> {
 
 /// Makes a workspace of a file, or only tells what would be made; answers what the operator is told.
 pub async fn import(db: &Db, wanted: &Import) -> Result<String, Trouble> {
-    let document = Document::parse(&read(&wanted.file)?).map_err(|fault| all(&[fault]))?;
-    let plan = judge(document, wanted.name.as_deref(), db.now()).map_err(|faults| all(&faults))?;
+    let document = Document::parse(&read(&wanted.file)?).map_err(|fault| all("imported", &[fault]))?;
+    let plan =
+        judge(document, wanted.name.as_deref(), db.now()).map_err(|faults| all("imported", &faults))?;
     let made = stored::import(db, &operator(), &plan, wanted.organization.as_deref(), wanted.dry_run).await;
     match made {
         Ok(imported) => Ok(told(&imported, wanted.dry_run)),
-        Err(ImportError::Faults(faults)) => Err(all(&faults)),
+        Err(ImportError::Faults(faults)) => Err(all("imported", &faults)),
         Err(ImportError::Fault(fault)) => Err(fault.into()),
     }
 }
@@ -66,16 +67,14 @@ fn read(file: &Path) -> Result<String, Trouble> {
     let open = fs::File::open(file).map_err(|wrong| trouble(&wrong))?;
     let mut text = String::new();
     let length = open.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|wrong| trouble(&wrong))?;
-    if length as u64 > MAX_FILE {
-        return Err(format!("{}: is larger than {MAX_FILE} bytes", file.display()).into());
-    }
+    judge_length(length as u64).map_err(|fault| all("imported", &[fault]))?;
     Ok(text)
 }
 
-/// Every fault on a line of its own.
-fn all(faults: &[FileFault]) -> Trouble {
+/// What was not done, and every fault on a line of its own.
+fn all(done: &str, faults: &[FileFault]) -> Trouble {
     let lines: Vec<String> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
-    format!("nothing was imported:{}", lines.concat()).into()
+    format!("nothing was {done}:{}", lines.concat()).into()
 }
 
 fn told(imported: &Imported, dry_run: bool) -> String {

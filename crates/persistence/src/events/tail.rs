@@ -14,7 +14,7 @@ use super::{COLUMNS, Row, extent};
 use crate::{
     db::{Db, Engine, Read},
     error::Fault,
-    sql::{Single, Sql},
+    sql::{AT_ONCE, Single, Sql},
 };
 
 /// Where processes on one PostgreSQL tell each other that the log has grown.
@@ -25,10 +25,12 @@ const POLL: Duration = Duration::from_secs(1);
 const PACE: Duration = Duration::from_millis(5);
 /// The most events of one reading.
 const BATCH: usize = 500;
-/// How many numbers may be missing at once, and how long each is looked for. Longer than any transaction
-/// lasts: what is still missing then was rolled back.
-const GAPS: usize = 256;
+/// How many numbers may be missing at once, and how long each is looked for. More than the largest transactions draw, and
+/// longer than any of them lasts: what is still missing then was rolled back.
+const GAPS: usize = 8192;
 const GAP_LASTS: Duration = Duration::from_secs(60);
+/// Missing numbers that are no further apart are looked for together, with what is between them.
+const NEAR: i64 = 16;
 /// After how much silence a listening connection is asked whether it lives, and how long it may think.
 const SILENCE: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(5);
@@ -139,12 +141,21 @@ impl Place {
 
     /// The events that were missing and are there now, in order.
     async fn found(&self, db: &Db) -> Result<Vec<Row>, Fault> {
-        if self.gaps.is_empty() {
-            return Ok(Vec::new());
+        let mut found: Vec<Row> = Vec::new();
+        for spans in spans(self.gaps.keys().copied()).chunks(AT_ONCE) {
+            // Filled up as `bind_list` does it, so that there are few different statements.
+            let last = spans.last().into_iter().cycle();
+            let mut sql = Sql::new(format!("SELECT {COLUMNS} FROM events WHERE"));
+            for (place, (first, last)) in
+                spans.iter().chain(last).take(spans.len().next_power_of_two()).enumerate()
+            {
+                sql = sql.push(if place == 0 { " seq BETWEEN " } else { " OR seq BETWEEN " });
+                sql = sql.bind(*first).push(" AND ").bind(*last);
+            }
+            found.extend(log(db).all::<Row>(sql.push(" ORDER BY seq")).await?);
         }
-        let missing = self.gaps.keys().copied();
-        let sql = Sql::new(format!("SELECT {COLUMNS} FROM events WHERE seq IN ")).bind_list(missing);
-        log(db).all(sql.push(" ORDER BY seq")).await
+        found.retain(|row| self.gaps.contains_key(&row.seq));
+        Ok(found)
     }
 
     fn pass(&mut self, seq: i64) {
@@ -155,11 +166,33 @@ impl Place {
         let now = Instant::now();
         let from = (self.last + 1).max(seq - GAPS as i64);
         self.gaps.extend((from..seq).map(|missing| (missing, now)));
+        let mut forgotten = from - (self.last + 1);
         while self.gaps.len() > GAPS {
             self.gaps.pop_first();
+            forgotten += 1;
+        }
+        // Not at the start, where nobody listens yet.
+        if forgotten > 0 && self.last > 0 {
+            tracing::warn!(
+                forgotten,
+                before = seq,
+                "numbers are missing from the event log, too many to wait for"
+            );
         }
         self.last = seq;
     }
+}
+
+/// The stretches in which those numbers are, which are in order.
+fn spans(numbers: impl Iterator<Item = i64>) -> Vec<(i64, i64)> {
+    let mut spans: Vec<(i64, i64)> = Vec::new();
+    for number in numbers {
+        match spans.last_mut() {
+            Some((_, last)) if number - *last <= NEAR => *last = number,
+            _ => spans.push((number, number)),
+        }
+    }
+    spans
 }
 
 /// Listens to the other processes, over a connection of its own, for ever.
@@ -208,5 +241,28 @@ async fn hear(mut listener: PgListener, own: &str, heard: &Notify) -> Result<Inf
                 Err(_) => return Err(sqlx::Error::Io(io::ErrorKind::TimedOut.into())),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_are_near_are_looked_for_together() {
+        assert_eq!(spans([].into_iter()), []);
+        assert_eq!(spans(101..=1100), [(101, 1100)]);
+        assert_eq!(spans([1, 3, 5, 21, 38].into_iter()), [(1, 21), (38, 38)]);
+    }
+
+    #[test]
+    fn every_number_of_a_large_transaction_is_waited_for() {
+        let mut place = Place { last: 100, gaps: BTreeMap::new() };
+        place.pass(1101);
+        assert_eq!(place.gaps.len(), 1000);
+        (101..=1100).for_each(|seq| place.pass(seq));
+        assert!(place.gaps.is_empty());
+        place.pass(1101 + 2 * GAPS as i64);
+        assert_eq!(place.gaps.len(), GAPS);
     }
 }

@@ -289,9 +289,11 @@ pub async fn replay(
             .push(", due_at = ")
             .bind(tx.now())
             .push(", updated_at = ")
-            .bind(tx.now());
-        let sql = if waits { sql } else { sql.push(", tries = 0, delivered_at = NULL") };
-        tx.run(sql.push(" WHERE id = ").bind(id.uuid())).await?;
+            .bind(tx.now())
+            // A try that is under way counts no more either: `settle` looks here.
+            .push(", tries = 0, delivered_at = NULL WHERE id = ")
+            .bind(id.uuid());
+        tx.run(sql).await?;
         tx.run(wake(tx).push(" WHERE id = ").bind(webhook.id.uuid())).await?;
         let was = delivery.state;
         delivery.state = WebhookDeliveryState::Pending;

@@ -22,6 +22,7 @@ use guildhall_domain::{
 };
 use sea_orm::FromQueryResult;
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::{
@@ -215,8 +216,13 @@ pub struct Claim {
     pub webhook: WebhookId,
     /// Which try this is in all, from 1.
     pub attempt: u32,
-    /// Which try this is since the delivery was queued or replayed.
-    tries: u32,
+    /// The [`digest`] of where to: the webhook may lead elsewhere when the answer comes.
+    destination: [u8; 32],
+}
+
+/// Tells one address from another. A claim is copied about, and in an address there may be a secret.
+fn digest(url: &str) -> [u8; 32] {
+    Sha256::digest(url.as_bytes()).into()
 }
 
 /// A message to send. It is to be answered by [`settle`].
@@ -250,7 +256,6 @@ struct DueDelivery {
     webhook_id: Uuid,
     payload: String,
     attempts: i32,
-    tries: i32,
 }
 
 /// Takes deliveries that are due, at most one of each webhook and `limit` in all: nobody else has them until the lease ends.
@@ -298,7 +303,7 @@ pub async fn claim(db: &Db, limit: usize, only_good: bool) -> Result<Vec<Outgoin
                 .bind(tx.now())
                 .push(" ORDER BY d.id LIMIT 1) FROM webhooks h WHERE h.id IN ")
                 .bind_list(webhooks.iter().map(|webhook| webhook.id))
-                .push(") RETURNING id, webhook_id, payload, attempts, tries");
+                .push(") RETURNING id, webhook_id, payload, attempts");
         let deliveries: Vec<DueDelivery> = tx.all(sql).await?;
         let mut deliveries: HashMap<Uuid, DueDelivery> =
             deliveries.into_iter().map(|delivery| (delivery.webhook_id, delivery)).collect();
@@ -340,7 +345,7 @@ fn sign(
         delivery: delivery.id.into(),
         webhook: id,
         attempt: delivery.attempts.unsigned_abs(),
-        tries: delivery.tries.unsigned_abs(),
+        destination: digest(&webhook.url),
     };
     let timestamp = tx.now().timestamp();
     let signed = format!("{}.{timestamp}.{}", claim.delivery, delivery.payload);
@@ -385,6 +390,7 @@ pub struct Outcome {
 #[derive(FromQueryResult)]
 struct Tried {
     name: String,
+    url: String,
     status: String,
     failing_since: Option<DateTime<Utc>>,
     workspace_id: Uuid,
@@ -397,17 +403,29 @@ pub async fn settle(db: &Db, claim: &Claim, outcome: &Outcome) -> Result<(), Fau
     let proof = System::named("webhooks");
     let settled = db.write(&proof, async |tx| {
         let sql = Sql::new(
-            "SELECT h.name, h.status, h.failing_since, h.workspace_id, w.organization_id FROM webhooks h \
+            "SELECT h.name, h.url, h.status, h.failing_since, h.workspace_id, w.organization_id FROM webhooks h \
              JOIN workspaces w ON w.id = h.workspace_id WHERE h.id = ",
         );
         let sql = sql.bind(claim.webhook.uuid()).push(locked(db));
         let Some(webhook): Option<Tried> = tx.one(sql).await? else { return Ok(()) };
-        let (state, due_at) = match judge_try(outcome.status, claim.tries) {
+        // Asked once the webhook is locked: a replay meanwhile has set it to none, and the next try is due at once. The try of
+        // whoever claimed it after the lease is not undone by the news of this one.
+        let sql = Sql::new("SELECT tries FROM webhook_deliveries WHERE state = 'PENDING' AND id = ")
+            .bind(claim.delivery.uuid())
+            .push(" AND attempts = ")
+            .bind(i64::from(claim.attempt));
+        let Some(Single(counted)) = tx.one::<Single<i32>>(sql).await? else { return Ok(()) };
+        let tries = counted.unsigned_abs();
+        let verdict = judge_try(outcome.status, tries);
+        let delivered = verdict == Verdict::Delivered;
+        // Of where the webhook leads by now such an answer says nothing: it is tried there, as if it had not been before.
+        let has_moved = !delivered && claim.destination != digest(&webhook.url);
+        let (state, due_at) = match verdict {
             Verdict::Delivered => (WebhookDeliveryState::Delivered, None),
+            _ if has_moved => (WebhookDeliveryState::Pending, Some(tx.now())),
             Verdict::Later(wait) => (WebhookDeliveryState::Pending, Some(tx.now() + scattered(wait))),
             Verdict::GivenUp => (WebhookDeliveryState::Failed, None),
         };
-        let delivered = state == WebhookDeliveryState::Delivered;
         let mut sql = Sql::new("UPDATE webhook_deliveries SET state = ")
             .bind(state.word())
             .push(", response_status = ")
@@ -423,12 +441,14 @@ pub async fn settle(db: &Db, claim: &Claim, outcome: &Outcome) -> Result<(), Fau
         if let Some(due_at) = due_at {
             sql = sql.push(", due_at = ").bind(due_at);
         }
-        // The try of whoever claimed it after the lease is not undone by the news of this one.
-        let sql = sql.push(" WHERE state = 'PENDING' AND id = ").bind(claim.delivery.uuid());
-        if tx.run(sql.push(" AND attempts = ").bind(i64::from(claim.attempt))).await? == 0 {
+        if has_moved {
+            sql = sql.push(", tries = ").bind((counted - 1).max(0));
+        }
+        tx.run(sql.push(" WHERE id = ").bind(claim.delivery.uuid())).await?;
+        reschedule(tx, claim.webhook).await?;
+        if has_moved {
             return Ok(());
         }
-        reschedule(tx, claim.webhook).await?;
         let failing_since = (!delivered).then(|| webhook.failing_since.unwrap_or(tx.now()));
         if failing_since != webhook.failing_since {
             let sql =
@@ -437,7 +457,7 @@ pub async fn settle(db: &Db, claim: &Claim, outcome: &Outcome) -> Result<(), Fau
         }
         let reason = failing_since.and_then(|since| judge_webhook(outcome.status, since, tx.now()));
         // One try that failed after days of nothing to tell is no five days of failures.
-        let is_serious = claim.tries >= SERIOUS_TRIES || state == WebhookDeliveryState::Failed;
+        let is_serious = tries >= SERIOUS_TRIES || state == WebhookDeliveryState::Failed;
         let reason = reason.filter(|reason| is_serious || *reason == WebhookDisabledReason::Gone);
         if let Some(reason) = reason.filter(|_| webhook.status == WebhookStatus::Active.word()) {
             disable(tx, claim.webhook, &webhook, reason).await?;

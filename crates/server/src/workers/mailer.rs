@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use guildhall_domain::{ids::MailId, mail::Letter};
+use guildhall_domain::mail::Letter;
 use guildhall_persistence::{
     Db, Fault,
     mails::{self, Claim, ClaimedMail},
@@ -50,7 +50,7 @@ async fn work(db: &Db, mailer: &Arc<dyn Mailer>, templates: &Arc<Templates>, sto
             match mails::claim(db, free).await {
                 Ok(mails) => {
                     failing = false;
-                    mails.into_iter().for_each(|mail| under_way.send(mail, mailer, templates));
+                    mails.into_iter().for_each(|mail| under_way.send(mail, db.now(), mailer, templates));
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut failing, true) {
@@ -86,11 +86,17 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    fn send(&mut self, mail: ClaimedMail, mailer: &Arc<dyn Mailer>, templates: &Arc<Templates>) {
+    fn send(
+        &mut self,
+        mail: ClaimedMail,
+        now: DateTime<Utc>,
+        mailer: &Arc<dyn Mailer>,
+        templates: &Arc<Templates>,
+    ) {
         let ClaimedMail { claim, letter } = mail;
         let (mailer, templates) = (Arc::clone(mailer), Arc::clone(templates));
         let task = self.tasks.spawn(async move {
-            let outgoing = render(claim.id, claim.queued_at, letter, &templates)?;
+            let outgoing = render(&claim, now, letter, &templates)?;
             // A little shorter than the lease: then somebody else may be at it.
             let patience = (mails::LEASE * 9 / 10).to_std().unwrap_or_default();
             match timeout(patience, mailer.send(&outgoing)).await {
@@ -124,20 +130,25 @@ impl UnderWay {
 }
 
 fn render(
-    id: MailId,
-    date: DateTime<Utc>,
+    claim: &Claim,
+    now: DateTime<Utc>,
     letter: Result<Letter, Fault>,
     templates: &Templates,
 ) -> Result<Outgoing, SendError> {
+    let id = claim.id;
     let letter = letter.map_err(|error| {
         tracing::error!(%error, mail = %id, "a queued mail cannot be read");
         SendError::Transient("The server cannot read the mail it has to send.".to_owned())
     })?;
+    if letter.expires_at().is_some_and(|end| end <= now) {
+        let why = "The invitation expired before the mail server took its mail. Send it again.";
+        return Err(SendError::Permanent(why.to_owned()));
+    }
     let content = templates.render(&letter).map_err(|error| {
         tracing::error!(%error, mail = %id, "a mail cannot be rendered");
         SendError::Permanent("The server's template for this mail is faulty.".to_owned())
     })?;
-    Ok(Outgoing { id: id.uuid(), date, to: letter.recipient().to_owned(), content })
+    Ok(Outgoing { id: id.uuid(), date: claim.queued_at, to: letter.recipient().to_owned(), content })
 }
 
 /// Writes down what became of a mail, however long the database is away.
