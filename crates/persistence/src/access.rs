@@ -19,7 +19,6 @@ use guildhall_domain::{
     activity::DEFAULT_DAYS,
     ids::{OrganizationId, RoleId, SessionId, UserId, WorkspaceId},
     page::{Order, Page, PageArgs, Position},
-    text::SearchTerm,
     workspaces::WorkspaceStatus,
 };
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, QueryResult};
@@ -875,21 +874,6 @@ pub(crate) fn page_by(mut sql: Sql, page: &PageArgs<Uuid>, key: &str) -> Sql {
     }
     let order = if page.backward { "DESC" } else { "ASC" };
     sql.push(&format!(" ORDER BY {key} {order}")).limit(i64::from(page.size) + 1)
-}
-
-/// A name as a search looks through it, in the column `search_text` of its table: SQLite folds only ASCII itself.
-pub(crate) fn folded(name: &str) -> String {
-    name.to_lowercase()
-}
-
-/// Keeps the rows of the table `of` in whose display name, the column `name`, or in whose name in addresses, the column `key`,
-/// the term is. The display name itself counts for what a process of a version without `search_text` wrote.
-pub(crate) fn where_named(sql: Sql, of: &str, name: &str, key: &str, search: &SearchTerm) -> Sql {
-    let pattern = search.like_pattern();
-    let sql = sql.push(&format!(" AND ({of}.search_text LIKE ")).bind(pattern.clone());
-    let sql = sql.push(&format!(" ESCAPE '\\' OR lower({of}.{name}) LIKE ")).bind(pattern.clone());
-    let sql = sql.push(&format!(" ESCAPE '\\' OR {of}.{key} LIKE ")).bind(pattern);
-    sql.push(" ESCAPE '\\')")
 }
 
 /// How a list that people sort is ordered: the columns that sort it, the last of them unique.

@@ -30,7 +30,7 @@ use crate::{
     lockout::Door,
     organization_members,
     organizations::{self, NewOrganization},
-    password_resets, recovery_codes, second_factor,
+    password_resets, recovery_codes, search, second_factor,
     sessions::{self, Device, SignedIn},
     sql::{Single, Sql},
     workspaces::Workspace,
@@ -135,7 +135,7 @@ pub(crate) async fn insert(
         id: Set(user.id.uuid()),
         email: Set(user.email.clone()),
         display_name: Set(user.display_name.clone()),
-        search_text: Set(search_text(&user.display_name, &user.email)),
+        search_text: Set(search::of_person(&user.display_name, &user.email)),
         status: Set(user.status.word().to_owned()),
         password_hash: Set(password_hash),
         email_verified_at: Set(Some(tx.now())),
@@ -151,11 +151,6 @@ pub(crate) async fn insert(
         Err(error) if is_duplicate(&error, "users", "email") => Ok(Err(())),
         Err(error) => Err(error.into()),
     }
-}
-
-/// What a search looks through: SQLite folds only ASCII itself.
-pub(crate) fn search_text(name: &str, email: &str) -> String {
-    format!("{} {}", name.to_lowercase(), email.to_lowercase())
 }
 
 /// What setting up makes.
@@ -438,7 +433,7 @@ pub async fn update_profile(
             Sql::new("UPDATE users SET display_name = ")
                 .bind(name.as_str())
                 .push(", search_text = ")
-                .bind(search_text(name.as_str(), &account.user.email))
+                .bind(search::of_person(name.as_str(), &account.user.email))
                 .push(", updated_at = ")
                 .bind(tx.now())
                 .push(" WHERE id = ")

@@ -21,11 +21,12 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    access::{self, Sorted, in_sight, numbers_of, page_by, pages_of, where_named, word},
+    access::{self, Sorted, in_sight, numbers_of, page_by, pages_of, word},
     accounts::User,
     credentials::{self, Counterpart, CredentialRef, own},
     db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
+    search,
     sql::{AT_ONCE, Placed, Single, Sql},
 };
 
@@ -294,7 +295,7 @@ pub async fn targets(
         .bind(db.now())
         .push("))");
     if let Some(search) = search {
-        sql = where_named(sql, "w", "display_name", "name", search);
+        sql = search::where_named(sql, "w", "display_name", "name", search);
     }
     let by_name = Order { by_name: true, descending: false };
     let sorted = Sorted::by(db, by_name, "w.display_name", "w.id");

@@ -23,11 +23,12 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use crate::{
-    access::{folded, in_sight, where_named, word},
+    access::{in_sight, word},
     credential_shares::{self, Borrower},
     credential_uses::{self, Use},
     db::{Ask, Db, Tx},
     error::{Fault, OpError, ReadError},
+    search,
     sql::{Single, Sql},
     vault::{self, DataKey},
 };
@@ -182,7 +183,7 @@ impl CredentialFilter {
             sql = sql.push(if is_shared { " AND s.id IS NOT NULL" } else { " AND s.id IS NULL" });
         }
         if let Some(search) = &self.search {
-            sql = where_named(sql, "c", "name", "slug", search);
+            sql = search::where_named(sql, "c", "name", "slug", search);
         }
         sql
     }
@@ -386,7 +387,7 @@ pub async fn create(
                 ("kind", new.kind.word().into()),
                 ("slug", slug.into()),
                 ("name", new.name.as_str().into()),
-                ("search_text", folded(new.name.as_str()).into()),
+                ("search_text", search::of_name(new.name.as_str()).into()),
                 ("description", new.description.as_ref().map_or("", |text| text.as_str()).into()),
                 ("created_by", user.map(UserId::uuid).into()),
                 ("updated_by", user.map(UserId::uuid).into()),
@@ -618,7 +619,7 @@ pub async fn update(
         sql = sql.push(", updated_by = ").bind(user.map(UserId::uuid));
         if let Some(name) = &change.name {
             sql = sql.push(", name = ").bind(name.as_str());
-            sql = sql.push(", search_text = ").bind(folded(name.as_str()));
+            sql = sql.push(", search_text = ").bind(search::of_name(name.as_str()));
         }
         if let Some(description) = &change.description {
             sql = sql.push(", description = ").bind(description.as_ref().map_or("", |text| text.as_str()));

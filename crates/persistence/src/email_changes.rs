@@ -13,11 +13,11 @@ use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
 use crate::{
-    accounts::{Secret, search_text, secret},
+    accounts::{Secret, secret},
     db::{Ask, Db, Tx},
     error::{Fault, OpError, is_duplicate},
     keys::fresh_token,
-    mails, password_resets, sessions,
+    mails, password_resets, search, sessions,
     sql::{Single, Sql},
 };
 
@@ -183,7 +183,7 @@ pub async fn confirm(
         let sql = Sql::new("UPDATE users SET email = ")
             .bind(change.new_email.as_str())
             .push(", search_text = ")
-            .bind(search_text(&change.display_name, &change.new_email))
+            .bind(search::of_person(&change.display_name, &change.new_email))
             .push(", email_verified_at = ")
             .bind(tx.now())
             .push(", status = CASE WHEN status = 'UNVERIFIED' THEN 'ACTIVE' ELSE status END, updated_at = ")

@@ -22,10 +22,11 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::{
-    access::{folded, held_by, role, role_columns},
+    access::{held_by, role, role_columns},
     db::{Db, Tx},
     error::{Fault, OpError},
     invitations::{self, Draft, Letterhead},
+    search,
     sql::{Single, Sql},
     workspaces::{self, Joining, NewWorkspace, Workspace},
 };
@@ -526,7 +527,7 @@ async fn write_credential(
             ("kind", credential.kind.word().into()),
             ("slug", credential.slug.as_str().into()),
             ("name", credential.name.as_str().into()),
-            ("search_text", folded(credential.name.as_str()).into()),
+            ("search_text", search::of_name(credential.name.as_str()).into()),
             ("description", credential.description.as_ref().map_or("", Message::as_str).into()),
             ("created_at", tx.now().into()),
             ("updated_at", tx.now().into()),

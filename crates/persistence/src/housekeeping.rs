@@ -3,16 +3,15 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use guildhall_domain::{access::System, activity::NOBODYS_LAST};
-use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
 use crate::{
-    access, activity,
+    activity,
     db::{Db, Tx},
     error::Fault,
     events::PRUNED_TO,
     mails::{fault, skip_locked},
-    quotas,
+    quotas, search,
     sql::{Single, Sql},
 };
 
@@ -59,7 +58,7 @@ pub struct Swept {
     pub names: usize,
 }
 
-/// Deletes everything that was kept long enough, in small transactions.
+/// Deletes everything that was kept long enough and folds the names that a version before left out, in small transactions.
 pub async fn sweep(db: &Db) -> Result<Swept, Fault> {
     db.forget_idle_connections();
     let mut swept = Swept::default();
@@ -86,57 +85,8 @@ pub async fn sweep(db: &Db) -> Result<Swept, Fault> {
     let before = db.now() - DELIVERIES_LAST;
     swept.deliveries = sweep_table(db, "webhook_deliveries", "created_at < $1", before).await?;
     swept.usage = sweep_usage(db).await?;
-    for (table, name) in [("workspaces", "display_name"), ("credentials", "name")] {
-        swept.names += fold_names(db, table, name).await?;
-    }
+    swept.names = search::fold_names(db, BATCH).await?;
     Ok(swept)
-}
-
-#[derive(FromQueryResult)]
-struct Unfolded {
-    id: Uuid,
-    name: String,
-}
-
-/// Fills `search_text` where a version before left it out: in rows that are older than the column, and in those that a process
-/// of that version writes while a deployment is under way. Where such a process renames something, the name before is found
-/// as well until it is renamed again.
-#[expect(clippy::disallowed_methods, reason = "names are found by those who may see them")]
-async fn fold_names(db: &Db, table: &str, name: &str) -> Result<usize, Fault> {
-    let proof = System::named("housekeeping");
-    let (mut folded, mut after) = (0, Uuid::nil());
-    loop {
-        let batch = db.write(&proof, async |tx| {
-            let sql = Sql::new(format!(
-                "SELECT id, {name} AS name FROM {table} WHERE search_text IS NULL AND id > "
-            ))
-            .bind(after)
-            .push(" ORDER BY id")
-            .limit(BATCH as i64)
-            // What somebody else holds is left for the next sweep: who never waits cannot be part of a deadlock.
-            .push(skip_locked(db));
-            let rows: Vec<Unfolded> = tx.all(sql).await?;
-            if rows.is_empty() {
-                return Ok(rows);
-            }
-            let mut sql = Sql::new("WITH folded (id, text) AS (VALUES ");
-            for (place, row) in rows.iter().enumerate() {
-                sql = sql.push(if place == 0 { "(" } else { ", (" }).bind(row.id);
-                sql = sql.push(", ").bind(access::folded(&row.name)).push(")");
-            }
-            let sql = sql.push(&format!(
-                ") UPDATE {table} SET search_text = folded.text FROM folded WHERE folded.id = {table}.id"
-            ));
-            tx.run(sql).await?;
-            Ok(rows)
-        });
-        let batch = batch.await.map_err(fault)?;
-        folded += batch.len();
-        match batch.last() {
-            Some(row) => after = row.id,
-            None => return Ok(folded),
-        }
-    }
 }
 
 /// Notes for the charts how much there is today, and deletes what is too old for them.

@@ -43,6 +43,7 @@ pub mod quotas;
 pub mod recovery_codes;
 mod rehearsal;
 pub mod roles;
+mod search;
 pub mod second_factor;
 mod secret_text;
 pub mod seed;

@@ -32,6 +32,7 @@ use crate::{
     invitations,
     previews::{RemovalImpact, removal_impact},
     roles::grantable_role,
+    search,
     sql::{Single, Sql},
     workspaces::fall_back,
 };
@@ -95,7 +96,7 @@ impl MemberFilter {
             sql = sql.push(" AND m.role_id = ").bind(role.uuid());
         }
         if let Some(search) = &self.search {
-            sql = sql.push(" AND u.search_text LIKE ").bind(search.like_pattern()).push(" ESCAPE '\\'");
+            sql = search::where_person(sql, search);
         }
         sql
     }
@@ -378,12 +379,11 @@ pub async fn search_users(
          JOIN users u ON u.id = om.user_id AND u.status = 'ACTIVE' \
          WHERE om.status = 'ACTIVE' AND om.organization_id = ",
     )
-    .bind(proof.access().organization().uuid())
-    .push(" AND u.search_text LIKE ")
-    .bind(term.like_pattern())
-    .push(" ESCAPE '\\' ORDER BY CASE WHEN u.email = ")
-    .bind(term.as_str().to_lowercase())
-    .push(" THEN 0 ELSE 1 END, u.search_text, u.id LIMIT 20");
+    .bind(proof.access().organization().uuid());
+    let sql = search::where_person(sql, term)
+        .push(" ORDER BY CASE WHEN u.email = ")
+        .bind(term.as_str().to_lowercase())
+        .push(" THEN 0 ELSE 1 END, u.search_text, u.id LIMIT 20");
     Ok(db.read(proof).all(sql).await?)
 }
 

@@ -30,7 +30,7 @@ use crate::{
     error::{Fault, OpError, ReadError},
     events, invitations,
     members::{MEMBER_COLUMNS, MEMBER_TABLES, Member},
-    ownership, sessions,
+    ownership, search, sessions,
     sql::{Single, Sql},
     workspaces::fall_back,
 };
@@ -103,7 +103,7 @@ impl OrganizationMemberFilter {
             sql = sql.push(" AND om.status = ").bind(status.word());
         }
         if let Some(search) = &self.search {
-            sql = sql.push(" AND u.search_text LIKE ").bind(search.like_pattern()).push(" ESCAPE '\\'");
+            sql = search::where_person(sql, search);
         }
         sql
     }

@@ -18,15 +18,13 @@ use uuid::Uuid;
 
 use self::vocabulary::{PARAGRAPHS, TOPICS, countries, person, pick, scramble};
 use crate::{
-    access::folded,
-    accounts::search_text,
     db::{Db, Tx},
     entities::{
         invitation_grants, invitations, memberships, organization_members, organizations, users,
         workspace_descriptions, workspaces,
     },
     error::{Fault, OpError},
-    instance,
+    instance, search,
     sql::{Single, Sql},
 };
 
@@ -183,7 +181,7 @@ impl Made {
         let home = home.map(|workspace| id(Kind::Workspace, workspace.into()));
         users::ActiveModel {
             id: Set(id(Kind::User, n.into())),
-            search_text: Set(search_text(&name, &email)),
+            search_text: Set(search::of_person(&name, &email)),
             email: Set(email),
             display_name: Set(name),
             status: Set(UserStatus::Active.word().to_owned()),
@@ -219,7 +217,7 @@ impl Made {
             id: Set(id(Kind::Workspace, n.into())),
             organization_id: Set(id(Kind::Organization, 0)),
             name: Set(name(n)),
-            search_text: Set(Some(folded(&display_name))),
+            search_text: Set(Some(search::of_name(&display_name))),
             display_name: Set(display_name),
             countries: Set(countries.iter().map(|country| country.as_str()).collect::<Vec<_>>().join(",")),
             docker_image: Set(None),

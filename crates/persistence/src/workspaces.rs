@@ -19,11 +19,11 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    access::{folded, word},
+    access::word,
     db::{Db, Tx},
     entities::{memberships, workspaces},
     error::{Fault, OpError, ReadError},
-    home_page, quotas,
+    home_page, quotas, search,
     sql::{Single, Sql},
 };
 
@@ -194,7 +194,7 @@ pub(crate) async fn insert(
             organization_id: Set(organization.uuid()),
             name: Set(name.as_str().to_owned()),
             display_name: Set(workspace.display_name.clone()),
-            search_text: Set(Some(folded(&workspace.display_name))),
+            search_text: Set(Some(search::of_name(&workspace.display_name))),
             countries: Set(workspace.countries.join(",")),
             docker_image: Set(workspace.docker_image.clone()),
             region: Set(workspace.region.clone()),
@@ -345,7 +345,7 @@ pub async fn update(
             let sql = Sql::new("UPDATE workspaces SET display_name = ")
                 .bind(workspace.display_name.as_str())
                 .push(", search_text = ")
-                .bind(folded(&workspace.display_name))
+                .bind(search::of_name(&workspace.display_name))
                 .push(", countries = ")
                 .bind(workspace.countries.join(","))
                 .push(", docker_image = ")

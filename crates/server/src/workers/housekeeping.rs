@@ -17,7 +17,9 @@ pub(super) async fn run(db: Db, stop: CancellationToken) {
         wait = INTERVAL;
         match stop.run_until_cancelled(housekeeping::sweep(&db)).await {
             Some(Ok(swept)) if swept == housekeeping::Swept::default() => {}
-            Some(Ok(swept)) => tracing::info!(?swept, "deleted what was kept long enough"),
+            Some(Ok(swept)) => {
+                tracing::info!(?swept, "deleted what was kept long enough, and folded names for searches")
+            }
             Some(Err(error)) => tracing::warn!(%error, "housekeeping failed; it is tried again in an hour"),
             None => {}
         }
