@@ -194,7 +194,7 @@ impl Loader<DefaultKey> for Batches {
         let proofs: Vec<_> = keys.iter().map(|key| key.proof.clone()).collect();
         let rows = api_keys::defaults(&self.0, &proofs).await?;
         let mut rows: HashMap<_, _> = rows.into_iter().map(|row| (row.workspace, row)).collect();
-        Ok(keys.iter().filter_map(|key| Some((key.clone(), rows.remove(&key.workspace())?))).collect())
+        Ok(keys.iter().filter_map(|key| Some((key.clone(), rows.remove(&key.place())?))).collect())
     }
 }
 

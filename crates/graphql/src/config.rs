@@ -152,7 +152,7 @@ impl Loader<PageKey> for Batches {
                 rows.entry(row.workspace).or_default().push(row);
             }
             for key in group {
-                let rows = rows.remove(&key.workspace()).unwrap_or_default();
+                let rows = rows.remove(&key.place()).unwrap_or_default();
                 pages.insert(key.clone(), Page::cut(&args, rows));
             }
         }
@@ -169,7 +169,7 @@ impl Loader<PropertyKey> for Batches {
         let rows = config::by_keys(&self.0, &wanted).await?;
         let rows: HashMap<_, _> =
             rows.into_iter().map(|row| ((row.workspace, row.key.clone()), row)).collect();
-        let found = |key: &PropertyKey| rows.get(&(key.workspace(), key.what.clone())).cloned();
+        let found = |key: &PropertyKey| rows.get(&(key.place(), key.what.clone())).cloned();
         Ok(keys.iter().filter_map(|key| Some((key.clone(), found(key)?))).collect())
     }
 }

@@ -1,7 +1,11 @@
 //! Batches of what many fields ask at once. A key carries the proof that its asker may read it, so a batch
 //! may serve several requests; nothing is cached, so an event or a mutation sees what is stored now.
 
-use std::{collections::HashMap, hash::Hash, sync::Arc};
+use std::{
+    collections::HashMap,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use async_graphql::{
     Context, Error, Result,
@@ -35,70 +39,59 @@ use crate::{
     error,
 };
 
-/// The key of something in a workspace: the proof, and what exactly. Two askers with the same permission in
-/// the same workspace ask the same.
-pub(crate) struct Scoped<P: PermissionType<Access = WorkspaceAccess>, T = ()> {
+/// Where a permission is held.
+pub(crate) trait Place {
+    type Id: Copy + Eq + Hash;
+
+    fn id(&self) -> Self::Id;
+}
+
+impl Place for WorkspaceAccess {
+    type Id = WorkspaceId;
+
+    fn id(&self) -> WorkspaceId {
+        self.workspace()
+    }
+}
+
+impl Place for OrganizationAccess {
+    type Id = OrganizationId;
+
+    fn id(&self) -> OrganizationId {
+        self.organization()
+    }
+}
+
+/// The key of something in a workspace or organization: the proof, and what exactly. Two askers with the same permission in
+/// the same place ask the same.
+pub(crate) struct Scoped<P: PermissionType<Access: Place>, T = ()> {
     pub(crate) proof: Granted<P>,
     pub(crate) what: T,
 }
 
-impl<P: PermissionType<Access = WorkspaceAccess>, T> Scoped<P, T> {
-    pub(crate) fn workspace(&self) -> WorkspaceId {
-        self.proof.access().workspace()
+impl<P: PermissionType<Access: Place>, T> Scoped<P, T> {
+    pub(crate) fn place(&self) -> <P::Access as Place>::Id {
+        self.proof.access().id()
     }
 }
 
-impl<P: PermissionType<Access = WorkspaceAccess>, T: Clone> Clone for Scoped<P, T> {
+impl<P: PermissionType<Access: Place>, T: Clone> Clone for Scoped<P, T> {
     fn clone(&self) -> Self {
         Self { proof: self.proof.clone(), what: self.what.clone() }
     }
 }
 
-impl<P: PermissionType<Access = WorkspaceAccess>, T: PartialEq> PartialEq for Scoped<P, T> {
+impl<P: PermissionType<Access: Place>, T: PartialEq> PartialEq for Scoped<P, T> {
     fn eq(&self, other: &Self) -> bool {
-        self.workspace() == other.workspace() && self.what == other.what
+        self.place() == other.place() && self.what == other.what
     }
 }
 
-impl<P: PermissionType<Access = WorkspaceAccess>, T: Eq> Eq for Scoped<P, T> {}
+impl<P: PermissionType<Access: Place>, T: Eq> Eq for Scoped<P, T> {}
 
-impl<P: PermissionType<Access = WorkspaceAccess>, T: Hash> Hash for Scoped<P, T> {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.workspace().hash(state);
-        self.what.hash(state);
-    }
-}
-
-/// The key of something in an organization: the proof, and what exactly. Two askers with the same permission in the same
-/// organization ask the same.
-pub(crate) struct InOrganization<P: PermissionType<Access = OrganizationAccess>, T = ()> {
-    pub(crate) proof: Granted<P>,
-    pub(crate) what: T,
-}
-
-impl<P: PermissionType<Access = OrganizationAccess>, T> InOrganization<P, T> {
-    pub(crate) fn organization(&self) -> OrganizationId {
-        self.proof.access().organization()
-    }
-}
-
-impl<P: PermissionType<Access = OrganizationAccess>, T: Clone> Clone for InOrganization<P, T> {
-    fn clone(&self) -> Self {
-        Self { proof: self.proof.clone(), what: self.what.clone() }
-    }
-}
-
-impl<P: PermissionType<Access = OrganizationAccess>, T: PartialEq> PartialEq for InOrganization<P, T> {
-    fn eq(&self, other: &Self) -> bool {
-        self.organization() == other.organization() && self.what == other.what
-    }
-}
-
-impl<P: PermissionType<Access = OrganizationAccess>, T: Eq> Eq for InOrganization<P, T> {}
-
-impl<P: PermissionType<Access = OrganizationAccess>, T: Hash> Hash for InOrganization<P, T> {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.organization().hash(state);
+impl<P: PermissionType<Access: Place>, T: Hash> Hash for Scoped<P, T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.place().hash(state);
         self.what.hash(state);
     }
 }
@@ -109,10 +102,6 @@ pub(crate) type HomePageKey = Scoped<perm::WorkspaceView>;
 pub(crate) type OwnMembershipKey = Scoped<perm::WorkspaceView, MembershipId>;
 /// A page of a workspace's members.
 pub(crate) type MembersKey = Scoped<perm::MembersView, (MemberFilter, PageArgs<Position>)>;
-/// The person who sent an invitation of a workspace.
-pub(crate) type InviterKey = Scoped<perm::InvitationsView, UserId>;
-/// A person who did something in a workspace, shown to those who see its members.
-pub(crate) type PersonKey = Scoped<perm::MembersView, UserId>;
 /// A page of a workspace's invitations in those statuses.
 pub(crate) type InvitationsKey = Scoped<perm::InvitationsView, (Vec<InvitationStatus>, PageArgs<Uuid>)>;
 /// An invitation of a workspace.
@@ -127,35 +116,13 @@ pub(crate) type CredentialFieldsKey = Scoped<perm::CredentialUse, CredentialId>;
 
 /// A page of the invitations to an organization itself, in those statuses.
 pub(crate) type OrganizationInvitationsKey =
-    InOrganization<perm::OrganizationManage, (Vec<InvitationStatus>, PageArgs<Uuid>)>;
+    Scoped<perm::OrganizationManage, (Vec<InvitationStatus>, PageArgs<Uuid>)>;
 /// How many invitations in those statuses there are to an organization itself.
-pub(crate) type OrganizationInvitationNumberKey =
-    InOrganization<perm::OrganizationManage, Vec<InvitationStatus>>;
+pub(crate) type OrganizationInvitationNumberKey = Scoped<perm::OrganizationManage, Vec<InvitationStatus>>;
 /// A page of an organization's roles.
-pub(crate) type RolesKey = InOrganization<perm::OrganizationView, PageArgs<Uuid>>;
+pub(crate) type RolesKey = Scoped<perm::OrganizationView, PageArgs<Uuid>>;
 /// How many roles an organization has.
-pub(crate) type RoleNumberKey = InOrganization<perm::OrganizationView>;
-
-/// The person who sent an invitation of an organization.
-#[derive(Clone)]
-pub(crate) struct OrganizationInviterKey {
-    pub(crate) proof: Granted<perm::OrganizationManage>,
-    pub(crate) inviter: UserId,
-}
-
-impl PartialEq for OrganizationInviterKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.inviter == other.inviter
-    }
-}
-
-impl Eq for OrganizationInviterKey {}
-
-impl Hash for OrganizationInviterKey {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.inviter.hash(state);
-    }
-}
+pub(crate) type RoleNumberKey = Scoped<perm::OrganizationView>;
 
 /// Loads in batches.
 pub(crate) struct Batches(pub(crate) Db);
@@ -212,7 +179,7 @@ impl Loader<HomePageKey> for Batches {
     async fn load(&self, keys: &[HomePageKey]) -> Result<HashMap<HomePageKey, HomePage>, Self::Error> {
         let proofs: Vec<_> = keys.iter().map(|key| key.proof.clone()).collect();
         let mut found: HashMap<_, _> = home_page::pages(&self.0, &proofs).await?.into_iter().collect();
-        Ok(keys.iter().filter_map(|key| Some((key.clone(), found.remove(&key.workspace())?))).collect())
+        Ok(keys.iter().filter_map(|key| Some((key.clone(), found.remove(&key.place())?))).collect())
     }
 }
 
@@ -276,7 +243,7 @@ impl Loader<Asked> for Batches {
                 let counts = std::mem::take(&mut counts);
                 let (mut pages, numbers) = members::pages(&self.0, &proofs, &filter, &args, &counts).await?;
                 for &key in group {
-                    let page = pages.remove(&key.workspace());
+                    let page = pages.remove(&key.place());
                     let page = page.unwrap_or_else(|| Page::cut(&args, Vec::new()));
                     answers.insert(Asked::Members(key.clone()), Answered::Members(page));
                 }
@@ -328,45 +295,26 @@ impl Loader<WorkspaceKey> for Batches {
     }
 }
 
-impl Loader<InviterKey> for Batches {
-    type Value = User;
-    type Error = Arc<ReadError>;
+/// A permission that shows people: who sent an invitation, who is a member or did something.
+trait ShowsPeople: PermissionType<Access: Place> {}
 
-    async fn load(&self, keys: &[InviterKey]) -> Result<HashMap<InviterKey, User>, Self::Error> {
-        let Some(first) = keys.first() else { return Ok(HashMap::new()) };
-        let ids: Vec<_> = keys.iter().map(|key| key.what).collect();
-        let users = accounts::by_ids(&self.0, &first.proof, &ids).await?;
-        let users: HashMap<_, _> = users.into_iter().map(|user| (user.id, user)).collect();
-        Ok(keys.iter().filter_map(|key| Some((key.clone(), users.get(&key.what)?.clone()))).collect())
-    }
-}
+impl ShowsPeople for perm::InvitationsView {}
+impl ShowsPeople for perm::MembersView {}
+impl ShowsPeople for perm::OrganizationManage {}
 
-impl Loader<PersonKey> for Batches {
-    type Value = User;
-    type Error = Arc<ReadError>;
-
-    async fn load(&self, keys: &[PersonKey]) -> Result<HashMap<PersonKey, User>, Self::Error> {
-        let Some(first) = keys.first() else { return Ok(HashMap::new()) };
-        let ids: Vec<_> = keys.iter().map(|key| key.what).collect();
-        let users = accounts::by_ids(&self.0, &first.proof, &ids).await?;
-        let users: HashMap<_, _> = users.into_iter().map(|user| (user.id, user)).collect();
-        Ok(keys.iter().filter_map(|key| Some((key.clone(), users.get(&key.what)?.clone()))).collect())
-    }
-}
-
-impl Loader<OrganizationInviterKey> for Batches {
+impl<P: ShowsPeople> Loader<Scoped<P, UserId>> for Batches {
     type Value = User;
     type Error = Arc<ReadError>;
 
     async fn load(
         &self,
-        keys: &[OrganizationInviterKey],
-    ) -> Result<HashMap<OrganizationInviterKey, User>, Self::Error> {
+        keys: &[Scoped<P, UserId>],
+    ) -> Result<HashMap<Scoped<P, UserId>, User>, Self::Error> {
         let Some(first) = keys.first() else { return Ok(HashMap::new()) };
-        let ids: Vec<_> = keys.iter().map(|key| key.inviter).collect();
+        let ids: Vec<_> = keys.iter().map(|key| key.what).collect();
         let users = accounts::by_ids(&self.0, &first.proof, &ids).await?;
         let users: HashMap<_, _> = users.into_iter().map(|user| (user.id, user)).collect();
-        Ok(keys.iter().filter_map(|key| Some((key.clone(), users.get(&key.inviter)?.clone()))).collect())
+        Ok(keys.iter().filter_map(|key| Some((key.clone(), users.get(&key.what)?.clone()))).collect())
     }
 }
 
@@ -424,7 +372,7 @@ impl Loader<InvitationKey> for Batches {
 
     async fn load(&self, keys: &[InvitationKey]) -> Result<HashMap<InvitationKey, Invitation>, Self::Error> {
         let mut found = HashMap::with_capacity(keys.len());
-        for group in grouped(keys, Scoped::workspace).into_values() {
+        for group in grouped(keys, Scoped::place).into_values() {
             let Some(first) = group.first() else { continue };
             let ids: Vec<_> = group.iter().map(|key| key.what).collect();
             let rows = invitations::by_ids(&self.0, &first.proof, &ids).await?;
@@ -453,7 +401,7 @@ impl Loader<CredentialsKey> for Batches {
                 rows.entry(credential.workspace).or_default().push(credential);
             }
             for key in group {
-                let rows = rows.remove(&key.workspace()).unwrap_or_default();
+                let rows = rows.remove(&key.place()).unwrap_or_default();
                 pages.insert(key.clone(), Page::cut(&args, rows));
             }
         }
@@ -467,7 +415,7 @@ impl Loader<CredentialKey> for Batches {
 
     async fn load(&self, keys: &[CredentialKey]) -> Result<HashMap<CredentialKey, Credential>, Self::Error> {
         let mut found = HashMap::with_capacity(keys.len());
-        for group in grouped(keys, Scoped::workspace).into_values() {
+        for group in grouped(keys, Scoped::place).into_values() {
             let Some(first) = group.first() else { continue };
             let ids: Vec<_> = group.iter().map(|key| key.what).collect();
             let rows = credentials::by_ids(&self.0, &first.proof, &ids).await?;
@@ -488,12 +436,12 @@ impl Loader<CredentialFieldsKey> for Batches {
         &self,
         keys: &[CredentialFieldsKey],
     ) -> Result<HashMap<CredentialFieldsKey, Vec<Field>>, Self::Error> {
-        let workspaces = grouped(keys, Scoped::workspace);
+        let workspaces = grouped(keys, Scoped::place);
         let proofs: Vec<_> =
             workspaces.values().filter_map(|keys| Some(keys.first()?.proof.clone())).collect();
         let ids: Vec<_> = grouped(keys, |key| key.what).into_keys().collect();
         let fields = credentials::fields(&self.0, &proofs, &ids).await?;
-        let of = |key: &CredentialFieldsKey| fields.get(&(key.workspace(), key.what)).cloned();
+        let of = |key: &CredentialFieldsKey| fields.get(&(key.place(), key.what)).cloned();
         Ok(keys.iter().filter_map(|key| Some((key.clone(), of(key)?))).collect())
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     connection::connection,
     input,
     invitations::{DeliveryState, InvitationStatus, InvitedWorkspace},
-    loaders::{self, InOrganization},
+    loaders::{self, Scoped},
     organizations::OrganizationRole,
     payload::{answer, payload},
 };
@@ -61,7 +61,7 @@ impl OrganizationInvitation {
     }
     /// The person who sent it, or sent it last; null when the account is gone.
     async fn inviter(&self, ctx: &Context<'_>) -> Option<Result<User>> {
-        let key = loaders::OrganizationInviterKey { proof: self.proof.clone(), inviter: self.row.inviter };
+        let key = Scoped { proof: self.proof.clone(), what: self.row.inviter };
         loaders::load(ctx, key).await.map(|found| found.map(User)).transpose()
     }
     /// The inviter's own words.
@@ -103,13 +103,13 @@ pub(crate) struct OrganizationInvitations {
 impl OrganizationInvitations {
     async fn page(&self, ctx: &Context<'_>) -> Result<Page<OrganizationInvitation>> {
         let what = (self.statuses.clone(), self.args.clone());
-        let page = loaders::load(ctx, InOrganization { proof: self.proof.clone(), what }).await?;
+        let page = loaders::load(ctx, Scoped { proof: self.proof.clone(), what }).await?;
         let page = page.unwrap_or_else(|| Page::cut(&self.args, Vec::new()));
         Ok(page.map(|row| OrganizationInvitation { proof: self.proof.clone(), row }))
     }
 
     async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
-        let key = InOrganization { proof: self.proof.clone(), what: self.statuses.clone() };
+        let key = Scoped { proof: self.proof.clone(), what: self.statuses.clone() };
         Ok(loaders::load(ctx, key).await?.unwrap_or(0))
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     authz::{authorize, authorize_in_organization, caller, db, signed_in},
     connection::{Window, connection},
     input,
-    loaders::{self, Batches, InOrganization, grouped},
+    loaders::{self, Batches, Scoped, grouped},
     members::Member,
     organizations::OrganizationRole,
     payload::{answer, payload},
@@ -103,13 +103,17 @@ impl OrganizationMember {
 }
 
 /// A page of an organization's members.
-type MembersKey = InOrganization<perm::OrganizationManage, (OrganizationMemberFilter, PageArgs<Position>)>;
+type MembersKey = Scoped<perm::OrganizationManage, (OrganizationMemberFilter, PageArgs<Position>)>;
 /// How many members an organization has.
-type NumberKey = InOrganization<perm::OrganizationManage, OrganizationMemberFilter>;
+type NumberKey = Scoped<perm::OrganizationManage, OrganizationMemberFilter>;
 /// A page of somebody's memberships.
-type MembershipsKey = InOrganization<perm::OrganizationManage, (UserId, PageArgs<Uuid>)>;
+type MembershipsKey = Scoped<perm::OrganizationManage, (UserId, PageArgs<Uuid>)>;
 /// How many memberships somebody has.
-type MembershipNumberKey = InOrganization<perm::OrganizationManage, UserId>;
+type MembershipNumberKey = Scoped<perm::OrganizationManage, MembershipsOf>;
+
+/// Whose memberships are counted; the person alone is the key of their account.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct MembershipsOf(UserId);
 
 impl Loader<MembersKey> for Batches {
     type Value = Page<organization_members::OrganizationMember>;
@@ -129,7 +133,7 @@ impl Loader<MembersKey> for Batches {
             let proofs: Vec<_> = group.iter().map(|key| key.proof.clone()).collect();
             let mut firsts = organization_members::first_of_each(&self.0, &proofs, &filter, &args).await?;
             for key in group {
-                let page = firsts.remove(&key.organization());
+                let page = firsts.remove(&key.place());
                 pages.insert(key.clone(), page.unwrap_or_else(|| Page::cut(&args, Vec::new())));
             }
         }
@@ -147,7 +151,7 @@ impl Loader<NumberKey> for Batches {
             let proofs: Vec<_> = group.iter().map(|key| key.proof.clone()).collect();
             let found = organization_members::number(&self.0, &proofs, &filter).await?;
             let found: HashMap<_, _> = found.into_iter().collect();
-            let of = |key: &NumberKey| found.get(&key.organization()).copied().unwrap_or(0);
+            let of = |key: &NumberKey| found.get(&key.place()).copied().unwrap_or(0);
             numbers.extend(group.into_iter().map(|key| (key.clone(), of(key))));
         }
         Ok(numbers)
@@ -163,7 +167,7 @@ impl Loader<MembershipsKey> for Batches {
         keys: &[MembershipsKey],
     ) -> Result<HashMap<MembershipsKey, Self::Value>, Self::Error> {
         let mut pages = HashMap::with_capacity(keys.len());
-        for ((_, args), group) in grouped(keys, |key| (key.organization(), key.what.1.clone())) {
+        for ((_, args), group) in grouped(keys, |key| (key.place(), key.what.1.clone())) {
             let Some(first) = group.first() else { continue };
             let users: Vec<_> = group.iter().map(|key| key.what.0).collect();
             let mut rows: HashMap<UserId, Vec<_>> = HashMap::new();
@@ -189,12 +193,12 @@ impl Loader<MembershipNumberKey> for Batches {
         keys: &[MembershipNumberKey],
     ) -> Result<HashMap<MembershipNumberKey, u64>, Self::Error> {
         let mut numbers = HashMap::with_capacity(keys.len());
-        for group in grouped(keys, InOrganization::organization).into_values() {
+        for group in grouped(keys, Scoped::place).into_values() {
             let Some(first) = group.first() else { continue };
-            let users: Vec<_> = group.iter().map(|key| key.what).collect();
+            let users: Vec<_> = group.iter().map(|key| key.what.0).collect();
             let found = organization_members::number_of_memberships(&self.0, &first.proof, &users).await?;
             let found: HashMap<_, _> = found.into_iter().collect();
-            let of = |key: &MembershipNumberKey| found.get(&key.what).copied().unwrap_or(0);
+            let of = |key: &MembershipNumberKey| found.get(&key.what.0).copied().unwrap_or(0);
             numbers.extend(group.into_iter().map(|key| (key.clone(), of(key))));
         }
         Ok(numbers)
@@ -210,13 +214,13 @@ pub(crate) struct OrganizationMembers {
 impl OrganizationMembers {
     async fn page(&self, ctx: &Context<'_>) -> Result<Page<OrganizationMember>> {
         let what = (self.filter.clone(), self.args.clone());
-        let page = loaders::load(ctx, InOrganization { proof: self.proof.clone(), what }).await?;
+        let page = loaders::load(ctx, Scoped { proof: self.proof.clone(), what }).await?;
         let page = page.unwrap_or_else(|| Page::cut(&self.args, Vec::new()));
         Ok(page.map(|row| OrganizationMember { proof: self.proof.clone(), row }))
     }
 
     async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
-        let key = InOrganization { proof: self.proof.clone(), what: self.filter.clone() };
+        let key = Scoped { proof: self.proof.clone(), what: self.filter.clone() };
         Ok(loaders::load(ctx, key).await?.unwrap_or(0))
     }
 }
@@ -236,12 +240,12 @@ pub(crate) struct Memberships {
 impl Memberships {
     async fn page(&self, ctx: &Context<'_>) -> Result<Page<Member>> {
         let what = (self.user, self.args.clone());
-        let page = loaders::load(ctx, InOrganization { proof: self.proof.clone(), what }).await?;
+        let page = loaders::load(ctx, Scoped { proof: self.proof.clone(), what }).await?;
         Ok(page.map_or_else(|| Page::cut(&self.args, Vec::new()), |page| page.map(Member)))
     }
 
     async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
-        let key = InOrganization { proof: self.proof.clone(), what: self.user };
+        let key = Scoped { proof: self.proof.clone(), what: MembershipsOf(self.user) };
         Ok(loaders::load(ctx, key).await?.unwrap_or(0))
     }
 }

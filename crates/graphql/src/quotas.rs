@@ -247,7 +247,7 @@ impl Loader<QuotasKey> for Batches {
     async fn load(&self, keys: &[QuotasKey]) -> Result<HashMap<QuotasKey, Vec<Row>>, Self::Error> {
         let proofs: Vec<_> = keys.iter().map(|key| &key.proof).collect();
         let mut found: HashMap<WorkspaceId, Vec<Row>> = quotas::of_workspaces(&self.0, &proofs).await?;
-        Ok(keys.iter().filter_map(|key| Some((key.clone(), found.remove(&key.workspace())?))).collect())
+        Ok(keys.iter().filter_map(|key| Some((key.clone(), found.remove(&key.place())?))).collect())
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     authz::{authorize, authorize_in_organization, db},
     connection::connection,
     input,
-    loaders::{self, InOrganization},
+    loaders::{self, Scoped},
     payload::{answer, payload},
 };
 
@@ -27,13 +27,13 @@ pub(crate) struct Roles {
 
 impl Roles {
     async fn page(&self, ctx: &Context<'_>) -> Result<Page<Role>> {
-        let key = InOrganization { proof: self.view.clone(), what: self.args.clone() };
+        let key = Scoped { proof: self.view.clone(), what: self.args.clone() };
         let page = loaders::load(ctx, key).await?;
         Ok(page.unwrap_or_else(|| Page::cut(&self.args, Vec::new())).map(Role))
     }
 
     async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
-        let key = InOrganization { proof: self.view.clone(), what: () };
+        let key = Scoped { proof: self.view.clone(), what: () };
         Ok(loaders::load(ctx, key).await?.unwrap_or(0))
     }
 }

@@ -195,7 +195,7 @@ impl Loader<AccountKey> for Batches {
         let wanted: Vec<_> = keys.iter().map(|key| (key.proof.clone(), key.what)).collect();
         let rows = service_accounts::by_ids(&self.0, &wanted).await?;
         let rows: HashMap<_, _> = rows.into_iter().map(|row| ((row.workspace, row.id), row)).collect();
-        let found = |key: &AccountKey| rows.get(&(key.workspace(), key.what)).cloned();
+        let found = |key: &AccountKey| rows.get(&(key.place(), key.what)).cloned();
         Ok(keys.iter().filter_map(|key| Some((key.clone(), found(key)?))).collect())
     }
 }
