@@ -35,6 +35,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// The most addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 4;
 
+/// How many names are looked up at once. A name whose servers never answer keeps its place until the system gives up, half a
+/// minute after whoever asked has gone: so twice as many as there are connections on their way, or whoever sends to many
+/// such names would delay everybody else.
+const LOOK_UPS: usize = 128;
+
 /// Why there is no connection. Says nothing about addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
@@ -131,7 +136,7 @@ impl Outbound {
             .with_no_client_auth();
         Ok(Self {
             allowed,
-            resolver: Arc::new(SystemResolver { places: Arc::new(Semaphore::new(16)) }),
+            resolver: Arc::new(SystemResolver { places: Arc::new(Semaphore::new(LOOK_UPS)) }),
             verified: TlsConnector::from(Arc::new(verified)),
             anybody: TlsConnector::from(Arc::new(anybody)),
         })
