@@ -867,7 +867,7 @@ impl InvitationSubscription {
                         yield Ok(ViewerInvitationChange { cursor, status: None, invitation: None, resync_required: true });
                         continue;
                     }
-                    Occurrence::Lagged => continue,
+                    Occurrence::Recheck => continue,
                 };
                 if event.kind != EventKind::Invitation {
                     continue;

@@ -50,8 +50,8 @@ pub(crate) enum Occurrence {
     Missed(Arc<Recorded>),
     /// Events are missing that cannot be sent again; the cursor to go on from.
     Resync(i64),
-    /// What comes may have been missed before, and what was told aside is lost: the subscriber's rights are to be asked again.
-    Lagged,
+    /// The subscriber's rights are to be asked again: what was told aside may have come before anybody listened, or is lost.
+    Recheck,
 }
 
 /// The cursor of an event, for `after`.
@@ -96,6 +96,7 @@ pub(crate) fn follow(
                 }
             },
         };
+        yield Ok(Occurrence::Recheck);
         let mut behind = after.is_some();
         loop {
             if behind {
@@ -137,7 +138,7 @@ pub(crate) fn follow(
                 Ok(event) => yield Ok(Occurrence::Event(event)),
                 Err(events::Lagged) => {
                     behind = true;
-                    yield Ok(Occurrence::Lagged);
+                    yield Ok(Occurrence::Recheck);
                 }
             }
         }
@@ -242,7 +243,6 @@ impl Watch {
                 {
                     continue;
                 }
-                // Where events are missing, one of them may have taken the right away.
                 match rechecks.access(actor, workspace).await {
                     Ok(access) if access.permissions().holds(needs) => {
                         let told = match occurrence {
@@ -253,7 +253,7 @@ impl Watch {
                                 Told::Event { event, access, missed: true }
                             }
                             Occurrence::Resync(seq) => Told::Resync(seq),
-                            Occurrence::Event(_) | Occurrence::Missed(_) | Occurrence::Lagged => continue,
+                            Occurrence::Event(_) | Occurrence::Missed(_) | Occurrence::Recheck => continue,
                         };
                         yield Ok(Turn(told));
                     }
