@@ -119,7 +119,8 @@ impl Counting {
         (!groups.is_empty()).then_some(Self { sql, places })
     }
 
-    /// The rows of `page`, a statement of so many columns, and after them those of this one: each a [`Beside`].
+    /// The rows of `page`, a statement of so many columns, and after them those of this one: each a [`Beside`]. The order of
+    /// the page is kept since both databases answer the parts of a `UNION ALL` one after the other, each as it comes.
     pub(crate) fn beside(&self, page: Sql, columns: usize) -> Sql {
         // Types come from the first part.
         Sql::new("SELECT page.*, CAST(NULL AS integer) AS place, CAST(NULL AS uuid) AS id, CAST(NULL AS bigint) AS number FROM (")
