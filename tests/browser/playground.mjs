@@ -33,11 +33,11 @@ export class Playground {
       ([pane, text]) => {
         const editors = globalThis.__MONACO.editor.getEditors();
         editors.find((editor) => editor.getModel()?.uri.path.includes(pane)).setValue(text);
+        // GraphiQL takes what is typed half a second later, by a timer of this page that no later one overtakes.
+        return new Promise((done) => setTimeout(done, 700));
       },
       [pane, text],
     );
-    // GraphiQL takes what is typed half a second later.
-    await this.page.waitForTimeout(700);
   }
 
   async writeVariables(change) {

@@ -322,7 +322,15 @@ fn a_use_of_what_is_being_deleted_is_no_fault() {
             let statement = format!("BEGIN; DELETE FROM {what} WHERE id = {}", app.literal(gone));
             sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut other).await.unwrap();
             let refused = tokio::join!(using(&ada, &target, "store"), using(&eve, &target, "store"), async {
-                tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+                // Until one of them waits for the row, or long after it should.
+                let waiting = "SELECT count(*) FROM pg_stat_activity \
+                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
+                for _ in 0..500 {
+                    if app.number(waiting).await > 0 {
+                        break;
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
                 sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
             });
             refused.0.refused("NOT_FOUND");

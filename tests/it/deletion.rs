@@ -469,6 +469,8 @@ async fn invitations_to_it_end_and_those_to_several_lose_it(app: App) {
     ] });
     ada.mutate("inviteOrganizationMember", input, "invitation { id }").await.ok();
     let ivys = app.mail_to("ivy@example.org").await.link();
+    // That a mail was taken is told as well, and here before anybody listens.
+    app.mailed().await;
     let changes = "subscription { viewerInvitationChanged { status invitation { id } } }";
     let mut watching = eve.subscribe(changes, json!({})).await;
     watching.no_event_for(100).await;

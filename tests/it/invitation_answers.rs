@@ -219,6 +219,7 @@ async fn an_expired_invitation_is_sent_again_or_replaced(app: App) {
     assert_eq!(statuses(&ada, &lab).await, ["SUPERSEDED", "PENDING"]);
     by_token(&eve, "acceptInvitation", &first_token).await.refused("INVITATION_NOT_PENDING");
     change(&ada, "resendInvitation", &lab, &first).await.refused("INVITATION_NOT_PENDING");
+    token(&app, &eve.email).await;
     by_id(&eve, "acceptInvitation", &anew).await.ok();
     assert_eq!(role_in(&eve, &lab).await.as_deref(), Some("EDITOR"));
 
@@ -226,7 +227,6 @@ async fn an_expired_invitation_is_sent_again_or_replaced(app: App) {
     let resent = change(&ada, "resendInvitation", &den, &second).await.ok();
     assert_eq!(resent.data("/resendInvitation/invitation/status"), "PENDING");
     by_token(&eve, "acceptInvitation", &second_token).await.refused("LINK_INVALID");
-    token(&app, &eve.email).await;
     let newest = token(&app, &eve.email).await;
     by_token(&eve, "acceptInvitation", &newest).await.ok();
     assert_eq!(role_in(&eve, &den).await.as_deref(), Some("VIEWER"));
@@ -299,8 +299,8 @@ async fn an_inviter_who_lost_the_right_grants_nothing(app: App) {
     assert_eq!(app.number("SELECT count(*) FROM users WHERE email = 'new@example.org'").await, 0);
     // Saying no is still possible, and another admin can stand in.
     by_token(&app.anonymous(), "declineInvitation", &token(&app, "ada+no@example.org").await).await.ok();
-    change(&ada, "resendInvitation", &lab, &again).await.ok();
     token(&app, "again@example.org").await;
+    change(&ada, "resendInvitation", &lab, &again).await.ok();
     register(&app, &token(&app, "again@example.org").await).await.ok();
     assert_eq!(statuses(&ada, &lab).await, ["ACCEPTED", "REVOKED", "REVOKED", "DECLINED", "ACCEPTED"]);
     assert_eq!(role_in(&eve, &lab).await, None);

@@ -33,10 +33,7 @@ both_databases!(
 
 /// Every row of every table, and so everything that there is.
 pub(crate) async fn everything(app: &App) -> BTreeMap<String, Vec<String>> {
-    // What the mailer writes down of a mail comes after the mail.
-    while app.number("SELECT count(*) FROM mails WHERE status = 'QUEUED'").await > 0 {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    app.mailed().await;
     app.chained().await;
     let mut all = BTreeMap::new();
     for table in app.tables().await {

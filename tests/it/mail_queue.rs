@@ -168,6 +168,7 @@ async fn an_acknowledged_mail_shows_in_its_invitation_once(house: House) {
 }
 
 async fn a_failing_mail_is_tried_at_growing_distances_until_it_is_given_up(house: House) {
+    house.clock.stop();
     let invitation = house.invite("ben@guild.example").await;
     let (mut attempts, mut waited) = (0, TimeDelta::zero());
     while house.count("QUEUED", "NOT NULL").await == 1 {
@@ -333,7 +334,8 @@ async fn a_mail_is_sent_as_soon_as_it_is_queued(house: House) {
     }
     waits.sort();
     println!("from the commit to the mail server: {waits:?}");
-    assert!(waits[2] < Duration::from_millis(300), "{waits:?}");
+    // Looking for it each second alone would take half a second or more.
+    assert!(waits[2] < Duration::from_millis(400), "{waits:?}");
     workers.stop().await;
 }
 
@@ -346,18 +348,18 @@ async fn a_mail_server_that_is_down_loses_nothing_and_gets_nothing_twice(house: 
         house.enqueue(to).await;
     }
     outlet.used(12).await;
-    // An hour, in which every mail is tried now and then.
-    for _ in 0..6 {
-        house.clock.advance(TimeDelta::minutes(10));
-        sleep(Duration::from_millis(200)).await;
+    // An hour, in which every mail is tried five times. Each writes down how it failed, and is not under way any more.
+    let untried = "UPDATE mails SET updated_at = updated_at WHERE status = 'QUEUED' AND last_error IS NULL";
+    eventually("all were tried", async || house.execute(untried).await == 0).await;
+    for _ in 0..5 {
+        assert_eq!(house.execute("UPDATE mails SET last_error = NULL").await, 12);
+        house.clock.advance(TimeDelta::minutes(12));
+        eventually("all were tried again", async || house.execute(untried).await == 0).await;
     }
     assert_eq!(outlet.taken(), [""; 0]);
     outlet.is_down.store(false, Ordering::SeqCst);
-    eventually("all are sent", async || {
-        house.clock.advance(TimeDelta::minutes(1));
-        outlet.taken().len() >= 12
-    })
-    .await;
+    house.clock.advance(TimeDelta::minutes(12));
+    eventually("all are sent", async || outlet.taken().len() >= 12).await;
     eventually("all are acknowledged", async || house.count("SENT", "NULL").await == 12).await;
     house.clock.advance(TimeDelta::hours(3));
     sleep(Duration::from_millis(1500)).await;
@@ -420,7 +422,7 @@ async fn stopping_waits_for_the_mails_on_their_way(house: House) {
     sleep(Duration::from_millis(1200)).await;
     assert!(!stopping.is_finished());
     outlet.released.notify_one();
-    timeout(Duration::from_secs(2), stopping).await.expect("it stops").unwrap();
+    timeout(Duration::from_secs(8), stopping).await.expect("it stops").unwrap();
     assert_eq!(house.count("SENT", "NULL").await, 1);
     assert_eq!(outlet.taken(), ["ann@guild.example"], "no new one is taken");
     assert_eq!(house.count("QUEUED", "NOT NULL").await, 1);

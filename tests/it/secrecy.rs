@@ -526,6 +526,8 @@ async fn a_secret_value_is_told_to_nobody_else(database: TestDatabase) {
         environment
             .set("GUILDHALL_LOG", "trace")
             .set("GUILDHALL_CREDENTIALS_TEST_DESTINATIONS", "127.0.0.0/8")
+            // The subscriptions are read last of all, and answer no ping before.
+            .set("GUILDHALL_LIMITS_SOCKET_PING_SECONDS", 3600)
             .unset("SMTP_HOST")
             .unset("MASTER_KEY");
     })

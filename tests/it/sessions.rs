@@ -93,6 +93,7 @@ async fn ten_tabs_that_refresh_at_once_all_go_on(app: App) {
 }
 
 async fn replay_after_the_grace_ends_the_family(app: App) {
+    app.stop_the_clock();
     let first = app.set_up().await;
     let other = first.again().await;
     let second = refreshed(&app, &first).await;
@@ -150,6 +151,7 @@ async fn forged_token_ends_nothing(app: App) {
 }
 
 async fn unused_session_expires(app: App) {
+    app.stop_the_clock();
     let ada = app.set_up().await;
     app.advance(TimeDelta::minutes(15) - TimeDelta::seconds(2));
     assert!(is_signed_in(&ada).await);

@@ -56,6 +56,20 @@ pub(crate) async fn ready(app: &App, token: Option<&str>) -> Client {
     client
 }
 
+/// The same where somebody else's place has just been given up, which the server has yet to notice.
+async fn ready_at_last(app: &App, token: Option<&str>) -> Client {
+    let started = Instant::now();
+    loop {
+        let mut client = connect(app).await;
+        client.init(token).await;
+        match timeout(PATIENCE, client.0.next()).await.unwrap() {
+            Some(Ok(Message::Text(_))) => return client,
+            refused => assert!(started.elapsed() < Duration::from_secs(10), "no place: {refused:?}"),
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
 impl Client {
     pub(crate) async fn text(&mut self, text: impl Into<String>) {
         self.0.send(Message::text(text.into())).await.unwrap();
@@ -258,13 +272,14 @@ fn a_refused_token_closes_with_4403() {
 #[test]
 fn a_token_that_expires_closes_the_socket_with_4403() {
     alone(async |app| {
+        app.stop_the_clock();
         let ada = app.set_up().await;
         app.advance(TimeDelta::seconds(15 * 60 - 2));
         let started = Instant::now();
         let mut client = ready(&app, ada.access_token.as_deref()).await;
         client.subscribe("1", IDLE, Value::Null).await;
         assert_eq!(client.closed().await, 4403);
-        assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     });
 }
 
@@ -273,9 +288,10 @@ fn a_client_is_warned_before_its_token_expires() {
     alone(async |app| {
         let ada = app.set_up().await;
         let long = ready(&app, ada.access_token.as_deref()).await;
-        app.advance(TimeDelta::seconds(14 * 60 - 2));
-        let mut client = ready(&app, ada.access_token.as_deref()).await;
+        // A token counts whole seconds, so that two to three are left.
+        app.advance(TimeDelta::seconds(14 * 60 - 3));
         let started = Instant::now();
+        let mut client = ready(&app, ada.access_token.as_deref()).await;
         let warning =
             |seconds: u64| json!({ "type": "ping", "payload": { "tokenExpiresInSeconds": seconds } });
         assert_eq!(client.receive().await, warning(60), "a minute before");
@@ -310,8 +326,7 @@ fn strangers_of_one_network_share_their_sockets() {
             sleep(Duration::from_millis(100)).await;
             assert_eq!(connect(&app).await.closed().await, 1013);
             drop(first);
-            sleep(Duration::from_millis(200)).await;
-            ready(&app, None).await;
+            ready_at_last(&app, None).await;
         },
     );
 }
@@ -390,11 +405,10 @@ fn too_many_sockets_close_with_1013() {
             assert_eq!(second.closed().await, 1013, "one socket for each person, whatever the session");
             drop(second);
             let _other = ready(&app, bob.access_token.as_deref()).await;
-            let third = ready(&app, None).await;
+            let third = ready_at_last(&app, None).await;
             assert_eq!(connect(&app).await.closed().await, 1013, "three sockets in all");
             drop(third);
-            sleep(Duration::from_millis(200)).await;
-            ready(&app, None).await;
+            ready_at_last(&app, None).await;
         },
     );
 }
@@ -408,8 +422,8 @@ fn a_dead_peer_is_closed_and_a_living_one_is_not() {
         async |app| {
             let mut living = ready(&app, None).await;
             let dead = ready(&app, None).await;
-            // Reading is what makes this client answer pings. The dead one has a second to say goodbye.
-            assert!(timeout(Duration::from_millis(11_500), living.receive()).await.is_err());
+            // Reading is what makes this client answer pings. The dead one has a second to say goodbye after the tenth.
+            assert!(timeout(Duration::from_millis(13_500), living.receive()).await.is_err());
             let _room = ready(&app, None).await;
             living.subscribe("1", "{ __typename }", Value::Null).await;
             assert_eq!(living.receive().await["type"], "next");
@@ -437,7 +451,7 @@ fn a_slow_reader_is_closed() {
                 match timeout(PATIENCE, next.0.next()).await.unwrap() {
                     Some(Ok(Message::Text(_))) => break,
                     _ => assert!(
-                        started.elapsed() < Duration::from_secs(30),
+                        started.elapsed() < Duration::from_secs(60),
                         "the slow reader is still served"
                     ),
                 }

@@ -1076,6 +1076,8 @@ async fn events_stay_with_their_tenant(app: App) {
         invitationStatusChanged(workspaceId: $id, after: $after) { cursor status invitation { id email } } }";
     let mine = "subscription($after: String) {
         viewerInvitationChanged(after: $after) { cursor status invitation { id } } }";
+    // That a mail was taken is told as well, and here before anybody listens.
+    app.mailed().await;
     let mut theirs = olga.subscribe(workspace, json!({ "id": foreign.workspace.id })).await;
     let invited = olga.invite(&foreign.workspace, "eve@example.org", "VIEWER").await.ok();
     let told = theirs.next().await.ok();

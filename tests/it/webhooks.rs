@@ -416,6 +416,7 @@ async fn each_subscription_has_its_event(app: App) {
 
 async fn what_is_not_accepted_is_tried_again_under_the_same_id(app: App) {
     let ada = app.set_up().await;
+    app.stop_the_clock();
     let (lab, receiver) = (ada.workspace("Lab").await, Receiver::start().await);
     let made = hook(&ada, &lab, &receiver.url("/"), &["WORKSPACE_CHANGED"]).await;
     receiver.first([Reply::Says(500, "out of\0 order")]);
@@ -445,6 +446,7 @@ async fn what_is_not_accepted_is_tried_again_under_the_same_id(app: App) {
 
 async fn what_is_tried_ten_times_has_failed_and_can_be_replayed(app: App) {
     let ada = app.set_up().await;
+    app.stop_the_clock();
     let (lab, receiver) = (ada.workspace("Lab").await, Receiver::start().await);
     let made = hook(&ada, &lab, &receiver.url("/"), &["WORKSPACE_CHANGED"]).await;
     receiver.first((0..10).map(|_| Reply::Says(503, "busy")));
@@ -616,6 +618,7 @@ async fn a_slow_receiver_holds_up_itself_alone(app: App) {
 
 async fn a_redirect_and_an_endless_answer_are_what_their_status_says(app: App) {
     let ada = app.set_up().await;
+    app.stop_the_clock();
     let (lab, receiver, other) =
         (ada.workspace("Lab").await, Receiver::start().await, Receiver::start().await);
     let made = hook(&ada, &lab, &receiver.url("/"), &["WORKSPACE_CHANGED"]).await;
@@ -631,6 +634,7 @@ async fn a_redirect_and_an_endless_answer_are_what_their_status_says(app: App) {
 
 async fn a_paused_webhook_misses_what_happens_and_keeps_what_waits(app: App) {
     let ada = app.set_up().await;
+    app.stop_the_clock();
     let (lab, receiver) = (ada.workspace("Lab").await, Receiver::start().await);
     app.chained().await;
     let made = hook(&ada, &lab, &receiver.url("/"), &["WORKSPACE_CHANGED", "AUDIT_LOG_CHANGED"]).await;
@@ -726,7 +730,8 @@ async fn an_archived_workspace_is_silent(app: App) {
     app.mail_to("eve@example.org").await;
     app.chained().await;
     let invitation = invited.text("/inviteMember/invitation/id");
-    sleep(Duration::from_millis(500)).await;
+    // That its mail was taken is news of an invitation too.
+    app.mailed().await;
     let events = ["WORKSPACE_CHANGED", "INVITATION_STATUS_CHANGED"];
     hook(&ada, &lab, &receiver.url("/"), &events).await;
     ada.mutate("archiveWorkspace", json!({ "workspaceId": lab.id }), "").await.ok();
@@ -941,6 +946,7 @@ async fn there_are_so_many_and_no_more(app: App) {
 
 async fn what_finds_no_room_waits_in_the_log(app: App) {
     let ada = app.set_up().await;
+    app.stop_the_clock();
     let (lab, receiver) = (ada.workspace("Lab").await, Receiver::start().await);
     let made = hook(&ada, &lab, &receiver.url("/"), &["WORKSPACE_CHANGED"]).await;
     receiver.first([Reply::Says(500, "")]);
@@ -974,6 +980,7 @@ async fn what_finds_no_room_waits_in_the_log(app: App) {
 
 async fn deliveries_are_forgotten_after_a_month(app: App) {
     let ada = app.set_up().await;
+    app.stop_the_clock();
     let (lab, receiver) = (ada.workspace("Lab").await, Receiver::start().await);
     let made = hook(&ada, &lab, &receiver.url("/"), &["WORKSPACE_CHANGED"]).await;
     receiver.first([Reply::Says(204, ""), Reply::Says(500, "")]);

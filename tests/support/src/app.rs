@@ -233,7 +233,7 @@ impl App {
         actor
     }
 
-    /// The next mail to an address that this was not asked for before; waits up to ten seconds for it.
+    /// The next mail to an address that this was not asked for before; waits up to a minute for it.
     pub async fn mail_to(&self, email: &str) -> Captured {
         self.mail.next_for(email).await
     }
@@ -313,6 +313,20 @@ impl App {
     /// Waits until every entry of the audit log has its place in the chain.
     pub async fn chained(&self) {
         while self.number("SELECT count(*) FROM audit_events WHERE place IS NULL").await > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until it is written down of every mail that the mail server took it, which comes after it took it.
+    pub async fn mailed(&self) {
+        let answered_first = "status = 'CANCELLED' AND attempts > 0 AND NOT EXISTS \
+             (SELECT 1 FROM mails n WHERE n.invitation_id = mails.invitation_id AND n.id > mails.id)";
+        let select = format!("SELECT count(*) FROM mails WHERE status = 'QUEUED' OR {answered_first}");
+        // One that failed before its invitation was answered stays as it is.
+        for _ in 0..500 {
+            if self.number(&select).await == 0 {
+                break;
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

@@ -19,7 +19,7 @@ use mailin::{Action, AuthMechanism, Handler, Response, Session, SessionBuilder, 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Notify,
     task::{JoinHandle, JoinSet},
 };
@@ -114,6 +114,8 @@ pub struct MailServer {
     ca_pem: String,
     shared: Arc<Shared>,
     listening: Mutex<JoinHandle<()>>,
+    /// While connections are refused: its port, so that nobody else gets it meanwhile.
+    held: Mutex<Option<TcpSocket>>,
 }
 
 impl MailServer {
@@ -141,7 +143,7 @@ impl MailServer {
             connections: AtomicUsize::new(0),
         });
         let listening = Mutex::new(tokio::spawn(listen(listener, Arc::clone(&shared))));
-        Self { address, ca_pem, shared, listening }
+        Self { address, ca_pem, shared, listening, held: Mutex::default() }
     }
 
     pub fn port(&self) -> u16 {
@@ -167,8 +169,14 @@ impl MailServer {
             while !lock(&self.listening).is_finished() {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
+            // Bound and not listening: whoever connects is refused.
+            let held = TcpSocket::new_v4().expect("a socket");
+            held.set_reuseaddr(true).expect("a port can be bound again");
+            held.bind(self.address).expect("the same port again");
+            *lock(&self.held) = Some(held);
         } else if refused {
-            let listener = TcpListener::bind(self.address).await.expect("the same port again");
+            let held = lock(&self.held).take().expect("the port of a server that refuses");
+            let listener = held.listen(1024).expect("the same port again");
             *lock(&self.listening) = tokio::spawn(listen(listener, Arc::clone(&self.shared)));
         }
     }
@@ -178,12 +186,12 @@ impl MailServer {
         lock(&self.shared.captured).clone()
     }
 
-    /// The latest mail to `recipient`; waits up to ten seconds for the first one.
+    /// The latest mail to `recipient`; waits up to a minute for the first one.
     pub async fn wait_for(&self, recipient: &str) -> Captured {
         self.wait(recipient, |mut mails| mails.pop()).await
     }
 
-    /// The oldest mail to `recipient` that no earlier call has answered; waits up to ten seconds for it.
+    /// The oldest mail to `recipient` that no earlier call has answered; waits up to a minute for it.
     pub async fn next_for(&self, recipient: &str) -> Captured {
         let next = |mails: Vec<Captured>| {
             let mut read = lock(&self.shared.read);
@@ -210,7 +218,7 @@ impl MailServer {
                 arrived.await;
             }
         };
-        match tokio::time::timeout(Duration::from_secs(10), search).await {
+        match tokio::time::timeout(Duration::from_secs(60), search).await {
             Ok(mail) => mail,
             Err(_) => panic!(
                 "no mail to {recipient}; there are mails to {:?}",

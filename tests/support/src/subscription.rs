@@ -1,13 +1,13 @@
 //! One subscription over `graphql-transport-ws`, on a socket of its own.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::{
     net::TcpStream,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream, connect_async,
@@ -17,11 +17,13 @@ use tokio_tungstenite::{
 use crate::answer::Answer;
 
 /// How long anything may take before the test is stopped.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running subscription; it ends when dropped.
 pub struct Subscription {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// What came while nobody asked for it.
+    early: VecDeque<Value>,
 }
 
 /// How a subscription ended.
@@ -48,21 +50,27 @@ impl Subscription {
             .headers_mut()
             .insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("graphql-transport-ws"));
         let (socket, _) = connect_async(request).await.expect("a socket");
-        let mut subscription = Self { socket };
+        let mut subscription = Self { socket, early: VecDeque::new() };
         let payload = token.map_or(json!({}), |token| json!({ "Authorization": format!("Bearer {token}") }));
         subscription.say(json!({ "type": "connection_init", "payload": payload })).await;
         let acknowledged = subscription.message().await;
         assert_eq!(acknowledged.map(|message| message["type"].clone()), Ok(json!("connection_ack")));
         let payload = json!({ "query": document, "variables": variables });
         subscription.say(json!({ "type": "subscribe", "id": "1", "payload": payload })).await;
-        // The protocol does not acknowledge a subscription. A round trip and a moment are enough for one that waits
-        // for nothing but a statement.
+        // The protocol does not acknowledge a subscription. A round trip and a moment, a longer one on a slow machine, are
+        // enough for one that waits for nothing but a statement or two.
+        let asked = Instant::now();
         subscription.say(json!({ "type": "ping" })).await;
-        sleep(Duration::from_millis(60)).await;
+        while let Ok(message) = subscription.receive().await
+            && message["type"] != "pong"
+        {
+            subscription.early.push_back(message);
+        }
+        sleep((asked.elapsed() * 3).max(Duration::from_millis(80))).await;
         subscription
     }
 
-    /// The next event, within five seconds. An event can carry errors: see [`Answer::ok`].
+    /// The next event, within half a minute. An event can carry errors: see [`Answer::ok`].
     pub async fn next(&mut self) -> Answer {
         self.within(PATIENCE).await
     }
@@ -86,7 +94,7 @@ impl Subscription {
         }
     }
 
-    /// How the subscription ended: within five seconds, and without an event before.
+    /// How the subscription ended: within half a minute, and without an event before.
     pub async fn ended(&mut self) -> End {
         match timeout(PATIENCE, self.step()).await {
             Ok(Step::End(end)) => end,
@@ -126,6 +134,13 @@ impl Subscription {
 
     /// The next message, or the code that the socket was closed with.
     async fn message(&mut self) -> Result<Value, Option<u16>> {
+        match self.early.pop_front() {
+            Some(message) => Ok(message),
+            None => self.receive().await,
+        }
+    }
+
+    async fn receive(&mut self) -> Result<Value, Option<u16>> {
         loop {
             match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => {
