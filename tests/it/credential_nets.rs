@@ -319,16 +319,17 @@ fn a_use_of_what_is_being_deleted_is_no_fault() {
             // What the deletion of a workspace does to its credentials happens within one statement.
             let gone = if what == "workspaces" { &lab.id } else { &store };
             let mut other = PgConnection::connect(&app.database().url).await.unwrap();
+            let pid: i32 = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut other).await.unwrap();
             let statement = format!("BEGIN; DELETE FROM {what} WHERE id = {}", app.literal(gone));
             sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut other).await.unwrap();
             let refused = tokio::join!(using(&ada, &target, "store"), using(&eve, &target, "store"), async {
-                // Until one of them waits for the row, or long after it should.
-                let waiting = "SELECT count(*) FROM pg_stat_activity \
-                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
-                for _ in 0..500 {
-                    if app.number(waiting).await > 0 {
-                        break;
-                    }
+                // Until one of them waits for what is being deleted.
+                let waiting =
+                    format!("SELECT count(*) FROM pg_stat_activity WHERE {pid} = ANY(pg_blocking_pids(pid))");
+                let mut waited = 0;
+                while app.number(&waiting).await == 0 {
+                    waited += 1;
+                    assert!(waited < 1000, "nobody met what was being deleted");
                     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
                 }
                 sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();

@@ -1,6 +1,12 @@
 //! What ends with a membership or a role, and who cannot be taken away.
 
-use guildhall_domain::access::SystemRole;
+use std::{pin::pin, time::Duration};
+
+use async_graphql::{Request, Variables};
+use futures_util::StreamExt as _;
+use guildhall_domain::access::{self, SystemRole};
+use guildhall_graphql::{Caller, Handoff};
+use guildhall_persistence::sessions::Device;
 use guildhall_tests::{Actor, Answer, App, Subscription, actor::token_of, both_databases, subscription::End};
 use serde_json::{Value, json};
 
@@ -10,6 +16,7 @@ both_databases!(
     App::start,
     a_demoted_admin_hears_nothing_more,
     a_removed_member_is_out_at_once,
+    who_is_removed_before_their_subscription_listens_is_told_at_once,
     a_member_who_goes_takes_their_invitations_along,
     the_last_admin_stays,
     who_cannot_act_is_no_admin_to_rely_on,
@@ -64,6 +71,28 @@ async fn a_removed_member_is_out_at_once(app: App) {
     let input = json!({ "token": token_of(&app.mail_to(&bob.email).await.link()) });
     bob.mutate("acceptInvitation", input, "invitation { id }").await.ok();
     assert_eq!(names(&list(&bob, &lab, json!({})).await.ok()), ["Ada", "Eve", "Bob"]);
+}
+
+/// The moment between the guard of a subscription and its first look at the log, held open: what happens in it wakes nobody.
+async fn who_is_removed_before_their_subscription_listens_is_told_at_once(app: App) {
+    let ada = app.set_up().await;
+    let lab = ada.workspace("Lab").await;
+    let bob = app.member(&lab, SystemRole::Admin, "Bob").await;
+    let sessions = bob.query("{ viewer { sessions { nodes { id } } } }", json!({})).await.ok();
+    let session = sessions.text("/viewer/sessions/nodes/0/id").parse().unwrap();
+    let actor = Some(access::Actor::User { user: bob.id.parse().unwrap(), session });
+    let handoff = Handoff::default();
+    let request = Request::new(CHANGES)
+        .variables(Variables::from_json(json!({ "id": lab.id })))
+        .data(Caller { actor, device: Device::default() })
+        .data(handoff.clone());
+    assert!(app.schema().execute_stream(request).next().await.is_none(), "it is left to the transport");
+    let watch = handoff.take().expect("the guard lets him in");
+    remove(&ada, &lab, &membership(&lab, &bob).await).await.ok();
+    let mut turns = pin!(watch.turns());
+    let first = tokio::time::timeout(Duration::from_secs(30), turns.next()).await.expect("it ends by itself");
+    assert!(first.is_some_and(|turn| turn.is_err()));
+    assert!(turns.next().await.is_none());
 }
 
 async fn a_member_who_goes_takes_their_invitations_along(app: App) {

@@ -26,7 +26,7 @@ both_databases!(
     an_owner_is_changed_by_owners_alone_and_the_last_one_stays,
     a_change_of_nobody_or_by_nobody_is_refused,
     removing_ends_everything_in_the_organization_and_nothing_else,
-    who_is_removed_stops_hearing_at_once,
+    who_is_removed_stops_hearing,
     workspaces_that_would_lose_their_last_admin_are_named,
     who_counts_as_another_admin,
     one_leaves_an_organization_and_may_remove_oneself,
@@ -499,7 +499,7 @@ async fn removing_ends_everything_in_the_organization_and_nothing_else(app: App)
     assert_eq!(listed(&ada).await[&eve.email], ("MEMBER".to_owned(), "ACTIVE".to_owned()));
 }
 
-async fn who_is_removed_stops_hearing_at_once(app: App) {
+async fn who_is_removed_stops_hearing(app: App) {
     let ada = app.set_up().await;
     let organization = example(&app).await;
     let lab = ada.workspace("Lab").await;

@@ -399,7 +399,7 @@ async fn removals_that_fall_back_into_each_other_both_succeed(app: App) {
 
 /// What follows a demotion in the same breath sees it, whoever asks and over whichever process.
 #[test]
-fn a_second_process_sees_the_demotion_at_once() {
+fn a_second_process_sees_the_demotion_with_the_next_request() {
     run(Engine::Postgres, App::start, async |app: App| {
         let ada = app.set_up().await;
         let lab = ada.workspace("Lab").await;

@@ -852,7 +852,6 @@ impl InvitationSubscription {
                         return;
                     }
                 };
-                // Where events are missing, one of them may have ended the session.
                 let proof = match db.own_session(actor).await {
                     Ok(proof) => proof,
                     Err(fault) => {

@@ -384,6 +384,11 @@ impl App {
         &self.db
     }
 
+    /// The schema, for tests that stand where a transport stands.
+    pub fn schema(&self) -> &guildhall_graphql::Schema {
+        &self.gateway.schema
+    }
+
     /// What to do first, for whoever started the process: where the playground is, and the set-up link
     /// while nobody has an account.
     pub async fn welcome(&self) -> Result<String, Fault> {

@@ -1,6 +1,6 @@
 //! The command line at work.
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use guildhall_domain::{
@@ -33,6 +33,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The exit code of a wrong use or configuration; clap's too.
 const MISUSED: u8 = 2;
 
+/// How long work that blocks a thread has to come to its end, once everything else has.
+const LAST_WORK: Duration = Duration::from_secs(2);
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if *cli.chosen() == Command::Schema {
@@ -60,7 +63,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    match runtime.block_on(run(cli.chosen(), config)) {
+    let result = runtime.block_on(run(cli.chosen(), config));
+    // A name that is being looked up cannot be called off, and nobody waits for it any more.
+    runtime.shutdown_timeout(LAST_WORK);
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&*error),
     }

@@ -35,9 +35,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// The most addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 4;
 
-/// How many names are looked up at once. A name whose servers never answer keeps its place until the system gives up, half a
-/// minute after whoever asked has gone: so twice as many as there are connections on their way, or whoever sends to many
-/// such names would delay everybody else.
+/// How many names are looked up at once. A name whose servers never answer keeps its place until the system gives up, which
+/// may be half a minute after whoever asked has gone: enough for the 40 deliveries to webhooks of which nothing good is known
+/// to keep three places each and leave some. Each way out has as many, and each takes one of the 512 threads that block.
 const LOOK_UPS: usize = 128;
 
 /// Why there is no connection. Says nothing about addresses.

@@ -40,6 +40,7 @@ pub struct App {
     /// Where its mail goes, unless `SMTP_HOST` is unset.
     pub mail: Arc<MailServer>,
     db: Db,
+    schema: guildhall_graphql::Schema,
     clock: Arc<seams::ShiftedClock>,
     founded: OnceLock<(Actor, Workspace)>,
     stop: Option<oneshot::Sender<()>>,
@@ -96,7 +97,7 @@ impl App {
         let app = app.unwrap_or_else(|error| panic!("the server does not start: {error}"));
         let welcome = app.welcome().await.expect("the welcome");
         let setup_token = welcome.rsplit_once("/setup?token=").map(|(_, token)| token.trim().to_owned());
-        let db = app.db().clone();
+        let (db, schema) = (app.db().clone(), app.schema().clone());
         let (stop, stopped) = oneshot::channel();
         let server = tokio::spawn(app.serve(listener, async {
             // Sent or dropped: both mean to stop.
@@ -107,6 +108,7 @@ impl App {
             setup_token: setup_token.unwrap_or_default(),
             mail,
             db,
+            schema,
             clock,
             founded: OnceLock::new(),
             stop: Some(stop),
@@ -141,6 +143,11 @@ impl App {
     /// The server's own handle, for what the API does not show.
     pub fn db(&self) -> &Db {
         &self.db
+    }
+
+    /// The server's own schema, for whoever stands where a transport stands.
+    pub fn schema(&self) -> &guildhall_graphql::Schema {
+        &self.schema
     }
 
     /// The variables it was started with: for a command that works beside it.
@@ -319,15 +326,21 @@ impl App {
 
     /// Waits until it is written down of every mail that the mail server took it, which comes after it took it.
     pub async fn mailed(&self) {
-        let answered_first = "status = 'CANCELLED' AND attempts > 0 AND NOT EXISTS \
+        const PAUSE: Duration = Duration::from_millis(20);
+        let mut waited = 0;
+        while self.number("SELECT count(*) FROM mails WHERE status = 'QUEUED'").await > 0 {
+            waited += 1;
+            assert!(waited < 3000, "mails that the mail server does not take");
+            tokio::time::sleep(PAUSE).await;
+        }
+        // Those whose invitation was answered first; one that had failed before stays as it is.
+        let answered_first = "SELECT count(*) FROM mails WHERE status = 'CANCELLED' AND attempts > 0 AND NOT EXISTS \
              (SELECT 1 FROM mails n WHERE n.invitation_id = mails.invitation_id AND n.id > mails.id)";
-        let select = format!("SELECT count(*) FROM mails WHERE status = 'QUEUED' OR {answered_first}");
-        // One that failed before its invitation was answered stays as it is.
         for _ in 0..500 {
-            if self.number(&select).await == 0 {
+            if self.number(answered_first).await == 0 {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 

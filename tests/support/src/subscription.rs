@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Subscription {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// What came while nobody asked for it.
-    early: VecDeque<Value>,
+    early: VecDeque<Result<Value, Option<u16>>>,
 }
 
 /// How a subscription ended.
@@ -61,10 +61,16 @@ impl Subscription {
         // enough for one that waits for nothing but a statement or two.
         let asked = Instant::now();
         subscription.say(json!({ "type": "ping" })).await;
-        while let Ok(message) = subscription.receive().await
-            && message["type"] != "pong"
-        {
+        loop {
+            let message = timeout(PATIENCE, subscription.receive()).await.expect("an answer to a ping");
+            if message.as_ref().is_ok_and(|message| message["type"] == "pong") {
+                break;
+            }
+            let is_over = message.is_err();
             subscription.early.push_back(message);
+            if is_over {
+                return subscription;
+            }
         }
         sleep((asked.elapsed() * 3).max(Duration::from_millis(80))).await;
         subscription
@@ -135,7 +141,7 @@ impl Subscription {
     /// The next message, or the code that the socket was closed with.
     async fn message(&mut self) -> Result<Value, Option<u16>> {
         match self.early.pop_front() {
-            Some(message) => Ok(message),
+            Some(message) => message,
             None => self.receive().await,
         }
     }
