@@ -24,7 +24,7 @@ afterEach(() => assert.deepEqual(browser.faults.splice(0), []));
 
 /** The link in the mail to an address, waited for; another one than `known`. */
 async function linkMailedTo(address, known) {
-  for (let tries = 0; tries < 1200; tries += 1) {
+  for (let tries = 0; tries < 200; tries += 1) {
     const files = await readdir(mail).catch(() => []);
     for (const file of files.filter((file) => file.endsWith('.eml'))) {
       const text = (await readFile(join(mail, file), 'utf8')).replaceAll('=\r\n', '');

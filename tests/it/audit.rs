@@ -615,7 +615,7 @@ async fn what_is_added_is_watched(app: App) {
         assert_eq!(place(&watch.next().await), expected);
     }
     // Nothing twice: what comes next is what happens next.
-    watch.no_event_for(100).await;
+    watch.no_event_for(300).await;
     let input = json!({ "workspaceId": lab.id, "displayName": "Den 3" });
     ada.mutate("updateWorkspace", input, "").await.ok();
     assert_eq!(place(&watch.next().await), first + 3);

@@ -537,14 +537,9 @@ fn the_worst_that_passes_the_guard_is_answered_in_time() {
             format!("{{ nodes(ids: [{}]) {{ id }} }}", "1 ".repeat(3_900)),
             format!("{{ nodes(ids: {}1{}) {{ id }} }}", "[".repeat(60), "]".repeat(60)),
         ] {
-            // The fastest of three, each a text of its own so that nothing is remembered.
-            let mut times = Vec::new();
-            for n in 0..3 {
-                let started = Instant::now();
-                ask(&app, &format!("{query} #{n}")).await;
-                times.push(started.elapsed());
-            }
-            assert!(times.iter().any(|time| *time < Duration::from_secs(1)), "{times:?} {query:.80}");
+            let started = Instant::now();
+            ask(&app, &query).await;
+            assert!(started.elapsed() < Duration::from_secs(1), "{:?} {query:.80}", started.elapsed());
         }
     });
 }

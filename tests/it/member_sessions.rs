@@ -1,5 +1,7 @@
 //! Admins sign members out: everywhere, at once, and without learning or setting anything that signs them in.
 
+use std::time::Duration;
+
 use guildhall_domain::access::SystemRole;
 use guildhall_tests::{Actor, Answer, App, actor::PASSWORD, both_databases, subscription::End};
 use serde_json::json;
@@ -36,7 +38,7 @@ async fn a_member_is_signed_out_everywhere_at_once(app: App) {
         ended.data("/endMemberSessions/member"),
         &json!({ "user": { "email": eve.email }, "status": "ACTIVE" })
     );
-    match changes.ended().await {
+    match tokio::time::timeout(Duration::from_secs(2), changes.ended()).await.expect("it ends by itself") {
         End::Errors(errors) => assert_eq!(errors[0]["extensions"]["code"], "UNAUTHENTICATED", "{errors:?}"),
         other => panic!("expected the end of a session, but: {other:?}"),
     }

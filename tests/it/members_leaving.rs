@@ -27,9 +27,10 @@ const CHANGES: &str = "subscription($id: ID!) { invitationStatusChanged(workspac
     status invitation { email }
 } }";
 
-/// That the subscription ends by itself, with this code and without another event.
+/// That the subscription ends within a second, with this code and without another event.
 async fn ends(subscription: &mut Subscription, code: &str) {
-    let End::Errors(errors) = subscription.ended().await else {
+    let ended = tokio::time::timeout(Duration::from_secs(1), subscription.ended()).await;
+    let End::Errors(errors) = ended.expect("the subscription ends within a second") else {
         panic!("the subscription ends without saying why");
     };
     assert_eq!(errors[0]["extensions"]["code"], code, "{errors:?}");

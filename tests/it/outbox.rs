@@ -376,17 +376,11 @@ async fn lost_connections_are_made_anew(mut house: House) {
         let event = next(&mut there).await.unwrap();
         assert_eq!(event.email, Some(format!("ben{round}@guild.example")));
     }
-    // Listening again, not merely polling: that tells of each about a second after the one before.
+    // Listening again, not merely polling.
     sleep(Duration::from_millis(500)).await;
-    let mut waits = Vec::new();
-    for round in 0..10 {
-        house.invite(&format!("zoe{round}@guild.example")).await;
-        let committed = Instant::now();
-        next(&mut there).await.unwrap();
-        waits.push(committed.elapsed());
-        if committed.elapsed() < Duration::from_millis(300) {
-            return;
-        }
-    }
-    panic!("told after the commit: {waits:?}");
+    house.invite("zoe@guild.example").await;
+    let committed = Instant::now();
+    next(&mut there).await.unwrap();
+    println!("told {:?} after the commit", committed.elapsed());
+    assert!(committed.elapsed() < Duration::from_millis(300));
 }

@@ -1,7 +1,7 @@
 //! What many people do at the same moment: one wins, the others get a coded answer, and the rules hold
 //! afterwards.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use chrono::TimeDelta;
 use futures_util::future::{join, join_all};
@@ -11,7 +11,6 @@ use guildhall_tests::{
     actor::{PASSWORD, token_of},
     both_databases,
     databases::{Engine, run},
-    subscription::End,
 };
 use serde_json::{Value, json};
 
@@ -399,7 +398,7 @@ async fn removals_that_fall_back_into_each_other_both_succeed(app: App) {
 
 /// What follows a demotion in the same breath sees it, whoever asks and over whichever process.
 #[test]
-fn a_second_process_sees_the_demotion_with_the_next_request() {
+fn a_second_process_sees_the_demotion_at_once() {
     run(Engine::Postgres, App::start, async |app: App| {
         let ada = app.set_up().await;
         let lab = ada.workspace("Lab").await;
@@ -413,10 +412,8 @@ fn a_second_process_sees_the_demotion_with_the_next_request() {
         let mut watching = there.subscribe(watch, json!({ "id": lab.id })).await;
         set_role(&ada, &lab, &id, "EDITOR").await.ok();
         there.invite(&lab, "zoe@example.org", "VIEWER").await.denied("FORBIDDEN");
-        assert!(
-            matches!(watching.ended().await, End::Errors(_)),
-            "the subscription at the other process ends"
-        );
+        let ended = tokio::time::timeout(Duration::from_secs(1), watching.ended()).await;
+        assert!(ended.is_ok(), "the subscription at the other process ends within a second");
     });
 }
 

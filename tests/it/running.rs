@@ -65,13 +65,7 @@ async fn allow_connections(database: &TestDatabase, allowed: bool) {
 
 #[test]
 fn database_that_goes_away_and_comes_back_needs_no_restart() {
-    let start = async |engine| {
-        App::start_with(engine, |environment| {
-            environment.set("GUILDHALL_DATABASE_ACQUIRE_TIMEOUT_SECONDS", 3);
-        })
-        .await
-    };
-    run(Engine::Postgres, start, async |app: App| {
+    run(Engine::Postgres, App::start, async |app: App| {
         let ada = app.set_up().await;
         let mut changes = ada.subscribe(CHANGES, json!({ "id": app.default_workspace().id })).await;
         allow_connections(app.database(), false).await;
@@ -113,7 +107,6 @@ async fn stopped_process_finishes_what_it_began_and_exits_0(database: TestDataba
     let mut process = Process::spawn_with(&database, &mail, |environment| {
         // One after the other, and each slow enough to be caught at work.
         environment.set("PASSWORD_SALT_HASH_ROUNDS", 12).set("GUILDHALL_PASSWORD_HASHING_THREADS", 1);
-        environment.set("GUILDHALL_SHUTDOWN_GRACE_SECONDS", 12);
     })
     .await;
     let (ada, lab) = Actor::set_up(&process.url, &process.setup_token(), "ada@example.org", "Ada").await;
@@ -129,7 +122,7 @@ async fn stopped_process_finishes_what_it_began_and_exits_0(database: TestDataba
     let asked = Instant::now();
     let (status, end) = tokio::join!(process.terminate(), changes.ended());
     assert!(status.success(), "{status}:\n{}", process.output());
-    assert!(asked.elapsed() < Duration::from_secs(13), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(6), "{:?}", asked.elapsed());
     assert_eq!(end, End::Closed(Some(1001)));
     for answer in under_way {
         answer.await.expect("a request that had begun is answered");
@@ -294,10 +287,7 @@ async fn log_tells_what_was_asked_and_no_secret(database: TestDatabase) {
 fn failed_request_is_logged_under_the_id_that_the_answer_names() {
     run(Engine::Postgres, fresh_database, async |database: TestDatabase| {
         let mail = MailServer::start().await;
-        let process = Process::spawn_with(&database, &mail, |environment| {
-            environment.set("GUILDHALL_DATABASE_ACQUIRE_TIMEOUT_SECONDS", 3);
-        })
-        .await;
+        let process = Process::spawn(&database, &mail).await;
         let (ada, _) = Actor::set_up(&process.url, &process.setup_token(), "ada@example.org", "Ada").await;
         allow_connections(&database, false).await;
         database.kill_connections().await;

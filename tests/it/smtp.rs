@@ -215,7 +215,7 @@ async fn a_lost_acknowledgement_makes_a_duplicate_with_the_same_message_id() {
 #[tokio::test]
 async fn a_silent_server_does_not_hold_the_mailer() {
     let server = MailServer::start().await;
-    let mailer = mailer(SmtpConfig { timeout: Duration::from_millis(500), ..config(&server, TlsMode::None) });
+    let mailer = mailer(SmtpConfig { timeout: Duration::from_millis(100), ..config(&server, TlsMode::None) });
     server.fault(Fault::Silence).await;
     let error = mailer.send(&invitation("ben@example.com")).await.unwrap_err();
     assert_eq!(error, SendError::Transient("The mail server did not answer in time.".into()));
@@ -227,7 +227,7 @@ async fn a_silent_server_does_not_hold_the_mailer() {
 #[tokio::test]
 async fn a_server_that_falls_silent_after_the_message_does_not_spoil_the_next_one() {
     let server = MailServer::start().await;
-    let mailer = mailer(SmtpConfig { timeout: Duration::from_millis(500), ..config(&server, TlsMode::None) });
+    let mailer = mailer(SmtpConfig { timeout: Duration::from_millis(100), ..config(&server, TlsMode::None) });
     server.fault(Fault::SilenceAfterData).await;
     let mail = invitation("ben@example.com");
     let error = mailer.send(&mail).await.unwrap_err();

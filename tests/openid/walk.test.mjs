@@ -42,7 +42,7 @@ let provider;
 
 /// The secret of the link in the first mail to an address, which is a file.
 async function secretOfMail(address) {
-  for (let tries = 0; tries < 600; tries += 1) {
+  for (let tries = 0; tries < 200; tries += 1) {
     const files = await readdir(process.env.GUILDHALL_MAIL).catch(() => []);
     for (const file of files.filter((name) => name.endsWith('.eml'))) {
       const mail = (await readFile(`${process.env.GUILDHALL_MAIL}/${file}`, 'utf8')).replaceAll('=\r\n', '').replaceAll('=3D', '=');

@@ -240,7 +240,7 @@ impl App {
         actor
     }
 
-    /// The next mail to an address that this was not asked for before; waits up to a minute for it.
+    /// The next mail to an address that this was not asked for before; waits up to ten seconds for it.
     pub async fn mail_to(&self, email: &str) -> Captured {
         self.mail.next_for(email).await
     }

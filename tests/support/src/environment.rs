@@ -23,8 +23,6 @@ impl Environment {
             .set("DATABASE_URL", database)
             .set("GUILDHALL_DATABASE_SQLITE_SYNCHRONOUS", "normal")
             .set("GUILDHALL_DATABASE_MAX_CONNECTIONS", 8)
-            // Hundreds that write at once take turns.
-            .set("GUILDHALL_DATABASE_ACQUIRE_TIMEOUT_SECONDS", 60)
             .set("SMTP_HOST", "127.0.0.1")
             .set("SMTP_PORT", mail.port())
             .set("JWT_AUTH_TOKEN_SECRET", "access tokens of the tests, signed")

@@ -186,12 +186,12 @@ impl MailServer {
         lock(&self.shared.captured).clone()
     }
 
-    /// The latest mail to `recipient`; waits up to a minute for the first one.
+    /// The latest mail to `recipient`; waits up to ten seconds for the first one.
     pub async fn wait_for(&self, recipient: &str) -> Captured {
         self.wait(recipient, |mut mails| mails.pop()).await
     }
 
-    /// The oldest mail to `recipient` that no earlier call has answered; waits up to a minute for it.
+    /// The oldest mail to `recipient` that no earlier call has answered; waits up to ten seconds for it.
     pub async fn next_for(&self, recipient: &str) -> Captured {
         let next = |mails: Vec<Captured>| {
             let mut read = lock(&self.shared.read);
@@ -218,7 +218,7 @@ impl MailServer {
                 arrived.await;
             }
         };
-        match tokio::time::timeout(Duration::from_secs(60), search).await {
+        match tokio::time::timeout(Duration::from_secs(10), search).await {
             Ok(mail) => mail,
             Err(_) => panic!(
                 "no mail to {recipient}; there are mails to {:?}",

@@ -17,7 +17,7 @@ use tokio_tungstenite::{
 use crate::answer::Answer;
 
 /// How long anything may take before the test is stopped.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running subscription; it ends when dropped.
 pub struct Subscription {
@@ -76,7 +76,7 @@ impl Subscription {
         subscription
     }
 
-    /// The next event, within half a minute. An event can carry errors: see [`Answer::ok`].
+    /// The next event, within five seconds. An event can carry errors: see [`Answer::ok`].
     pub async fn next(&mut self) -> Answer {
         self.within(PATIENCE).await
     }
@@ -100,7 +100,7 @@ impl Subscription {
         }
     }
 
-    /// How the subscription ended: within half a minute, and without an event before.
+    /// How the subscription ended: within five seconds, and without an event before.
     pub async fn ended(&mut self) -> End {
         match timeout(PATIENCE, self.step()).await {
             Ok(Step::End(end)) => end,

@@ -43,7 +43,7 @@ const environment = (name: string): string => {
 /** The link in the mail to an address, waited for. */
 async function linkMailedTo(address: string): Promise<string> {
   const directory = environment('GUILDHALL_MAIL');
-  for (let tries = 0; tries < 1200; tries += 1) {
+  for (let tries = 0; tries < 200; tries += 1) {
     const files = await readdir(directory).catch(() => []);
     for (const file of files.filter((file) => file.endsWith('.eml'))) {
       // Long lines are folded with a `=` at the end.
