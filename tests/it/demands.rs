@@ -217,17 +217,18 @@ async fn other_organizations_are_not_touched(app: App) {
 }
 
 async fn an_open_subscription_ends_at_the_next_event(app: App) {
-    const CHANGES: &str =
-        "subscription($id: ID!) { invitationStatusChanged(workspaceId: $id) { invitation { delivery } } }";
+    const CHANGES: &str = "subscription($id: ID!) { invitationStatusChanged(workspaceId: $id) { status } }";
     const LOG: &str = "subscription($id: ID!) { auditLogChanged(workspaceId: $id) { cursor } }";
     let (ada, _, lab, eve) = demanding(&app, 24, SystemRole::Admin).await;
     let mut changes = eve.subscribe(CHANGES, json!({ "id": lab.id })).await;
     let mut own = ada.subscribe(CHANGES, json!({ "id": lab.id })).await;
     ada.invite(&lab, "one@example.org", "VIEWER").await.ok();
-    // Also of the mail: nothing is left to tell.
-    let sent = |event: &Answer| event.text("/invitationStatusChanged/invitation/delivery") == "SENT";
-    changes.until(sent).await.ok();
-    own.until(sent).await.ok();
+    // That it was made and that its mail was sent: nothing is left to tell.
+    for watching in [&mut changes, &mut own] {
+        for _ in 0..2 {
+            watching.next().await.ok();
+        }
+    }
     app.chained().await;
     let mut log = eve.subscribe(LOG, json!({ "id": lab.id })).await;
     app.advance(TimeDelta::hours(24));

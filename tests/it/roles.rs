@@ -241,12 +241,13 @@ async fn a_subscription_ends_when_the_role_is_cut(app: App) {
     let lab = ada.workspace("Lab").await;
     let role = made(&ada, &organization, "Watcher", &["INVITATIONS_VIEW"]).await;
     let eve = member(&app, &lab, "Eve", &role).await;
-    let watch =
-        "subscription($id: ID!) { invitationStatusChanged(workspaceId: $id) { invitation { delivery } } }";
+    let watch = "subscription($id: ID!) { invitationStatusChanged(workspaceId: $id) { status } }";
     let mut subscription = eve.subscribe(watch, json!({ "id": lab.id })).await;
     ada.invite(&lab, "new@example.org", "VIEWER").await.ok();
-    let sent = |event: &Answer| event.data("/invitationStatusChanged/invitation/delivery") == "SENT";
-    subscription.until(sent).await;
+    // That it was made and that its mail was sent: nothing is left to tell.
+    for _ in 0..2 {
+        subscription.next().await.ok();
+    }
     edit(&ada, &organization, &role, &["ITEM_READ"]).await.ok();
     let End::Errors(errors) = subscription.ended().await else { panic!("it ends with an error") };
     assert_eq!(errors[0]["extensions"]["code"], "FORBIDDEN");
