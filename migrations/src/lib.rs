@@ -22,6 +22,9 @@ mod m0013_single_sign_on;
 mod m0014_quotas;
 mod m0015_workspace_search;
 mod m0016_credential_search;
+mod m0017_invitation_seats;
+mod m0018_account_mails;
+mod m0019_person_search;
 
 /// All steps in order.
 pub struct Migrator;
@@ -45,6 +48,9 @@ impl MigratorTrait for Migrator {
             Box::new(m0014_quotas::Step),
             Box::new(m0015_workspace_search::Step),
             Box::new(m0016_credential_search::Step),
+            Box::new(m0017_invitation_seats::Step),
+            Box::new(m0018_account_mails::Step),
+            Box::new(m0019_person_search::Step),
         ]
     }
 }

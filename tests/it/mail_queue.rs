@@ -12,16 +12,16 @@ use std::{
 };
 
 use async_trait::async_trait;
-use chrono::{DateTime, TimeDelta};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 use guildhall_domain::{
     access::perm,
     ids::MailId,
     invitations::{DeliveryState, InvitationStatus},
-    mail::{InvitationLetter, InvitedWorkspace, Letter},
+    mail::{AccountLetter, InvitationLetter, InvitedWorkspace, Letter},
 };
 use guildhall_persistence::{
-    Db, OpError,
+    Db, OpError, Tx,
     events::{self, Topic},
     housekeeping,
     invitations::{self, Invitation},
@@ -54,13 +54,18 @@ fn letter(to: &str) -> Letter {
     })
 }
 
+fn reset(to: &str, until: DateTime<Utc>) -> Letter {
+    Letter::PasswordReset(AccountLetter { recipient_email: to.into(), at: until, ..AccountLetter::default() })
+}
+
 impl House {
+    async fn enqueue_letter(&self, letter: &Letter) -> MailId {
+        let queued = async |tx: &mut Tx<'_>| Ok::<_, OpError<Infallible>>(mails::enqueue(tx, None, letter)?);
+        self.db.write(&system(), queued).await.expect("queue a mail")
+    }
+
     async fn enqueue(&self, to: &str) -> MailId {
-        let proof = system();
-        let queued = self
-            .db
-            .write(&proof, async |tx| Ok::<_, OpError<Infallible>>(mails::enqueue(tx, None, &letter(to))?));
-        queued.await.expect("queue a mail")
+        self.enqueue_letter(&letter(to)).await
     }
 
     async fn claim_one(&self) -> ClaimedMail {
@@ -110,6 +115,8 @@ both_databases!(
     nothing_more_is_sent_while_an_acknowledgement_cannot_be_written,
     a_panic_while_sending_is_a_failure_like_any_other,
     stopping_waits_for_the_mails_on_their_way,
+    what_is_about_an_account_comes_before_all_invitations,
+    a_link_that_is_dead_is_not_sent,
 );
 
 async fn two_claimants_never_take_the_same_mail(house: House) {
@@ -251,6 +258,30 @@ async fn an_old_mail_is_forgotten_unless_it_waits(house: House) {
     house.clock.advance(TimeDelta::days(2));
     assert_eq!(housekeeping::sweep(&house.db).await.unwrap().mails, 1);
     assert_eq!(house.count("QUEUED", "NOT NULL").await, 1);
+}
+
+async fn what_is_about_an_account_comes_before_all_invitations(house: House) {
+    for n in 0..3 {
+        house.invite(&format!("guest{n}@guild.example")).await;
+    }
+    house.clock.advance(TimeDelta::seconds(1));
+    let later =
+        house.enqueue_letter(&reset("ann@guild.example", house.db.now() + TimeDelta::minutes(30))).await;
+    let mail = mails::claim(&house.db, 1).await.expect("claim").remove(0);
+    assert_eq!(mail.claim.id, later);
+    let rest = mails::claim(&house.db, 10).await.expect("claim");
+    assert_eq!(rest.len(), 3);
+}
+
+async fn a_link_that_is_dead_is_not_sent(house: House) {
+    let soon = house.db.now() + TimeDelta::minutes(30);
+    house.enqueue_letter(&reset("ann@guild.example", soon)).await;
+    house.clock.advance(TimeDelta::minutes(31));
+    let outlet = Outlet::new();
+    let workers = outlet.work_for(&house.db);
+    eventually("it is given up", async || house.count("FAILED", "NULL").await == 1).await;
+    assert!(outlet.taken().is_empty());
+    workers.stop().await;
 }
 
 /// A way out that keeps what it is given and answers as told.
@@ -416,12 +447,13 @@ async fn stopping_waits_for_the_mails_on_their_way(house: House) {
     let workers = outlet.work_for(&house.db);
     house.enqueue("ann@guild.example").await;
     outlet.used(1).await;
-    let stopping = tokio::spawn(workers.stop());
+    // Told to stop, before there is another mail.
+    let mut stopping = std::pin::pin!(workers.stop());
+    assert!(futures_util::poll!(&mut stopping).is_pending());
     house.enqueue("ben@guild.example").await;
-    sleep(Duration::from_millis(1200)).await;
-    assert!(!stopping.is_finished());
+    assert!(timeout(Duration::from_millis(1200), &mut stopping).await.is_err());
     outlet.released.notify_one();
-    timeout(Duration::from_secs(2), stopping).await.expect("it stops").unwrap();
+    timeout(Duration::from_secs(2), stopping).await.expect("it stops");
     assert_eq!(house.count("SENT", "NULL").await, 1);
     assert_eq!(outlet.taken(), ["ann@guild.example"], "no new one is taken");
     assert_eq!(house.count("QUEUED", "NOT NULL").await, 1);

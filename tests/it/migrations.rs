@@ -1,14 +1,21 @@
 //! The tables: made once, whoever comes first, and as this version knows them.
 
+use std::time::Duration;
+
 use guildhall_persistence::{Options, housekeeping, instance, migrate};
 use guildhall_tests::{
     App, both_databases,
-    databases::{Engine, TestDatabase},
+    databases::{Engine, TestDatabase, run},
 };
 use serde_json::json;
-use sqlx::{Connection as _, PgConnection, SqliteConnection};
+use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 
-both_databases!(TestDatabase::empty, migrating_twice_changes_nothing, two_that_migrate_at_once_take_turns,);
+both_databases!(
+    TestDatabase::empty,
+    migrating_twice_changes_nothing,
+    two_that_migrate_at_once_take_turns,
+    a_version_starts_again_after_a_newer_one_has_migrated,
+);
 
 both_databases!(
     App::start,
@@ -80,8 +87,10 @@ async fn names_that_the_version_before_wrote_are_found_in_any_case(app: App) {
     for table in ["credentials", "workspaces"] {
         app.sql(&format!("ALTER TABLE {table} DROP COLUMN search_text")).await;
     }
-    assert_eq!(app.sql("DELETE FROM seaql_migrations WHERE version LIKE 'm001__%_search'").await, 2);
+    app.sql("UPDATE users SET search_text = 'άδας ada@example.org'").await;
+    assert_eq!(app.sql("DELETE FROM seaql_migrations WHERE version LIKE 'm001__%_search'").await, 3);
     migrate(&Options::new(&app.database().url)).await.unwrap();
+    assert_eq!(app.number("SELECT count(*) FROM users WHERE search_text = 'άδασ ada@example.org'").await, 1);
     let swept = housekeeping::sweep(app.db()).await.unwrap();
     // The two workspaces, and the one in which everybody begins.
     assert_eq!(swept.names, 502 + 3);
@@ -118,6 +127,64 @@ async fn migrating_twice_changes_nothing(database: TestDatabase) {
     migrate(&options).await.unwrap();
     assert_eq!(shape(&database).await, shape_before);
     assert_eq!(history(&database).await, history_before);
+}
+
+async fn execute(database: &TestDatabase, statement: &'static str) {
+    match database.engine() {
+        Engine::Sqlite => {
+            let mut connection = SqliteConnection::connect(&database.url).await.unwrap();
+            connection.execute(statement).await.map(drop)
+        }
+        Engine::Postgres => {
+            let mut connection = PgConnection::connect(&database.url).await.unwrap();
+            connection.execute(statement).await.map(drop)
+        }
+    }
+    .unwrap();
+}
+
+async fn a_version_starts_again_after_a_newer_one_has_migrated(database: TestDatabase) {
+    let options = Options::new(&database.url);
+    migrate(&options).await.unwrap();
+    execute(&database, "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9999_newer', 1)").await;
+    let before = shape(&database).await;
+    migrate(&options).await.unwrap();
+    assert_eq!(shape(&database).await, before);
+    // One that lacks a step of its own is no older version: nobody knows what became of the tables.
+    execute(&database, "DELETE FROM seaql_migrations WHERE version = 'm0017_invitation_seats'").await;
+    let fault = migrate(&options).await.unwrap_err().to_string();
+    assert!(fault.contains("m9999_newer"), "{fault}");
+}
+
+/// A step waits for a table in turns: so long as somebody dumps it, the service goes on.
+#[test]
+fn a_step_that_waits_for_a_table_holds_up_nobody() {
+    run(Engine::Postgres, TestDatabase::empty, async |database: TestDatabase| {
+        let options = Options::new(&database.url);
+        migrate(&options).await.unwrap();
+        for undo in [
+            "DELETE FROM seaql_migrations WHERE version = 'm0016_credential_search'",
+            "ALTER TABLE credentials DROP COLUMN search_text",
+        ] {
+            execute(&database, undo).await;
+        }
+        let mut dump = PgConnection::connect(&database.url).await.unwrap();
+        dump.execute("BEGIN; LOCK TABLE credentials IN ACCESS SHARE MODE").await.unwrap();
+        let migrating = tokio::spawn(async move { migrate(&options).await });
+        let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'credentials'::regclass";
+        let mut watch = PgConnection::connect(&database.url).await.unwrap();
+        while sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut watch).await.unwrap() == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // Whoever reads waits behind the step, and not until the dump is done.
+        let read =
+            tokio::time::timeout(Duration::from_secs(10), watch.execute("SELECT count(*) FROM credentials"));
+        read.await.expect("the step makes room").unwrap();
+        assert!(!migrating.is_finished());
+        dump.execute("COMMIT").await.unwrap();
+        migrating.await.unwrap().unwrap();
+        execute(&database, "SELECT search_text FROM credentials").await;
+    });
 }
 
 async fn two_that_migrate_at_once_take_turns(database: TestDatabase) {

@@ -26,6 +26,7 @@ both_databases!(
     an_admin_does_not_void_what_an_owner_asked,
     whoever_has_not_done_what_is_demanded_takes_nothing_over,
     an_owner_who_has_not_done_what_is_demanded_sees_no_transfer,
+    a_trial_of_taking_over_opens_nothing,
 );
 
 const TRANSFER: &str = "transfer { id status from { email } to { email } createdAt expiresAt respondedAt organization { slug viewerRole } }";
@@ -47,6 +48,22 @@ async fn asked(by: &Actor, organization: &str, user: &Actor) -> String {
 
 async fn accept(actor: &Actor, transfer: &str) -> Answer {
     actor.mutate("acceptOwnershipTransfer", json!({ "transferId": transfer }), TRANSFER).await
+}
+
+async fn a_trial_of_taking_over_opens_nothing(app: App) {
+    let ada = app.set_up().await;
+    let eve = app.person("eve@example.org", "Eve").await;
+    let transfer = asked(&ada, &organization(&ada).await, &eve).await;
+    let selection = "transfer { status organization { members { totalCount } auditLog { totalCount } } }";
+    let input = json!({ "transferId": transfer });
+    let trial =
+        eve.mutate_with("dryRun: true", "acceptOwnershipTransfer", input.clone(), selection).await.ok();
+    assert_eq!(
+        trial.data("/acceptOwnershipTransfer/transfer"),
+        &json!({ "status": "ACCEPTED", "organization": null })
+    );
+    let done = eve.mutate("acceptOwnershipTransfer", input, selection).await.ok();
+    assert_eq!(done.data("/acceptOwnershipTransfer/transfer/organization/members/totalCount"), 2);
 }
 
 async fn decline(actor: &Actor, transfer: &str) -> Answer {

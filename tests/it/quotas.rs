@@ -606,7 +606,10 @@ async fn admins_are_warned_once_of_each_limit(app: App) {
     limit(&ada, Some(&lab), "CREDITS", json!(200)).await.ok();
     spend(&vera, &lab, 85).await.ok();
     assert_eq!(watched.next().await.data("/quotaWarning/quota/used"), 180);
-    assert!(app.mail_to(&adam.email).await.subject().contains("90 %"));
+    for admin in [&ada, &adam] {
+        let mail = app.mail_to(&admin.email).await;
+        assert_eq!(mail.subject(), "Lab uses 90 % of its credits a month", "{}", admin.email);
+    }
     // Whoever was away hears of both.
     let since = format!(
         r#"subscription {{ quotaWarning(workspaceId: "{}", after: "e0") {{ cursor resyncRequired quota {{ used }} }} }}"#,
@@ -623,7 +626,6 @@ async fn admins_are_warned_once_of_each_limit(app: App) {
     adjust(&ada, &lab, "ITEMS", 9).await.ok();
     assert_eq!(watched.next().await.data("/quotaWarning/quota/metric"), "ITEMS");
     let mail = app.mail_to(&ada.email).await;
-    let mail = if mail.subject().contains("items") { mail } else { app.mail_to(&ada.email).await };
     assert_eq!(mail.subject(), "Example uses 90 % of its items", "the organization's admins alone");
     for amount in [1, -1] {
         adjust(&ada, &lab, "ITEMS", amount).await.ok();

@@ -102,6 +102,30 @@ fn each_account_has_a_share_of_its_own_over_all_transports() {
 }
 
 #[test]
+fn only_refresh_tokens_that_are_refused_are_counted() {
+    with(
+        |env| {
+            env.set("GUILDHALL_LIMITS_TOKEN_ATTEMPTS_PER_MINUTE", 2);
+        },
+        async |app| {
+            let mut token = app.set_up().await.refresh_token.unwrap();
+            let refresh = async |token: &str| {
+                let input = json!({ "refreshToken": token });
+                app.anonymous().mutate("refreshSession", input, "session { refreshToken }").await
+            };
+            for _ in 0..5 {
+                let answer = refresh(&token).await.ok();
+                token = answer.text("/refreshSession/session/refreshToken").to_owned();
+            }
+            // Setting up was a try as well.
+            refresh("nonsense").await.refused("SESSION_INVALID");
+            refresh("nonsense").await.denied("RATE_LIMITED");
+            refresh(&token).await.ok();
+        },
+    );
+}
+
+#[test]
 fn whoever_is_refused_too_many_tries_learns_when_to_try_again() {
     with(
         |env| {

@@ -174,6 +174,7 @@ async fn asking_tells_nobody_whether_an_address_has_an_account(app: App) {
     let ada = app.set_up().await;
     let bob = app.person("bob@example.org", "Bob").await;
     app.sql(&format!("UPDATE users SET status = 'DISABLED' WHERE id = {}", app.literal(&bob.id))).await;
+    app.mailed().await;
     let before = mails(&app).await;
     let known = ask(&app, &ada.email).await.body;
     for other in ["zoe@example.org", &bob.email] {
@@ -419,6 +420,7 @@ async fn an_address_that_is_taken_is_not_had_and_not_told(app: App) {
     let free = want(&ada, PASSWORD, "free@example.org").await.ok().body;
     app.mail_to(&ada.email).await;
     app.mail_to("free@example.org").await;
+    app.mailed().await;
     let before = mails(&app).await;
     assert_eq!(want(&ada, PASSWORD, &bob.email).await.body, free);
     confirm(&app, &secret(&app.mail_to(&ada.email).await)).await.ok();

@@ -54,13 +54,7 @@ async fn probes_tell_life_from_readiness(app: App) {
 
 /// Lets nobody connect to the database of the test, or everybody again.
 async fn allow_connections(database: &TestDatabase, allowed: bool) {
-    let mut url = Url::parse(&database.url).unwrap();
-    let name = url.path().trim_start_matches('/').to_owned();
-    url.set_path("postgres");
-    let mut connection = PgConnection::connect(url.as_str()).await.unwrap();
-    let statement = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}");
-    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
+    alter(database, &format!("ALTER DATABASE {{}} ALLOW_CONNECTIONS {allowed}")).await;
 }
 
 #[test]
@@ -85,6 +79,62 @@ fn database_that_goes_away_and_comes_back_needs_no_restart() {
         ada.invite(app.default_workspace(), "eve@example.org", "VIEWER").await.ok();
         app.mail_to("eve@example.org").await;
         assert_eq!(changes.next().await.ok().data("/invitationStatusChanged/status"), "PENDING");
+    });
+}
+
+/// Runs a statement on the database of the test, from beside it; `{}` stands for its name.
+async fn alter(database: &TestDatabase, statement: &str) {
+    let mut url = Url::parse(&database.url).unwrap();
+    let name = url.path().trim_start_matches('/').to_owned();
+    url.set_path("postgres");
+    let mut connection = PgConnection::connect(url.as_str()).await.unwrap();
+    let statement = AssertSqlSafe(statement.replace("{}", &name));
+    sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+#[test]
+fn a_database_that_only_reads_is_not_ready_and_no_connection_to_it_is_kept() {
+    run(Engine::Postgres, App::start, async |app: App| {
+        let ada = app.set_up().await;
+        alter(app.database(), "ALTER DATABASE {} SET default_transaction_read_only = on").await;
+        app.database().kill_connections().await;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let ready = ada.get("/readyz").await;
+            if ready.text() == r#"{"status":"the database takes no changes"}"# {
+                assert_eq!(ready.status, StatusCode::SERVICE_UNAVAILABLE);
+                break;
+            }
+            assert!(Instant::now() < deadline, "{}", ready.text());
+        }
+        let lab = app.default_workspace();
+        ada.invite(lab, "eve@example.org", "VIEWER").await.denied("INTERNAL");
+        ada.query("{ viewer { user { id } } }", json!({})).await.ok();
+        // Another server has taken over. Whoever was told that this one only reads asks for the way again.
+        alter(app.database(), "ALTER DATABASE {} RESET default_transaction_read_only").await;
+        while ada.get("/readyz").await.status != StatusCode::OK {
+            assert!(Instant::now() < deadline, "connections to the one that reads are kept");
+        }
+        ada.invite(lab, "eve@example.org", "VIEWER").await.ok();
+    });
+}
+
+#[test]
+fn a_log_that_ends_earlier_than_it_did_is_told_from_there_on() {
+    run(Engine::Postgres, App::start, async |app: App| {
+        let ada = app.set_up().await;
+        let lab = app.default_workspace();
+        for n in 0..3 {
+            ada.invite(lab, &format!("guest{n}@example.org"), "VIEWER").await.ok();
+        }
+        app.mailed().await;
+        let mut changes = ada.subscribe(CHANGES, json!({ "id": lab.id })).await;
+        // As after a failover to a server that had not received everything.
+        app.sql("DELETE FROM events; ALTER SEQUENCE events_seq_seq RESTART WITH 1").await;
+        app.database().kill_connections().await;
+        ada.invite(lab, "eve@example.org", "VIEWER").await.ok();
+        changes.next().await.ok();
     });
 }
 

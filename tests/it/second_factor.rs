@@ -439,8 +439,13 @@ async fn a_trial_takes_nothing_and_tells_no_more(app: App) {
     let begun = enroll(&ada, None).await.ok();
     let totp = Totp::from_url(begun.text("/enrollSecondFactor/uri")).unwrap();
     let input = json!({ "code": code(&app, &totp, 0) });
-    let trial = ada.mutate_with("dryRun: true", "confirmSecondFactor", input, "recoveryCodes").await.ok();
-    assert_eq!(trial.data("/confirmSecondFactor/recoveryCodes"), &Value::Null);
+    let opened = "recoveryCodes viewer { workspaces { totalCount } }";
+    let trial = ada.mutate_with("dryRun: true", "confirmSecondFactor", input, opened).await.ok();
+    // Nor does it open, without a trace, what a second factor is demanded for.
+    assert_eq!(
+        trial.data("/confirmSecondFactor"),
+        &json!({ "recoveryCodes": null, "viewer": null, "userErrors": [] })
+    );
     on(&ada, sign_in(&app, &ada, None).await);
     confirm(&ada, &code(&app, &totp, 0)).await.ok();
     next_step(&app);

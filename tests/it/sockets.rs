@@ -286,6 +286,7 @@ fn a_token_that_expires_closes_the_socket_with_4403() {
 #[test]
 fn a_client_is_warned_before_its_token_expires() {
     alone(async |app| {
+        app.stop_the_clock();
         let ada = app.set_up().await;
         let long = ready(&app, ada.access_token.as_deref()).await;
         // A token counts whole seconds, so that two to three are left.

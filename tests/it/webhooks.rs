@@ -39,6 +39,7 @@ both_databases!(
     each_subscription_has_its_event,
     what_is_not_accepted_is_tried_again_under_the_same_id,
     what_is_tried_ten_times_has_failed_and_can_be_replayed,
+    what_cannot_be_signed_is_no_try,
     who_answers_nothing_good_for_days_is_disabled,
     a_replay_of_what_waits_begins_its_tries_anew,
     who_is_gone_is_disabled_at_once,
@@ -444,6 +445,27 @@ async fn what_is_not_accepted_is_tried_again_under_the_same_id(app: App) {
     assert_eq!(retried.json()["data"], json!({ "workspaceId": lab.id, "webhookId": made.id }));
 }
 
+async fn what_cannot_be_signed_is_no_try(app: App) {
+    let ada = app.set_up().await;
+    app.stop_the_clock();
+    let (lab, receiver) = (ada.workspace("Lab").await, Receiver::start().await);
+    let made = hook(&ada, &lab, &receiver.url("/"), &["WORKSPACE_CHANGED"]).await;
+    // As in a process that was not given the key which others seal with by now.
+    app.sql("UPDATE workspace_keys SET master_key_id = 'other-' || master_key_id").await;
+    rename(&ada, &lab, "Later").await;
+    for _ in 0..12 {
+        let leased = "SELECT count(*) FROM webhooks WHERE leased_until IS NOT NULL AND due_at IS NOT NULL";
+        while app.number(leased).await == 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+        app.sql("UPDATE webhooks SET leased_until = NULL").await;
+    }
+    app.sql("UPDATE workspace_keys SET master_key_id = substr(master_key_id, 7)").await;
+    app.sql("UPDATE webhooks SET leased_until = NULL").await;
+    receiver.heard(1).await;
+    settled(&ada, &made, "DELIVERED", 1).await;
+}
+
 async fn what_is_tried_ten_times_has_failed_and_can_be_replayed(app: App) {
     let ada = app.set_up().await;
     app.stop_the_clock();
@@ -505,6 +527,7 @@ async fn a_replay_of_what_waits_begins_its_tries_anew(app: App) {
 }
 
 async fn who_answers_nothing_good_for_days_is_disabled(app: App) {
+    app.stop_the_clock();
     let ada = app.set_up().await;
     let (lab, receiver) = (ada.workspace("Lab").await, Receiver::start().await);
     let made = hook(&ada, &lab, &receiver.url("/"), &["WORKSPACE_CHANGED"]).await;

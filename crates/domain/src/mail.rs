@@ -45,10 +45,11 @@ impl Letter {
         }
     }
 
-    /// When the letter's link is dead; `None` where the letter does not say.
+    /// When the letter is of no more use, since its link is dead; `None` where it is news all the same.
     pub fn expires_at(&self) -> Option<DateTime<Utc>> {
         match self {
             Self::Invitation(letter) => Some(letter.expires_at),
+            Self::PasswordReset(letter) => Some(letter.at),
             _ => None,
         }
     }

@@ -193,10 +193,17 @@ impl Ended {
     pub fn error(&self) -> Error {
         match &*self.0 {
             ReadError::Denied(denied) => error::denied(*denied),
-            ReadError::Fault(fault) => {
-                tracing::error!(%fault, "a subscription failed");
+            ReadError::Fault(_) => {
                 error::coded("INTERNAL", "Something went wrong here. Subscribe again from your last cursor.")
             }
+        }
+    }
+
+    /// What failed, for the log: it is not said to the subscriber.
+    pub fn fault(&self) -> Option<&Fault> {
+        match &*self.0 {
+            ReadError::Denied(_) => None,
+            ReadError::Fault(fault) => Some(fault),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     error,
     organizations::Organization,
     payload::{answer, payload},
-    rehearsal::only_now,
+    rehearsal::{only_now, unless_rehearsing},
 };
 
 /// A second factor that is in force: whoever signs in needs a code of it beside the password.
@@ -69,7 +69,7 @@ pub struct ConfirmSecondFactorInput {
 payload! {
     /// The second factor that is in force.
     ConfirmSecondFactorPayload, ConfirmSecondFactorError = ConfirmSecondFactorCode {
-        /// Your own view. All other sessions have ended.
+        /// Your own view; none in a `dryRun`. All other sessions have ended.
         viewer: Viewer,
         /// Five recovery codes, shown this once: write them down. Each stands for a code once, when the app is lost. Those you had
         /// before are good for nothing.
@@ -154,7 +154,8 @@ impl SecondFactorMutation {
         }
         .await;
         answer(ctx, outcome, |codes| ConfirmSecondFactorPayload {
-            viewer: Some(Viewer::new(proof)),
+            // A trial would read, with no more than the password and without a trace, what a second factor is demanded for.
+            viewer: unless_rehearsing(ctx, Viewer::new(proof)),
             recovery_codes: only_now(ctx, codes),
             user_errors: Vec::new(),
         })

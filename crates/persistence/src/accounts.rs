@@ -16,7 +16,7 @@ use guildhall_domain::{
     text::{DisplayName, Email},
     workspaces::name_unavailable,
 };
-use sea_orm::{ActiveValue::Set, DbErr, EntityTrait, FromQueryResult, QueryResult};
+use sea_orm::{ActiveValue::Set, DbErr, EntityTrait, FromQueryResult, QueryResult, sea_query::OnConflict};
 use uuid::Uuid;
 
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
     db::{Db, Tx},
     email_changes,
     entities::{self, users},
-    error::{Fault, OpError, ReadError, is_duplicate},
+    error::{Fault, OpError, ReadError},
     instance, invitations,
     lockout::Door,
     organization_members,
@@ -146,11 +146,10 @@ pub(crate) async fn insert(
         last_workspace_id: Set(None),
         second_factor_at: Set(None),
     };
-    match users::Entity::insert(row).exec_without_returning(tx.conn()).await {
-        Ok(_) => Ok(Ok(user)),
-        Err(error) if is_duplicate(&error, "users", "email") => Ok(Err(())),
-        Err(error) => Err(error.into()),
-    }
+    // Not by the error: on PostgreSQL nothing of a transaction lasts in which a statement failed.
+    let taken = OnConflict::column(users::Column::Email).do_nothing().to_owned();
+    let made = users::Entity::insert(row).on_conflict(taken).exec_without_returning(tx.conn()).await?;
+    Ok(if made == 1 { Ok(user) } else { Err(()) })
 }
 
 /// What setting up makes.
@@ -229,11 +228,7 @@ pub(crate) async fn join_organization(
         created_at: Set(tx.now()),
     };
     let written = Entity::insert(row)
-        .on_conflict(
-            sea_orm::sea_query::OnConflict::columns([Column::UserId, Column::OrganizationId])
-                .do_nothing()
-                .to_owned(),
-        )
+        .on_conflict(OnConflict::columns([Column::UserId, Column::OrganizationId]).do_nothing().to_owned())
         .exec_without_returning(tx.conn())
         .await;
     match written {

@@ -8,10 +8,10 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use deadpool::{
@@ -41,8 +41,24 @@ const ROLLBACK: Duration = Duration::from_secs(5);
 /// How connections are opened.
 #[derive(Debug)]
 pub(crate) enum Opener {
-    Postgres(Box<PgConnectOptions>),
+    Postgres(Box<PgConnectOptions>, LastLost),
     Sqlite(Box<SqliteConnectOptions>),
+}
+
+/// When an idle connection was last found to be gone.
+#[derive(Debug, Default)]
+pub(crate) struct LastLost(std::sync::Mutex<Option<Instant>>);
+
+impl LastLost {
+    fn now(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether that was after this connection had been used for the last time.
+    fn is_since(&self, idle: Duration) -> bool {
+        let lost = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.is_some_and(|lost| lost.elapsed() < idle)
+    }
 }
 
 /// An open connection.
@@ -111,7 +127,7 @@ impl managed::Manager for Opener {
     async fn create(&self) -> Result<Opened, Error> {
         // Boxed, as in `recycle`: rare, and large for what waits for a connection.
         let wire = match self {
-            Self::Postgres(options) => Wire::Postgres(Box::pin(options.connect()).await?),
+            Self::Postgres(options, _) => Wire::Postgres(Box::pin(options.connect()).await?),
             Self::Sqlite(options) => Wire::Sqlite(Box::pin(options.connect()).await?),
         };
         Ok(Opened { wire, condition: Condition::Ready })
@@ -125,12 +141,20 @@ impl managed::Manager for Opener {
         if opened.condition == Condition::Broken {
             return Err(RecycleError::message("broken"));
         }
-        if matches!(self, Self::Postgres(_)) {
+        /// How long that may take: a server that is gone without a word answers nothing, and there are other connections.
+        const PING: Duration = Duration::from_secs(2);
+        if let Self::Postgres(_, last_lost) = self {
             if metrics.age() > LIFETIME {
                 return Err(RecycleError::message("old"));
             }
+            // Most likely it is gone as well. Asking each would take as long as a request may wait.
+            if last_lost.is_since(metrics.last_used()) {
+                return Err(RecycleError::message("idle for longer than another that was gone"));
+            }
             if opened.condition == Condition::Asked || metrics.last_used() > IDLE {
-                Box::pin(opened.ping()).await?;
+                let silence = |_| Err(Error::Io(std::io::ErrorKind::TimedOut.into()));
+                let answered = Box::pin(timeout(PING, opened.ping())).await.unwrap_or_else(silence);
+                answered.inspect_err(|_| last_lost.now())?;
             }
         }
         Ok(())
@@ -165,7 +189,7 @@ impl Pool {
     /// A pool of at most `size` connections, each opened when it is needed. Each statement is counted.
     pub(crate) fn new(opener: Opener, size: u32, patience: Duration, statements: &Arc<Statements>) -> Self {
         let backend = match &opener {
-            Opener::Postgres(_) => DbBackend::Postgres,
+            Opener::Postgres(..) => DbBackend::Postgres,
             Opener::Sqlite(_) => DbBackend::Sqlite,
         };
         let timeouts = Timeouts { wait: Some(patience), create: Some(patience), recycle: Some(patience) };
@@ -327,6 +351,8 @@ pub(crate) struct Transaction {
     backend: DbBackend,
     /// Whether a statement has changed a row.
     changed: AtomicBool,
+    /// Whether a statement has failed.
+    failed: AtomicBool,
 }
 
 impl Transaction {
@@ -339,8 +365,12 @@ impl Transaction {
             _ => "BEGIN",
         };
         // Made first, so that it ends the transaction if this future is dropped halfway.
-        let changed = AtomicBool::new(false);
-        let this = Self { connection: Some(connection), backend: pool.backend, changed };
+        let this = Self {
+            connection: Some(connection),
+            backend: pool.backend,
+            changed: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+        };
         this.open()?.command(begin).await?;
         Ok(this)
     }
@@ -355,8 +385,13 @@ impl Transaction {
         self.changed.store(false, Ordering::Relaxed);
     }
 
-    /// Makes the changes last.
+    /// Makes the changes last. Where a statement had failed nothing lasts, whatever was made of its error: PostgreSQL answers
+    /// such a COMMIT by rolling back, and says so only in passing.
     pub(crate) async fn commit(self) -> Result<(), DbErr> {
+        if self.failed.load(Ordering::Relaxed) {
+            self.rollback().await?;
+            return Err(DbErr::Custom("a statement of the transaction had failed".to_owned()));
+        }
         self.end("COMMIT").await
     }
 
@@ -369,6 +404,12 @@ impl Transaction {
         self.open()?.command(how).await?;
         self.connection = None;
         Ok(())
+    }
+
+    /// Notes whether a statement failed.
+    fn noted<T>(&self, answer: Result<T, DbErr>) -> Result<T, DbErr> {
+        self.failed.fetch_or(answer.is_err(), Ordering::Relaxed);
+        answer
     }
 
     fn open(&self) -> Result<&Connection, DbErr> {
@@ -400,13 +441,13 @@ impl ConnectionTrait for Transaction {
     }
 
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
-        let done = self.open()?.execute_raw(statement).await?;
+        let done = self.noted(self.open()?.execute_raw(statement).await)?;
         self.changed.fetch_or(done.rows_affected() > 0, Ordering::Relaxed);
         Ok(done)
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
-        let done = self.open()?.execute_unprepared(sql).await?;
+        let done = self.noted(self.open()?.execute_unprepared(sql).await)?;
         self.changed.fetch_or(done.rows_affected() > 0, Ordering::Relaxed);
         Ok(done)
     }
@@ -418,7 +459,7 @@ impl ConnectionTrait for Transaction {
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         // What changes rows and answers with them says so.
         let returns_changes = statement.sql.contains(" RETURNING ");
-        let rows = self.open()?.query_all_raw(statement).await?;
+        let rows = self.noted(self.open()?.query_all_raw(statement).await)?;
         self.changed.fetch_or(returns_changes && !rows.is_empty(), Ordering::Relaxed);
         Ok(rows)
     }

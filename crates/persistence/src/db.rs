@@ -27,9 +27,9 @@ use sea_orm::{
     ConnectionTrait, DbBackend, DbErr, FromQueryResult, QueryResult, SqliteTransactionMode,
     SqlxPostgresConnector, SqlxSqliteConnector, TransactionOptions, TransactionTrait,
 };
-use sea_orm_migration::MigratorTrait;
+use sea_orm_migration::{IntoSchemaManagerConnection, MigratorTrait, SchemaManager};
 use sqlx::{
-    ConnectOptions as _, Connection as _,
+    ConnectOptions as _, Connection as _, Executor as _,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -38,7 +38,7 @@ use uuid::Uuid;
 use crate::{
     access,
     audit::{self, Origin},
-    connection::{Opener, Pool, Statements, Transaction},
+    connection::{LastLost, Opener, Pool, Statements, Transaction},
     error::{Fault, OpError, ReadError, lost_connection},
     events::{self, Bus},
     hasher::Hasher,
@@ -171,7 +171,10 @@ impl Db {
         let pool = |opener, size| Pool::new(opener, size, options.acquire_timeout, &statements);
         let (write, read) = match engine {
             Engine::Postgres => {
-                let pool = pool(Opener::Postgres(Box::new(postgres(&options)?)), options.max_connections);
+                let pool = pool(
+                    Opener::Postgres(Box::new(postgres(&options)?), LastLost::default()),
+                    options.max_connections,
+                );
                 // At least one, so that a service which cannot reach its database does not start.
                 pool.fill(options.min_connections.clamp(1, options.max_connections)).await?;
                 (pool, None)
@@ -304,11 +307,24 @@ impl Db {
         self.0.seams.ids.fresh()
     }
 
-    /// Whether the database answers: for readiness probes.
+    /// Whether the database answers and takes changes: for readiness probes. [`Fault::ReadOnly`] where it takes none.
     pub async fn ping(&self) -> Result<(), Fault> {
+        let question = match self.0.engine {
+            Engine::Postgres => {
+                "SELECT CASE current_setting('transaction_read_only') WHEN 'on' THEN 0 ELSE 1 END"
+            }
+            Engine::Sqlite => "SELECT 1",
+        };
         let connection = self.reading().get().await?;
-        sql::one::<sql::Single<i32>>(&connection, Sql::new("SELECT 1")).await?;
-        Ok(())
+        match sql::one::<sql::Single<i32>>(&connection, Sql::new(question)).await? {
+            Some(sql::Single(1)) => Ok(()),
+            _ => {
+                drop(connection);
+                // The name may lead to the server that writes by now.
+                self.0.write.forget(Duration::ZERO, 0);
+                Err(Fault::ReadOnly)
+            }
+        }
     }
 
     fn reading(&self) -> &Pool {
@@ -503,10 +519,26 @@ pub async fn migrate(options: &Options) -> Result<(), Fault> {
                 )));
             }
             sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut holder).await?;
-            let pool = PgPoolOptions::new().max_connections(1).connect_with(postgres(options)?).await?;
-            let migrated = Migrator::up(&SqlxPostgresConnector::from_sqlx_postgres_pool(pool), None).await;
+            // A step that waits for a table, as long as somebody dumps it, lets everybody else wait behind it. So it waits
+            // a moment only, and is tried again: each step is done whole or not at all.
+            const PATIENCE: Duration = Duration::from_secs(10 * 60);
+            let pool = PgPoolOptions::new().max_connections(1).after_connect(|connection, _| {
+                Box::pin(async { connection.execute("SET lock_timeout = '3s'").await.map(drop) })
+            });
+            let pool = pool.connect_with(postgres(options)?).await?;
+            let conn = SqlxPostgresConnector::from_sqlx_postgres_pool(pool);
+            let started = tokio::time::Instant::now();
+            let migrated = loop {
+                match bring_up(&conn).await {
+                    Err(fault) if fault.waited_for_lock() && started.elapsed() < PATIENCE => {
+                        tracing::warn!(%fault, "a table that is to be changed is in use; trying again");
+                        tokio::time::sleep(Duration::from_secs(2)).await;
+                    }
+                    done => break done,
+                }
+            };
             holder.close().await?;
-            Ok(migrated?)
+            migrated
         }
         Engine::Sqlite => {
             if let Some(directory) = sqlite_path(&options.url).and_then(|path| path.parent()) {
@@ -543,10 +575,32 @@ async fn migrate_sqlite(options: &Options) -> Result<(), Fault> {
             ..TransactionOptions::default()
         })
         .await?;
-    Migrator::up(&txn, None).await?;
+    bring_up(&txn).await?;
     txn.commit().await?;
     conn.close().await?;
     Ok(())
+}
+
+/// Runs the steps that have not run. Where a newer version has run them all and more, nothing is to do: it only added what
+/// this version does not ask for. So a process of the version before can start again while a deployment is under way, or
+/// when it is taken back.
+async fn bring_up<'c, C: ConnectionTrait>(conn: &'c C) -> Result<(), Fault>
+where
+    &'c C: IntoSchemaManagerConnection<'c>,
+{
+    if SchemaManager::new(conn).has_table("seaql_migrations").await? {
+        let ran: Vec<sql::Single<String>> =
+            sql::all(conn, Sql::new("SELECT version FROM seaql_migrations")).await?;
+        let ran: HashSet<String> = ran.into_iter().map(|sql::Single(step)| step).collect();
+        let own: HashSet<String> = Migrator::migrations().iter().map(|step| step.name().to_owned()).collect();
+        if own.is_subset(&ran) {
+            if ran.len() > own.len() {
+                tracing::warn!("the database was brought up to date by a newer version than this one");
+            }
+            return Ok(());
+        }
+    }
+    Ok(Migrator::up(conn, None).await?)
 }
 
 /// The oldest PostgreSQL that is supported.

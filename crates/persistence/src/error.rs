@@ -1,5 +1,7 @@
 //! What can go wrong in an operation, and how a broken constraint becomes a refusal.
 
+use std::borrow::Cow;
+
 use guildhall_domain::{
     access::Denied,
     refusal::{Refusal, Refusals},
@@ -13,6 +15,9 @@ pub enum Fault {
     /// The database failed or cannot be reached.
     #[error("database: {0}")]
     Database(#[from] DbErr),
+    /// The database answers and takes no changes.
+    #[error("the database only reads: it is a standby, or was told to take no changes")]
+    ReadOnly,
     /// A stored value does not have the form that this version writes.
     #[error("stored value: {0}")]
     Stored(String),
@@ -53,6 +58,12 @@ impl Fault {
         matches!(self, Self::Database(error) if lost_connection(error))
     }
 
+    /// Whether a statement waited for a table or a row as long as it may, on PostgreSQL.
+    pub(crate) fn waited_for_lock(&self) -> bool {
+        // lock_not_available: PostgreSQL, appendix A.
+        matches!(self, Self::Database(error) if code_of(error).is_some_and(|code| code == "55P03"))
+    }
+
     /// Whether another connection to the SQLite file stood in the way: nothing was carried out, and trying again helps.
     pub(crate) fn busy(&self) -> bool {
         // SQLITE_BUSY, with what extended result codes add in the upper bits: https://sqlite.org/rescode.html#busy
@@ -78,10 +89,22 @@ fn sqlx_error(error: &DbErr) -> Option<&sqlx::Error> {
     }
 }
 
+/// The code that the database gives to the error.
+fn code_of(error: &DbErr) -> Option<Cow<'_, str>> {
+    sqlx_error(error)?.as_database_error()?.code()
+}
+
 /// Whether the connection broke, rather than the statement.
 pub(crate) fn lost_connection(error: &DbErr) -> bool {
-    matches!(error, DbErr::ConnectionAcquire(_)) || sqlx_error(error).is_some_and(broken)
+    // No place for one more connection: it is to be tried again, and the connections there are have no part in it.
+    const TOO_MANY: &str = "53300";
+    matches!(error, DbErr::ConnectionAcquire(_))
+        || sqlx_error(error).is_some_and(broken)
+        || code_of(error).is_some_and(|code| code == TOO_MANY)
 }
+
+/// What a server that only reads says to a change.
+const READ_ONLY: &str = "25006";
 
 /// Whether the connection that gave this error is of no more use.
 pub(crate) fn broken(error: &sqlx::Error) -> bool {
@@ -89,10 +112,10 @@ pub(crate) fn broken(error: &sqlx::Error) -> bool {
     match error {
         Error::Io(_) | Error::Protocol(_) | Error::PoolTimedOut | Error::WorkerCrashed => true,
         // Class 57: the operator ended the connection or the server is starting or stopping; class 08: connection
-        // exceptions (PostgreSQL, appendix A).
-        Error::Database(error) => {
-            error.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
-        }
+        // exceptions; 25006: the server only reads, so it is a standby, and another one writes (PostgreSQL, appendix A).
+        Error::Database(error) => error
+            .code()
+            .is_some_and(|code| code.starts_with("57P") || code.starts_with("08") || code == READ_ONLY),
         _ => false,
     }
 }

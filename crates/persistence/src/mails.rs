@@ -140,7 +140,8 @@ impl DueMail {
     }
 }
 
-/// Takes up to `limit` mails that are due, those that waited longest first. No other claimant gets them
+/// Takes up to `limit` mails that are due, those that waited longest first, and before all invitations what is about
+/// somebody's own account: who cannot sign in does not wait behind a thousand guests. No other claimant gets them
 /// before [`LEASE`] has passed; after that they are due again, so that no mail is lost with its claimant.
 #[expect(clippy::disallowed_methods, reason = "the mailer serves everyone's mail")]
 pub async fn claim(db: &Db, limit: usize) -> Result<Vec<ClaimedMail>, Fault> {
@@ -151,14 +152,23 @@ pub async fn claim(db: &Db, limit: usize) -> Result<Vec<ClaimedMail>, Fault> {
         return Ok(Vec::new());
     }
     let claimed = db.write(&proof, async |tx| {
-        let sql = Sql::new(
-            "WITH due AS MATERIALIZED (SELECT id FROM mails WHERE status = 'QUEUED' AND due_at <= ",
-        )
-        .bind(tx.now())
-        .push(" ORDER BY due_at LIMIT ")
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .push(skip_locked(db))
-        .push(") UPDATE mails SET attempts = attempts + 1, updated_at = ")
+        let due = |sql: Sql, what: &str| {
+            sql.push(" AS MATERIALIZED (SELECT id, due_at FROM mails WHERE status = 'QUEUED' AND invitation_id ")
+                .push(what)
+                .push(" AND due_at <= ")
+                .bind(tx.now())
+                .push(" ORDER BY due_at LIMIT ")
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .push(skip_locked(db))
+        };
+        let sql = due(Sql::new("WITH account"), "IS NULL").push("), invitation");
+        let sql = due(sql, "IS NOT NULL")
+            .push(
+                "), due AS (SELECT id FROM (SELECT id, due_at, 0 AS turn FROM account \
+                 UNION ALL SELECT id, due_at, 1 AS turn FROM invitation) AS waiting ORDER BY turn, due_at LIMIT ",
+            )
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .push(") UPDATE mails SET attempts = attempts + 1, updated_at = ")
         .bind(tx.now())
         .push(", due_at = ")
         .bind(tx.now() + LEASE)

@@ -1,7 +1,10 @@
 //! Search by parts of names, in any case and any alphabet: what a search looks through is kept folded in the column
 //! `search_text`, since SQLite folds only ASCII itself.
 
-use guildhall_domain::{access::System, text::SearchTerm};
+use guildhall_domain::{
+    access::System,
+    text::{SearchTerm, fold_case},
+};
 use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
@@ -14,12 +17,12 @@ use crate::{
 
 /// What a search for people looks through.
 pub(crate) fn of_person(name: &str, email: &str) -> String {
-    format!("{} {}", name.to_lowercase(), email.to_lowercase())
+    fold_case(&format!("{name} {email}"))
 }
 
 /// What a search for workspaces or credentials looks through.
 pub(crate) fn of_name(name: &str) -> String {
-    name.to_lowercase()
+    fold_case(name)
 }
 
 /// Keeps the people `u` in whose name or address the term is.

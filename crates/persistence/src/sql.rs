@@ -57,7 +57,10 @@ impl Sql {
     pub(crate) fn bind_list(mut self, values: impl IntoIterator<Item = impl Into<Value>>) -> Self {
         let mut values: Vec<Value> = values.into_iter().map(Into::into).collect();
         let Some(last) = values.last().cloned() else { return self.push("(NULL)") };
-        values.resize(values.len().next_power_of_two(), last);
+        // Short ones only: a long list is rare, and databases bound how many values a statement may have.
+        if values.len() < 4096 {
+            values.resize(values.len().next_power_of_two(), last);
+        }
         for (place, value) in values.into_iter().enumerate() {
             self = self.push(if place == 0 { "(" } else { ", " }).bind(value);
         }

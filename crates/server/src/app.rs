@@ -461,11 +461,18 @@ async fn ready(State(probes): State<Probes>) -> Response {
     }
     match tokio::time::timeout(Duration::from_secs(2), probes.db.ping()).await {
         Ok(Ok(())) => answer(StatusCode::OK, "ready"),
+        Ok(Err(fault @ Fault::ReadOnly)) => {
+            tracing::warn!(%fault, "not ready");
+            answer(StatusCode::SERVICE_UNAVAILABLE, "the database takes no changes")
+        }
         Ok(Err(fault)) => {
             tracing::warn!(%fault, "not ready");
             answer(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer")
         }
-        Err(_) => answer(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer in time"),
+        Err(_) => {
+            tracing::warn!("not ready: the database does not answer in time, or no connection to it is free");
+            answer(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer in time")
+        }
     }
 }
 

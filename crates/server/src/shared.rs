@@ -169,6 +169,9 @@ fn body(body: &Body<'_>) -> Arc<str> {
 impl Gateway {
     /// The last payload of a subscription whose holder may not be told any more.
     fn ended(&self, ended: &Ended, request_id: &RequestId) -> Payload {
+        if let Some(fault) = ended.fault() {
+            tracing::error!(%fault, request_id = %request_id, "a subscription failed");
+        }
         let error = ended.error().into_server_error(async_graphql::Pos::default());
         Payload::Refused(self.refusal(vec![error], request_id))
     }

@@ -1,7 +1,9 @@
 //! Longer text and search terms. Knows what may stand in text that is shown as written; refuses to know
 //! Markdown itself: whoever renders it escapes it.
 
-use super::{CharacterFault, TextFault, at_most, refuse_characters, reorders_text, text_type, trimmed};
+use super::{
+    CharacterFault, TextFault, at_most, fold_case, refuse_characters, reorders_text, text_type, trimmed,
+};
 use unicode_normalization::UnicodeNormalization;
 
 const MAX_MARKDOWN_BYTES: usize = 64 * 1024;
@@ -81,10 +83,10 @@ impl SearchTerm {
         if raw.trim().is_empty() { Ok(None) } else { Self::parse(raw).map(Some) }
     }
 
-    /// "Contains this term", in lower case, for `LIKE … ESCAPE '\'` on a lower-cased column.
+    /// "Contains this term", for `LIKE … ESCAPE '\'` on a column with what [`fold_case`] gave.
     pub fn like_pattern(&self) -> String {
         let mut pattern = String::from("%");
-        for c in self.0.to_lowercase().chars() {
+        for c in fold_case(&self.0).chars() {
             if matches!(c, '%' | '_' | '\\') {
                 pattern.push('\\');
             }
@@ -112,6 +114,15 @@ mod tests {
             assert_eq!(Message::parse_optional(blank), Ok(None));
             assert_eq!(SearchTerm::parse_optional(blank), Ok(None));
             assert_eq!(Markdown::parse(blank), Err(TextFault::Empty));
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_name_is_found_wherever_a_sigma_stands() {
+        let pattern = |term| SearchTerm::parse(term).unwrap().like_pattern();
+        assert_eq!(fold_case("ΣΩΣΤΟΣ"), "σωστοσ");
+        for term in ["ΣΩΣ", "σωσ", "σως"] {
+            assert_eq!(pattern(term), "%σωσ%", "{term}");
         }
     }
 

@@ -15,8 +15,8 @@ use guildhall_domain::{
 };
 use tokio::sync::Notify;
 
-/// How many events wait for a subscriber before it is told that it lagged. Above the 100 of the largest
-/// change, an invitation of that many people.
+/// How many events wait for a subscriber before it is told that it lagged. Above the 100 of an
+/// invitation of that many people; a change of a role that more hold lets those who watch read again.
 const INBOX: usize = 128;
 
 /// What can be watched. An event belongs to the topic of each workspace, address and person that it names.

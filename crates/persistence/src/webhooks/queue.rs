@@ -311,17 +311,27 @@ pub async fn claim(db: &Db, limit: usize, only_good: bool) -> Result<Vec<Outgoin
             webhooks.iter().map(|webhook| webhook.workspace_id.into()).collect();
         let keys = vault::existing_data_keys(tx, db.keys(), &workspaces).await?;
         let mut claimed = Vec::with_capacity(webhooks.len());
+        let mut unsigned = Vec::new();
         for webhook in webhooks {
             let Some(delivery) = deliveries.remove(&webhook.id) else {
                 // What was due was deleted since, being old.
                 reschedule(tx, webhook.id.into()).await?;
                 continue;
             };
+            let id = delivery.id;
             match sign(tx, keys.get(&webhook.workspace_id.into()), webhook, delivery) {
                 Ok(outgoing) => claimed.push(outgoing),
                 // It is claimed again when the lease ends.
-                Err(error) => tracing::error!(%error, "a message to a webhook cannot be signed"),
+                Err(error) => {
+                    tracing::error!(%error, "a message to a webhook cannot be signed");
+                    unsigned.push(id);
+                }
             }
+        }
+        if !unsigned.is_empty() {
+            // Nobody was asked, so it was no try: a process that lacks a key uses up no receiver's tries.
+            let sql = "UPDATE webhook_deliveries SET attempts = attempts - 1, tries = tries - 1 WHERE id IN ";
+            tx.run(Sql::new(sql).bind_list(unsigned)).await?;
         }
         Ok(claimed)
     });

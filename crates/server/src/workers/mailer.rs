@@ -141,7 +141,12 @@ fn render(
         SendError::Transient("The server cannot read the mail it has to send.".to_owned())
     })?;
     if letter.expires_at().is_some_and(|end| end <= now) {
-        let why = "The invitation expired before the mail server took its mail. Send it again.";
+        let why = match letter {
+            Letter::Invitation(_) => {
+                "The invitation expired before the mail server took its mail. Send it again."
+            }
+            _ => "The link expired before the mail server took its mail.",
+        };
         return Err(SendError::Permanent(why.to_owned()));
     }
     let content = templates.render(&letter).map_err(|error| {
