@@ -167,6 +167,15 @@ pub async fn configure(
             .at("passwordSignIn")
             .into());
         }
+        if !password_sign_in && !domains::has_verified(tx, organization).await? {
+            return Err(Refusal::new(
+                Code::DomainUnverified,
+                "The organization has no verified domain, so its provider lets nobody in: until then `passwordSignIn` is true. \
+                 Add one by `addDomain`, and verify it by `verifyDomain`.",
+            )
+            .at("passwordSignIn")
+            .into());
+        }
         let id = same.map_or_else(|| tx.fresh_id(), |same| same.id);
         let sealed = match &wanted.client_secret {
             Some(secret) => Some(seal(tx, id, secret).await?),
