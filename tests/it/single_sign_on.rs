@@ -3,6 +3,7 @@
 
 mod dns;
 mod provider;
+mod reach;
 
 use std::process::{Command, Output, Stdio};
 
@@ -1140,9 +1141,22 @@ async fn without_a_verified_domain_passwords_are_good_again(app: App) {
     };
     assert_eq!(take().await.unwrap().as_deref(), Some("example"));
     assert_eq!(take().await.unwrap(), None);
-    max.query(SEEN, named).await.ok();
+    max.query(SEEN, named.clone()).await.ok();
     let begin = json!({ "email": "eve@corp.example", "redirectTo": HOME });
     app.anonymous().mutate("startSingleSignOn", begin, "").await.refused("SINGLE_SIGN_ON_UNAVAILABLE");
+    // Nor are they switched off before there is one again: nobody but owners would be let in.
+    let mut input = configuration(&ada, &provider).await;
+    input["provisioning"] = json!("DOMAIN");
+    input["passwordSignIn"] = json!(false);
+    let waits = json!({ "organizationId": ada.organization().await, "domain": "waits.example" });
+    ada.mutate("addDomain", waits, "").await.ok();
+    let why = refusal(ada.mutate("configureSingleSignOn", input.clone(), "").await, "DOMAIN_UNVERIFIED");
+    assert_eq!(why["field"], json!(["passwordSignIn"]));
+    assert!(why["message"].as_str().unwrap().contains("`verifyDomain`"), "{why}");
+    max.query(SEEN, named.clone()).await.ok();
+    verified(&app, "example", "corp.example").await;
+    ada.mutate("configureSingleSignOn", input, "").await.ok();
+    max.query(SEEN, named).await.denied("SINGLE_SIGN_ON_REQUIRED");
     assert_eq!(
         app.number("SELECT count(*) FROM audit_events WHERE action = 'admin unverify-domain'").await,
         1

@@ -396,7 +396,7 @@ macro_rules! refusal_doc {
         "Code and secret are not of one sign-in, or it was finished before or took too long. Begin anew."
     };
     (DomainUnverified) => {
-        "The address at the provider, or that of the account, is in no domain that the organization has verified."
+        "The organization has not verified the domain of the address at the provider, or of the account; or, where passwords are to be switched off, any."
     };
     (NotInvited) => {
         "The organization lets in its members and those whom it has invited. Ask an admin of it for an invitation."

@@ -19,7 +19,7 @@ use crate::{
 
 codes! {
     /// Why an identity provider was not configured.
-    ConfigureSingleSignOnCode { DestinationRefused, ProviderUnproven }
+    ConfigureSingleSignOnCode { DestinationRefused, ProviderUnproven, DomainUnverified }
 }
 codes! {
     /// Why an identity provider was not removed.

@@ -152,7 +152,8 @@ impl Viewer {
         Ok(OrganizationConnection::new(Organizations { actor: self.proof.actor(), args }))
     }
 
-    /// The pending transfers of ownership that wait for the person's answer; the oldest first.
+    /// The pending transfers of ownership that wait for the person's answer; the oldest first. In a session that an
+    /// organization's identity provider opened, those of that organization.
     #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
     async fn ownership_transfers(
         &self,
@@ -194,7 +195,8 @@ impl Viewer {
         }))
     }
 
-    /// The invitations to the person's verified e-mail address; the oldest first.
+    /// The invitations to the person's verified e-mail address; the oldest first. In a session that an organization's identity
+    /// provider opened, those of that organization.
     #[graphql(complexity = "crate::connection::cost(first, last, child_complexity)")]
     async fn invitations(
         &self,

@@ -29,7 +29,7 @@ use guildhall_persistence::{
     ReadError,
     counts::Count,
     events::Topic,
-    invitations::{self, Answer, Invitee, Who},
+    invitations::{self, Announced, Answer, Invitee, Who},
 };
 use uuid::Uuid;
 
@@ -668,7 +668,8 @@ impl InvitationMutation {
     }
 
     /// Accepts an invitation to your own verified e-mail address. Whoever has no account yet registers
-    /// instead, which accepts as well.
+    /// instead, which accepts as well. In a session that an organization's identity provider opened, that organization's: with
+    /// the link of another one it is `ANOTHER_SIGN_IN_REQUIRED`.
     #[graphql(directive = signed_in_directive::apply())]
     async fn accept_invitation(
         &self,
@@ -816,7 +817,8 @@ impl InvitationSubscription {
         Ok(watching.answers(move |turn| status_change(ctx, turn)))
     }
 
-    /// Every change of an invitation to your own verified e-mail address, within a second.
+    /// Every change of an invitation to your own verified e-mail address, within a second. In a session that an organization's
+    /// identity provider opened, of that organization's, and not of those that are gone.
     #[graphql(directive = signed_in_directive::apply())]
     async fn viewer_invitation_changed(
         &self,
@@ -830,9 +832,9 @@ impl InvitationSubscription {
     ) -> Result<impl Stream<Item = Result<ViewerInvitationChange>>> {
         let proof = signed_in(ctx).await?;
         let after = after.as_deref().map(live::read_cursor).transpose()?;
-        let address =
-            invitations::own_address(db(ctx), &proof).await.map_err(|fault| error::read(ctx, fault))?;
-        let address = address.ok_or_else(|| {
+        let announced =
+            invitations::announced(db(ctx), &proof).await.map_err(|fault| error::read(ctx, fault))?;
+        let Announced { address, by_provider } = announced.ok_or_else(|| {
             error::coded(
                 "FORBIDDEN",
                 "Verify your e-mail address first: invitations are told to verified addresses.",
@@ -873,6 +875,8 @@ impl InvitationSubscription {
                 }
                 let Some(id) = event.subject.map(InvitationId::from) else { continue };
                 match invitations::received(db, &proof, id).await {
+                    // Gone, or another organization's, of which such a session is told nothing.
+                    Ok(None) if by_provider => {}
                     Ok(received) => yield Ok(ViewerInvitationChange {
                         cursor: live::cursor(event.seq),
                         status: status_of(&event),

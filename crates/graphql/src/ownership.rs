@@ -252,7 +252,9 @@ impl OwnershipMutation {
         })
     }
 
-    /// Takes an organization over: you become an owner, and whoever asked you an admin.
+    /// Takes an organization over: you become an owner, and whoever asked you an admin. `FORBIDDEN` in a session that an
+    /// identity provider opened, in which nobody is an owner: sign in with your password. Where the organization lets in only who
+    /// comes by its provider, it has to switch `passwordSignIn` on for that.
     #[graphql(directive = signed_in_directive::apply())]
     async fn accept_ownership_transfer(
         &self,

@@ -239,7 +239,7 @@ user_errors! {
     EndMemberSessionsError, EndMemberSessionsErrorCode = s::EndMemberSessionsCode { NotFound, OwnerProtected };
     SignOutError, SignOutErrorCode = s::SignOutCode {};
     ConfigureSingleSignOnError, ConfigureSingleSignOnErrorCode = so::ConfigureSingleSignOnCode {
-        DestinationRefused, ProviderUnproven
+        DestinationRefused, ProviderUnproven, DomainUnverified
     };
     RemoveSingleSignOnError, RemoveSingleSignOnErrorCode = so::RemoveSingleSignOnCode { NotFound };
     AddDomainError, AddDomainErrorCode = so::AddDomainCode { AlreadyExists, LimitReached };

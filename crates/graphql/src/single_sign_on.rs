@@ -249,7 +249,7 @@ pub struct ConfigureSingleSignOnInput {
     provisioning: SsoProvisioning,
     /// Whether the organization lets in who signed in otherwise; when absent or null it stays as it is, at first true. With
     /// false, a session that the provider did not open has no access to the organization from the next request on, but for
-    /// its owners; only possible when somebody has signed in by the provider.
+    /// its owners; only possible when somebody has signed in by the provider, and while a domain is verified.
     password_sign_in: Option<bool>,
 }
 
@@ -271,8 +271,8 @@ pub struct RemoveSingleSignOnInput {
 payload! {
     /// Whose identity provider was removed.
     RemoveSingleSignOnPayload, RemoveSingleSignOnError = RemoveSingleSignOnCode {
-        /// The organization: everybody has access to it again, however they signed in. Sessions that the provider opened go
-        /// on; `endMemberSessions` ends them.
+        /// The organization: everybody has access to it again who signs in with a password. The sessions that the provider
+        /// opened have ended.
         organization_id: ID,
     }
 }

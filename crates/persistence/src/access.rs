@@ -564,6 +564,15 @@ pub(crate) fn where_nothing_is_demanded(
     }
 }
 
+/// Whether the actor's session opens an organization, whatever else that demands: any where a password opened the session,
+/// and its own alone where an identity provider did. `organization` is the column that says which is meant.
+pub(crate) fn opens(proof: &OwnSession, organization: &str) -> Sql {
+    Sql::new("EXISTS (SELECT 1 FROM sessions s WHERE s.id = ").bind(proof.session().uuid()).push(&format!(
+        " AND (s.identity_provider_id IS NULL OR s.identity_provider_id = \
+         (SELECT own.identity_provider_id FROM organizations own WHERE own.id = {organization})))"
+    ))
+}
+
 /// Whether the role (alias `ar`) counts as an admin's: [`Role::administers`] for the database.
 pub(crate) const ADMINISTERS: &str = "(ar.organization_id IS NULL AND ar.key = 'ADMIN' \
      OR ar.permissions LIKE '%\"members.manage\"%' AND ar.permissions LIKE '%\"members.invite\"%')";

@@ -293,8 +293,10 @@ pub async fn sign_in(
         // That a password is right is found out by nobody without a trace.
         db.end_rehearsal().await;
         let db = db.in_earnest();
-        db.write::<_, SignInCode>(proof, async |tx| Ok(activity::note_sign_in(tx, user.id, device).await?))
-            .await?;
+        db.write::<_, SignInCode>(proof, async |tx| {
+            Ok(activity::note_sign_in(tx, user.id, activity::By::Password, device).await?)
+        })
+        .await?;
     }
     outcome
 }

@@ -1,5 +1,6 @@
 //! Login activity: written with the sign-in or its refusal, listed for the admins of each organization that the person
-//! belongs to. A row is one organization's alone, so that none sees another's.
+//! belongs to. A row is one organization's alone, so that none sees another's. Of what an identity provider says only its own
+//! organization hears, and of what becomes of the sessions that it opened.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use guildhall_domain::{
@@ -32,6 +33,22 @@ pub(crate) enum Who<'a> {
     Person(UserId),
 }
 
+/// What somebody came to the door with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum By {
+    /// A password, or what stands for one: every organization hears of it in which the person is active.
+    Password,
+    /// What that identity provider says: only its organization hears of it, which is the only one that it opens.
+    Provider(Uuid),
+}
+
+impl By {
+    /// What opened a session of which that is kept.
+    pub(crate) fn of(identity_provider_id: Option<Uuid>) -> Self {
+        identity_provider_id.map_or(Self::Password, Self::Provider)
+    }
+}
+
 /// Somebody's place in an organization; only nulls for an address that nobody has.
 #[derive(Debug, FromQueryResult)]
 struct Place {
@@ -44,8 +61,8 @@ struct Place {
     recent: i64,
 }
 
-/// The places of whoever it is. A statement finds as much for an address that nobody has.
-async fn places(tx: &Tx<'_>, who: Who<'_>, code: LoginCode) -> Result<Vec<Place>, Fault> {
+/// The places of whoever it is that may hear of it. A statement finds as much for an address that nobody has.
+async fn places(tx: &Tx<'_>, who: Who<'_>, by: By, code: LoginCode) -> Result<Vec<Place>, Fault> {
     /// More organizations than anybody is in.
     const AT_MOST: i64 = 1000;
     let (found_by, value): (_, sea_orm::Value) = match who {
@@ -66,13 +83,34 @@ async fn places(tx: &Tx<'_>, who: Who<'_>, code: LoginCode) -> Result<Vec<Place>
          LEFT JOIN organization_members om ON om.user_id = u.id"
     ));
     let hour_ago = tx.now() - TimeDelta::hours(1);
-    tx.all(sql.values([value, tx.now().into(), code.word().into(), hour_ago.into()]).limit(AT_MOST)).await
+    let sql = sql.values([value, tx.now().into(), code.word().into(), hour_ago.into()]);
+    let sql = match by {
+        By::Password => sql,
+        By::Provider(provider) => sql
+            .push(
+                " AND om.organization_id = (SELECT p.organization_id FROM identity_providers p WHERE p.id = ",
+            )
+            .bind(provider)
+            .push(")"),
+    };
+    tx.all(sql.limit(AT_MOST)).await
 }
 
 /// Writes down that somebody was turned away, or that a session was misused, with the next statement or the commit. A
 /// wrong password for an address that nobody has is one for an unknown user.
 pub(crate) async fn note(tx: &Tx<'_>, who: Who<'_>, code: LoginCode, device: &Device) -> Result<(), Fault> {
-    let places = places(tx, who, code).await?;
+    note_by(tx, who, By::Password, code, device).await
+}
+
+/// The same of what somebody came to the door with.
+pub(crate) async fn note_by(
+    tx: &Tx<'_>,
+    who: Who<'_>,
+    by: By,
+    code: LoginCode,
+    device: &Device,
+) -> Result<(), Fault> {
+    let places = places(tx, who, by, code).await?;
     let unknown = places.iter().all(|place| place.user_id.is_none());
     let written = match code {
         LoginCode::WrongPassword if unknown => LoginCode::UnknownUser,
@@ -111,8 +149,8 @@ pub(crate) async fn note(tx: &Tx<'_>, who: Who<'_>, code: LoginCode, device: &De
 }
 
 /// Writes down that a person signed in.
-pub(crate) async fn note_sign_in(tx: &Tx<'_>, user: UserId, device: &Device) -> Result<(), Fault> {
-    let places = places(tx, Who::Person(user), LoginCode::Login).await?;
+pub(crate) async fn note_sign_in(tx: &Tx<'_>, user: UserId, by: By, device: &Device) -> Result<(), Fault> {
+    let places = places(tx, Who::Person(user), by, LoginCode::Login).await?;
     let mut rows = Vec::with_capacity(places.len());
     for place in &places {
         let status = place.user_status.as_deref().and_then(UserStatus::from_word);
@@ -131,16 +169,20 @@ pub(crate) async fn note_sign_in(tx: &Tx<'_>, user: UserId, device: &Device) -> 
 
 /// Writes down that a person signed a device out.
 pub(crate) async fn note_sign_out(tx: &Tx<'_>, user: UserId, session: SessionId) -> Result<(), Fault> {
-    let sql = Sql::new("SELECT device AS name, ip FROM sessions WHERE id = ").bind(session.uuid());
-    let device: Option<Seen> = tx.one(sql).await?;
-    let Seen { name, ip } = device.unwrap_or(Seen { name: None, ip: None });
-    note(tx, Who::Person(user), LoginCode::Logout, &Device { name, ip }).await
+    let sql = Sql::new("SELECT device AS name, ip, identity_provider_id FROM sessions WHERE id = ")
+        .bind(session.uuid());
+    let Some(Seen { name, ip, identity_provider_id }) = tx.one(sql).await? else {
+        return Err(Fault::Stored(format!("{session} went away under the lock of its owner")));
+    };
+    let (who, by) = (Who::Person(user), By::of(identity_provider_id));
+    note_by(tx, who, by, LoginCode::Logout, &Device { name, ip }).await
 }
 
 #[derive(Debug, FromQueryResult)]
 struct Seen {
     name: Option<String>,
     ip: Option<String>,
+    identity_provider_id: Option<Uuid>,
 }
 
 fn write(

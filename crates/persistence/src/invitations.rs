@@ -20,8 +20,10 @@ use uuid::Uuid;
 
 pub use answering::{Answer, accept, decline, decline_by_token};
 pub(crate) use answering::{admit, check_acceptable, link_invalid, load_answerable};
+pub use received::{
+    Announced, Received, ReceivedGrant, announced, by_token, count_received, received, received_page,
+};
 pub(crate) use received::{GrantRow, awaits_answer, grants_sql};
-pub use received::{Received, ReceivedGrant, by_token, count_received, own_address, received, received_page};
 pub(crate) use sending::{Draft, Letterhead, write};
 pub use sending::{
     Invitee, Who, address_of_invitation, addresses_of_people, invite, invite_many, resend, revoke,

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
-    access::{Granted, OrganizationRole, OwnSession, Permission, perm},
+    access::{Denied, Entrance, Granted, OrganizationAccess, OrganizationRole, OwnSession, Permission, perm},
     audit::{Action, Entry, ObjectKind},
     events::Event,
     ids::{OrganizationId, OwnershipTransferId, UserId},
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
-    access::{self, count, page_by, where_nothing_is_demanded, word},
+    access::{self, count, opens, page_by, where_nothing_is_demanded, word},
     accounts::User,
     db::{Db, Tx},
     error::{Fault, OpError, ReadError},
@@ -218,12 +218,13 @@ pub async fn cancel(
     .await
 }
 
-/// A transfer to the actor, with its organization locked; `among` narrows which.
+/// A transfer to the actor, with its organization locked; `among` narrows which, and `may` says whether they may answer it.
 async fn load_own<C>(
     tx: &Tx<'_>,
     proof: &OwnSession,
     id: OwnershipTransferId,
     among: &str,
+    may: impl FnOnce(&OrganizationAccess) -> Result<(), Denied>,
     missing: C,
 ) -> Result<OwnershipTransfer, OpError<C>> {
     let own = Sql::new("SELECT t.organization_id FROM ownership_transfers t WHERE t.id = ")
@@ -236,7 +237,7 @@ async fn load_own<C>(
         tx.lock_organization(organization).await?;
         // Whoever has not done what the organization demands answers nothing in it; who has no place there is told otherwise.
         match access::organization(tx.conn(), proof.actor(), organization, tx.now()).await {
-            Ok(access) => access.may_change(Permission::OrganizationView)?,
+            Ok(access) => may(&access)?,
             Err(ReadError::Denied(_)) => {}
             Err(fault) => return Err(fault.into()),
         }
@@ -256,7 +257,9 @@ pub async fn accept(
 ) -> Result<OwnershipTransfer, OpError<AcceptOwnershipTransferCode>> {
     let outcome = db
         .write(proof, async |tx| {
-            let mut transfer = load_own(tx, proof, id, "", AcceptOwnershipTransferCode::NotFound).await?;
+            let missing = AcceptOwnershipTransferCode::NotFound;
+            let mut transfer =
+                load_own(tx, proof, id, "", OrganizationAccess::may_become_owner, missing).await?;
             judge_pending(transfer.status)?;
             let (organization, from, to) = (transfer.organization, transfer.from.id, transfer.to.id);
             let giver = organization_members::find(tx, organization, from).await?;
@@ -288,7 +291,9 @@ pub async fn decline(
     id: OwnershipTransferId,
 ) -> Result<OwnershipTransfer, OpError<DeclineOwnershipTransferCode>> {
     db.write(proof, async |tx| {
-        let mut transfer = load_own(tx, proof, id, OF_ACTIVE, DeclineOwnershipTransferCode::NotFound).await?;
+        let may = |access: &OrganizationAccess| access.may_change(Permission::OrganizationView);
+        let mut transfer =
+            load_own(tx, proof, id, OF_ACTIVE, may, DeclineOwnershipTransferCode::NotFound).await?;
         judge_pending(transfer.status)?;
         let was = shown(&transfer);
         finish(tx, &mut transfer, OwnershipTransferStatus::Declined).await?;
@@ -313,7 +318,8 @@ pub async fn pending_of_each(
         let access = proof.access();
         let row = rows.iter().find(|row| row.organization == access.organization())?;
         let governs = access.permissions().holds(Permission::OrganizationGovern);
-        (governs || Some(row.to.id) == access.actor().person()).then(|| row.clone())
+        let is_opened = access.arrival().is_some_and(|arrival| arrival.by != Entrance::OtherProvider);
+        (governs || is_opened && Some(row.to.id) == access.actor().person()).then(|| row.clone())
     };
     Ok(proofs.iter().map(known).collect())
 }
@@ -322,13 +328,15 @@ pub async fn pending_of_each(
 const OF_ACTIVE: &str = " AND EXISTS (SELECT 1 FROM organization_members om WHERE om.organization_id = t.organization_id \
      AND om.user_id = t.to_user_id AND om.status = 'ACTIVE')";
 
-/// Transfers `t` to the actor that are pending, in organizations where they are active.
+/// Transfers `t` to the actor that are pending, in organizations where they are active and which the session opens.
 fn received_sql(sql: Sql, proof: &OwnSession, now: DateTime<Utc>) -> Sql {
     sql.push("t.status = 'PENDING' AND t.expires_at > ")
         .bind(now)
         .push(" AND t.to_user_id = ")
         .bind(proof.user().uuid())
         .push(OF_ACTIVE)
+        .push(" AND ")
+        .append(opens(proof, "t.organization_id"))
 }
 
 /// The pending transfers to the actor, by age.
@@ -347,8 +355,8 @@ pub async fn count_received(db: &Db, proof: &OwnSession) -> Result<u64, ReadErro
     count(db.read(proof).one(sql).await?)
 }
 
-/// A transfer, if the actor may see it: they are active in its organization, and its receiver, or an owner of whom nothing
-/// is demanded first.
+/// A transfer, if the actor may see it: they are active in its organization, which the session opens, and its receiver, or an
+/// owner of whom nothing is demanded first.
 pub async fn visible(
     db: &Db,
     proof: &OwnSession,
@@ -365,7 +373,9 @@ pub async fn visible(
         .bind(proof.user().uuid())
         .push(" AND (om.user_id = t.to_user_id OR om.role = 'OWNER'");
     let has_second_factor = "me.second_factor_at IS NOT NULL";
-    let sql = where_nothing_is_demanded(sql, db.engine(), "om", has_second_factor, db.now()).push("))");
+    let sql = where_nothing_is_demanded(sql, db.engine(), "om", has_second_factor, db.now())
+        .push(")) AND ")
+        .append(opens(proof, "t.organization_id"));
     let row: Option<OwnershipTransfer> = db.read(proof).one(sql).await?;
     Ok(row.map(|transfer| transfer.at(db.now())))
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::{
     access::{count, page_by},
-    activity,
+    activity::{self, By},
     db::{Db, Tx},
     entities::sessions,
     error::{Fault, OpError, ReadError},
@@ -47,8 +47,13 @@ pub struct SignedIn {
     pub refresh_expires_at: DateTime<Utc>,
 }
 
-/// Opens a session for a person whose identity was proven.
+/// Opens a session for a person whose identity was proven by a password, or what stands for one.
 pub(crate) async fn open(tx: &Tx<'_>, user: UserId, device: &Device) -> Result<SignedIn, Fault> {
+    open_by(tx, user, By::Password, device).await
+}
+
+/// Opens a session for a person whose identity was proven, and keeps by what.
+pub(crate) async fn open_by(tx: &Tx<'_>, user: UserId, by: By, device: &Device) -> Result<SignedIn, Fault> {
     let id: SessionId = tx.fresh_id();
     let nonce = random::<32>()?;
     let now = tx.now();
@@ -65,10 +70,13 @@ pub(crate) async fn open(tx: &Tx<'_>, user: UserId, device: &Device) -> Result<S
         last_seen_at: Set(now),
         expires_at: Set(expires_at),
         ended_at: Set(None),
-        identity_provider_id: Set(None),
+        identity_provider_id: Set(match by {
+            By::Password => None,
+            By::Provider(provider) => Some(provider),
+        }),
     };
     sessions::Entity::insert(row).exec_without_returning(tx.conn()).await?;
-    activity::note_sign_in(tx, user, device).await?;
+    activity::note_sign_in(tx, user, by, device).await?;
     let actor = Actor::User { user, session: id };
     Ok(SignedIn {
         actor,
@@ -86,6 +94,7 @@ struct Stored {
     rotated_at: DateTime<Utc>,
     expires_at: DateTime<Utc>,
     ended_at: Option<DateTime<Utc>>,
+    identity_provider_id: Option<Uuid>,
     user_status: String,
 }
 
@@ -119,7 +128,7 @@ async fn try_to_refresh(
         .write(proof, async |tx| {
             let lock = if db.engine() == crate::Engine::Postgres { " FOR UPDATE OF s" } else { "" };
             let sql = Sql::new(
-                "SELECT s.user_id, s.nonce, s.generation, s.rotated_at, s.expires_at, s.ended_at, \
+                "SELECT s.user_id, s.nonce, s.generation, s.rotated_at, s.expires_at, s.ended_at, s.identity_provider_id, \
                  u.status AS user_status FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = ",
             )
             .bind(claim.session.uuid())
@@ -144,7 +153,8 @@ async fn try_to_refresh(
                     RefreshVerdict::Replayed => {
                         end(tx, stored.user_id.into(), claim.session).await?;
                         let who = activity::Who::Person(stored.user_id.into());
-                        activity::note(tx, who, LoginCode::RefreshReused, device).await?;
+                        let by = By::of(stored.identity_provider_id);
+                        activity::note_by(tx, who, by, LoginCode::RefreshReused, device).await?;
                         tracing::warn!(session = %claim.session, "a refresh token was replayed; its session ends");
                         // Committed: the family must be dead even though the answer is a refusal.
                         return Ok(Err(invalid()));

@@ -39,7 +39,7 @@ use uuid::Uuid;
 use crate::{
     access::word,
     accounts::{self, USER_COLUMNS, User, join_organization},
-    activity::{self, Who},
+    activity::{self, By as CameBy, Who},
     db::{Db, Tx},
     error::{Fault, OpError, ReadError},
     instance,
@@ -163,6 +163,15 @@ pub async fn configure(
             return Err(Refusal::new(
                 Code::ProviderUnproven,
                 "Nobody has signed in by this provider yet: until then `passwordSignIn` is true. Sign in by it once.",
+            )
+            .at("passwordSignIn")
+            .into());
+        }
+        if !password_sign_in && !domains::has_verified(tx, organization).await? {
+            return Err(Refusal::new(
+                Code::DomainUnverified,
+                "The organization has no verified domain, so its provider lets nobody in: until then `passwordSignIn` is true. \
+                 Add one by `addDomain`, and verify it by `verifyDomain`.",
             )
             .at("passwordSignIn")
             .into());
@@ -618,7 +627,8 @@ async fn admit(
         Ok(admission) => admission,
         Err(refusal) => {
             if let (Some(user), FinishSingleSignOnCode::UserDisabled) = (&found, refusal.code) {
-                activity::note(tx, Who::Person(user.id), LoginCode::Disabled, device).await?;
+                let by = CameBy::Provider(attempt.provider);
+                activity::note_by(tx, Who::Person(user.id), by, LoginCode::Disabled, device).await?;
             }
             return Ok(Err(refusal));
         }
@@ -654,11 +664,7 @@ async fn admit(
     tx.run(sql.push(" WHERE worked_at IS NULL AND id = ").bind(attempt.provider)).await?;
     let sql = Sql::new("UPDATE users SET last_sign_in_at = ").bind(tx.now());
     tx.run(sql.push(" WHERE id = ").bind(user.id.uuid())).await?;
-    let signed_in = sessions::open(tx, user.id, device).await?;
-    if let guildhall_domain::access::Actor::User { session, .. } = signed_in.actor {
-        let sql = Sql::new("UPDATE sessions SET identity_provider_id = ").bind(attempt.provider);
-        tx.run(sql.push(" WHERE id = ").bind(session.uuid())).await?;
-    }
+    let signed_in = sessions::open_by(tx, user.id, CameBy::Provider(attempt.provider), device).await?;
     Ok(Ok((user, signed_in)))
 }
 

@@ -288,6 +288,16 @@ impl OrganizationAccess {
         }
     }
 
+    /// Denies becoming an owner, unless in a session in which owners govern: a provider that lies would make one of whomever
+    /// it likes.
+    pub fn may_become_owner(&self) -> Result<(), Denied> {
+        self.may_change(Permission::OrganizationView)?;
+        match self.facts.arrival.map(|arrival| arrival.by.caps(OrganizationRole::Owner)) {
+            Some(OrganizationRole::Owner) => Ok(()),
+            _ => Err(Denied::Forbidden(Permission::OrganizationGovern)),
+        }
+    }
+
     /// Who acts.
     pub fn actor(&self) -> Actor {
         self.actor

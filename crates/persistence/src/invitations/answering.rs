@@ -1,7 +1,7 @@
 //! Accepting and declining, by whoever the invitation goes to.
 
 use guildhall_domain::{
-    access::{Open, OrganizationRole, OwnSession, Permission, PermissionSet, role::Role},
+    access::{Demand, Denied, Open, OrganizationRole, OwnSession, Permission, PermissionSet, role::Role},
     audit::{Action, By, Entry, ObjectKind},
     events::Event,
     ids::{InvitationId, OrganizationId, UserId, WorkspaceId},
@@ -18,11 +18,11 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    received::{RECEIVED, Received, ReceivedRow, assemble, grants_sql, to_own_address},
+    received::{RECEIVED, Received, ReceivedRow, assemble, grants_sql, own},
     set_status,
 };
 use crate::{
-    access::{self, word},
+    access::{self, opens, word},
     accounts::join_organization,
     db::{Db, Tx},
     error::{Fault, OpError},
@@ -272,7 +272,7 @@ pub async fn accept(
                 Err(refusal) => return Ok(Err(refusal)),
             };
             if let Answer::Token(_) = answer
-                && let Err(refusal) = check_address(tx, &answered, user, Code::EmailMismatch).await?
+                && let Err(refusal) = check_holder(tx, &answered, proof, Code::EmailMismatch).await?
             {
                 return Ok(Err(refusal));
             }
@@ -296,17 +296,17 @@ pub async fn accept(
 }
 
 #[derive(Debug, FromQueryResult)]
-struct Address {
+struct Holder {
     email: String,
     verified: bool,
+    /// Whether the session opens the organization.
+    opened: bool,
 }
 
-/// Whether the invitation is to the actor's own verified address. Asked before it is loaded and its
-/// workspaces are locked: who only has the id of somebody else's learns nothing, not even by the time it takes.
+/// Whether the invitation is the actor's own. Asked before it is loaded and its workspaces are locked: who only has the id
+/// of somebody else's learns nothing, not even by the time it takes.
 async fn is_own(tx: &Tx<'_>, proof: &OwnSession, id: InvitationId) -> Result<bool, Fault> {
-    let sql = to_own_address(Sql::new("SELECT 1 FROM invitations i WHERE "), proof)
-        .push(" AND i.id = ")
-        .bind(id.uuid());
+    let sql = own(Sql::new("SELECT 1 FROM invitations i WHERE "), proof).push(" AND i.id = ").bind(id.uuid());
     Ok(tx.one::<Single<i32>>(sql).await?.is_some())
 }
 
@@ -315,18 +315,26 @@ fn not_own<C>(missing: C) -> Refusal<C> {
 }
 
 /// Refuses an answer by somebody else than the invitee, who holds the link and so is told that the address
-/// is another one.
-async fn check_address<C>(
+/// is another one. Denies it to the invitee who came by another organization's identity provider: the link shows that the
+/// mailbox is theirs, and they are told to come otherwise.
+async fn check_holder<C: RefusalCode>(
     tx: &Tx<'_>,
     answered: &Answered,
-    user: UserId,
+    proof: &OwnSession,
     mismatch: C,
-) -> Result<Result<(), Refusal<C>>, Fault> {
-    let sql = Sql::new("SELECT email, email_verified_at IS NOT NULL AS verified FROM users WHERE id = ")
-        .bind(user.uuid());
-    let address: Option<Address> = tx.one(sql).await?;
-    if address.is_some_and(|address| address.verified && address.email == answered.received.email) {
-        return Ok(Ok(()));
+) -> Result<Result<(), Refusal<C>>, OpError<C>> {
+    let sql = Sql::new("SELECT u.email, u.email_verified_at IS NOT NULL AS verified, ")
+        .append(opens(proof, "i.organization_id"))
+        .push(" AS opened FROM users u, invitations i WHERE u.id = ")
+        .bind(proof.user().uuid())
+        .push(" AND i.id = ")
+        .bind(answered.received.id.uuid());
+    let holder: Option<Holder> = tx.one(sql).await?;
+    if let Some(holder) = holder.filter(|holder| holder.verified && holder.email == answered.received.email) {
+        return match holder.opened {
+            true => Ok(Ok(())),
+            false => Err(Denied::Demanded(Demand::AnotherSignIn).into()),
+        };
     }
     Ok(Err(Refusal::new(
         mismatch,

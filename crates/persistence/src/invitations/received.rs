@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::with_status;
 use crate::{
-    access::{count, page_by, role, role_columns, word},
+    access::{count, opens, page_by, role, role_columns, word},
     db::{Db, Tx},
     error::{Fault, ReadError},
     sql::{Single, Sql},
@@ -154,14 +154,15 @@ pub async fn by_token(db: &Db, proof: &Open, token: &str) -> Result<Option<Recei
     Ok(assemble(rows, grants, db.now())?.pop())
 }
 
-/// The actor's own invitations, the newest last: those to the verified address of the account.
+/// The actor's own invitations, the newest last: those to the verified address of the account, in a session that an
+/// identity provider opened of its own organization alone.
 pub async fn received_page(
     db: &Db,
     proof: &OwnSession,
     statuses: &[InvitationStatus],
     args: &PageArgs<Uuid>,
 ) -> Result<Page<Received>, ReadError> {
-    let sql = with_status(to_own_address(Sql::new(RECEIVED), proof), statuses, db.now());
+    let sql = with_status(own(Sql::new(RECEIVED), proof), statuses, db.now());
     let rows: Vec<ReceivedRow> = db.read(proof).all(page_by(sql, args, "i.id")).await?;
     let page = Page::cut(args, rows);
     let grants = if page.items.is_empty() {
@@ -179,13 +180,13 @@ pub async fn count_received(
     proof: &OwnSession,
     statuses: &[InvitationStatus],
 ) -> Result<u64, ReadError> {
-    let sql = to_own_address(Sql::new("SELECT count(*) FROM invitations i WHERE "), proof);
+    let sql = own(Sql::new("SELECT count(*) FROM invitations i WHERE "), proof);
     count(db.read(proof).one::<Single<i64>>(with_status(sql, statuses, db.now())).await?)
 }
 
 /// One of the actor's own invitations.
 pub async fn received(db: &Db, proof: &OwnSession, id: InvitationId) -> Result<Option<Received>, ReadError> {
-    let sql = to_own_address(Sql::new(RECEIVED), proof).push(" AND i.id = ").bind(id.uuid());
+    let sql = own(Sql::new(RECEIVED), proof).push(" AND i.id = ").bind(id.uuid());
     let rows: Vec<ReceivedRow> = db.read(proof).all(sql).await?;
     if rows.is_empty() {
         return Ok(None);
@@ -194,10 +195,13 @@ pub async fn received(db: &Db, proof: &OwnSession, id: InvitationId) -> Result<O
     Ok(assemble(rows, grants, db.now())?.pop())
 }
 
-pub(super) fn to_own_address(sql: Sql, proof: &OwnSession) -> Sql {
+/// Keeps of the invitations `i` the actor's own. Who came by an identity provider has those of its organization alone: it
+/// says who comes, so another organization's would be read and answered in the name of whomever it likes.
+pub(super) fn own(sql: Sql, proof: &OwnSession) -> Sql {
     sql.push("i.email = (SELECT me.email FROM users me WHERE me.email_verified_at IS NOT NULL AND me.id = ")
         .bind(proof.user().uuid())
-        .push(")")
+        .push(") AND ")
+        .append(opens(proof, "i.organization_id"))
 }
 
 /// Whether an invitation of an organization in which the person is not disabled waits for their answer: to give it they
@@ -218,9 +222,30 @@ pub(crate) async fn awaits_answer(tx: &Tx<'_>, user: UserId) -> Result<bool, Fau
     Ok(tx.one::<Single<i32>>(sql).await?.is_some())
 }
 
-/// The verified address of the actor, under which their invitations are announced.
-pub async fn own_address(db: &Db, proof: &OwnSession) -> Result<Option<Email>, ReadError> {
-    let sql = Sql::new("SELECT email FROM users WHERE email_verified_at IS NOT NULL AND id = ")
-        .bind(proof.user().uuid());
-    Ok(db.read(proof).one::<Single<String>>(sql).await?.map(|Single(email)| Email::from_stored(email)))
+/// Where a person's invitations are announced.
+#[derive(Clone, Debug)]
+pub struct Announced {
+    /// The verified address of the account.
+    pub address: Email,
+    /// Whether an identity provider opened the session, which then has the invitations of its organization alone.
+    pub by_provider: bool,
+}
+
+#[derive(FromQueryResult)]
+struct AnnouncedRow {
+    email: String,
+    by_provider: bool,
+}
+
+/// Where the actor's invitations are announced; `None` before the address is verified.
+pub async fn announced(db: &Db, proof: &OwnSession) -> Result<Option<Announced>, ReadError> {
+    let sql = Sql::new(
+        "SELECT u.email, s.identity_provider_id IS NOT NULL AS by_provider FROM users u \
+         JOIN sessions s ON s.user_id = u.id WHERE u.email_verified_at IS NOT NULL AND u.id = ",
+    )
+    .bind(proof.user().uuid())
+    .push(" AND s.id = ")
+    .bind(proof.session().uuid());
+    let row: Option<AnnouncedRow> = db.read(proof).one(sql).await?;
+    Ok(row.map(|row| Announced { address: Email::from_stored(row.email), by_provider: row.by_provider }))
 }

@@ -95,6 +95,15 @@ pub(super) async fn is_verified(
     Ok(find(tx, organization, domain).await?.is_some_and(|row| row.verified_at.is_some()))
 }
 
+/// Whether any domain is verified for that organization. Whoever asks holds its lock.
+pub(super) async fn has_verified(tx: &Tx<'_>, organization: OrganizationId) -> Result<bool, Fault> {
+    let sql =
+        Sql::new("SELECT 1 FROM organization_domains WHERE verified_at IS NOT NULL AND organization_id = ")
+            .bind(organization.uuid())
+            .limit(1);
+    Ok(tx.one::<Single<i32>>(sql).await?.is_some())
+}
+
 /// Whether another organization has verified the domain.
 async fn is_taken(ask: &impl Ask, organization: OrganizationId, domain: &str) -> Result<bool, Fault> {
     let sql = Sql::new("SELECT 1 FROM organization_domains WHERE verified_at IS NOT NULL AND domain = ")
