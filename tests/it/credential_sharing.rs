@@ -18,6 +18,7 @@ both_databases!(
     what_is_taken_back_fails_at_the_next_use,
     a_loan_ends_by_itself_to_the_second,
     where_the_policy_asks_for_it_a_target_admin_accepts_first,
+    an_offer_names_who_made_it_to_those_who_may_know_of_them,
     a_borrower_gives_back_what_it_does_not_want,
     a_borrowed_credential_in_use_is_not_deleted_without_force,
     both_sides_list_the_uses_that_concern_them,
@@ -336,6 +337,39 @@ async fn where_the_policy_asks_for_it_a_target_admin_accepts_first(app: App) {
     policy(&ada, "NOT_REQUIRED").await;
     let answer = share(&ada, &lab, &other, &field).await.ok();
     assert_eq!(answer.data("/shareCredential/share/status"), "ACTIVE");
+}
+
+async fn an_offer_names_who_made_it_to_those_who_may_know_of_them(app: App) {
+    let ada = app.set_up().await;
+    let (lab, field) = (ada.workspace("Lab").await, ada.workspace("Field").await);
+    let organization = ada.organization().await;
+    let orla = app.member(&lab, SystemRole::Admin, "Orla").await;
+    let input = json!({ "organizationId": organization, "userId": orla.id, "role": "ADMIN" });
+    ada.mutate("updateOrganizationMember", input, "").await.ok();
+    let amy = app.member(&field, SystemRole::Admin, "Amy").await;
+    let eve = app.member(&field, SystemRole::Editor, "Eve").await;
+    policy(&ada, "REQUIRED").await;
+    // Ada is a member of the field, Orla is none.
+    let (first, second) = (made(&ada, &lab, "First", "x").await, made(&ada, &lab, "Second", "x").await);
+    lent(&ada, &lab, &first, &field).await;
+    let of_orla = share(&orla, &lab, &second, &field).await.ok();
+    assert_eq!(of_orla.data("/shareCredential/share/sharedBy/displayName"), "Orla");
+    let of_orla = of_orla.text("/shareCredential/share/id").to_owned();
+    let offered_by = async |reader: &Actor| {
+        let document = "query($name: String!) { workspace(name: $name) { credentialOffers { nodes { sharedBy { displayName } } } } }";
+        let offers = reader.query(document, json!({ "name": field.name })).await.ok();
+        let nodes = offers.data("/workspace/credentialOffers/nodes").as_array().unwrap().clone();
+        nodes.iter().map(|node| node["sharedBy"]["displayName"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(offered_by(&amy).await, ["Ada", "Orla"]);
+    assert_eq!(offered_by(&eve).await, [json!("Ada"), Value::Null]);
+    // Where the members are for admins alone, an Editor is told of nobody; who may accept it knows whose offer it is.
+    let input = json!({ "organizationId": organization, "memberListVisibility": "ADMINS" });
+    ada.mutate("updateOrganizationPolicy", input, "").await.ok();
+    assert_eq!(offered_by(&eve).await, [Value::Null, Value::Null]);
+    assert_eq!(offered_by(&amy).await, ["Ada", "Orla"]);
+    let accepted = answer_share(&amy, "acceptCredentialShare", &field, &of_orla).await.ok();
+    assert_eq!(accepted.data("/acceptCredentialShare/share/sharedBy/displayName"), "Orla");
 }
 
 async fn a_borrower_gives_back_what_it_does_not_want(app: App) {

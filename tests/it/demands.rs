@@ -19,6 +19,7 @@ both_databases!(
     machines_are_not_asked,
     a_workspace_is_as_unknown_to_strangers_as_before,
     an_explanation_names_the_demand,
+    a_colleague_who_does_not_manage_members_does_not_hear_who_has_no_second_factor,
     only_an_owner_with_a_second_factor_demands_one,
     a_policy_out_of_range_is_refused,
     admins_see_who_has_none,
@@ -287,6 +288,39 @@ async fn an_explanation_names_the_demand(app: App) {
     assert_eq!(ask("MEMBERS_MANAGE").await["rule"], "ROLE_LACKS");
     factor(&app, &eve, true).await;
     assert_eq!(ask("FILE_WRITE").await["rule"], "ROLE_HOLDS");
+}
+
+async fn a_colleague_who_does_not_manage_members_does_not_hear_who_has_no_second_factor(app: App) {
+    let (_, _, lab, eve) = demanding(&app, 0, SystemRole::Editor).await;
+    let vic = app.member(&lab, SystemRole::Viewer, "Vic").await;
+    let amy = app.member(&lab, SystemRole::Admin, "Amy").await;
+    for who in [&vic, &amy] {
+        factor(&app, who, true).await;
+    }
+    let document = "query($workspace: ID!, $user: ID!, $permission: Permission!) {
+        explainAccess(workspaceId: $workspace, userId: $user, permission: $permission) {
+            isAllowed rule message policySwitch grant { source role { key } } changes { steps { kind message } } } }";
+    let told = async |asker: &Actor| {
+        let mut told = Vec::new();
+        for permission in ["WORKSPACE_VIEW", "FILE_WRITE", "MEMBERS_MANAGE"] {
+            let variables = json!({ "workspace": lab.id, "user": eve.id, "permission": permission });
+            told.push(asker.query(document, variables).await.ok().data("/explainAccess").clone());
+        }
+        told
+    };
+    let (to_vic, to_amy) = (told(&vic).await, told(&amy).await);
+    assert_eq!((&to_vic[1]["isAllowed"], &to_vic[1]["rule"]), (&json!(true), &json!("ROLE_HOLDS")));
+    assert_eq!(
+        (&to_amy[1]["isAllowed"], &to_amy[1]["rule"]),
+        (&json!(false), &json!("SECOND_FACTOR_MISSING"))
+    );
+    // Of herself Eve hears it wherever she asks.
+    let own = json!({ "workspace": lab.id, "user": eve.id, "permission": "FILE_WRITE" });
+    eve.query(document, own).await.denied(CODE);
+    // To Vic nothing changes when she has one, and then he is told the same as Amy.
+    factor(&app, &eve, true).await;
+    assert_eq!(told(&vic).await, to_vic);
+    assert_eq!(told(&amy).await, to_vic);
 }
 
 async fn only_an_owner_with_a_second_factor_demands_one(app: App) {

@@ -9,7 +9,11 @@ use std::{
 
 use guildhall_domain::access::SystemRole;
 use guildhall_tests::{
-    Actor, App, Workspace, actor::token_of, both_databases, databases::Engine, process::binary,
+    Actor, App, Workspace,
+    actor::{PASSWORD, token_of},
+    both_databases,
+    databases::Engine,
+    process::binary,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -21,6 +25,7 @@ both_databases!(
     what_is_exported_and_imported_is_exported_alike,
     nobody_is_added_without_being_asked,
     neither_the_disabled_nor_whom_they_invited_are_exported,
+    whom_a_former_admin_of_the_organization_invited_to_it_is_not_exported,
     a_dry_run_tells_the_same_and_makes_nothing,
     an_import_that_does_not_fit_says_where_and_makes_nothing,
     an_import_that_is_killed_has_made_all_or_nothing,
@@ -255,6 +260,36 @@ async fn neither_the_disabled_nor_whom_they_invited_are_exported(app: App) {
     for email in ["eve@", "max@", "kim@", "of.sue@"] {
         assert!(!exported.contains(email), "{exported}");
     }
+}
+
+async fn whom_a_former_admin_of_the_organization_invited_to_it_is_not_exported(app: App) {
+    let ada = app.set_up().await;
+    let lab = ada.workspace("Lab").await;
+    let organization = ada.organization().await;
+    let orla = app.member(&lab, SystemRole::Admin, "Orla").await;
+    let input = |role: &str| json!({ "organizationId": organization, "userId": orla.id, "role": role });
+    ada.mutate("updateOrganizationMember", input("ADMIN"), "").await.ok();
+    for (inviter, email) in [(&ada, "of.ada@example.org"), (&orla, "of.orla@example.org")] {
+        let workspaces = json!([{ "workspaceId": lab.id, "role": "EDITOR" }]);
+        let input = json!({ "organizationId": organization, "email": email, "workspaces": workspaces });
+        inviter.mutate("inviteOrganizationMember", input, "").await.ok();
+    }
+    // To the lab alone she may invite as its Admin.
+    orla.invite(&lab, "to.lab@example.org", "VIEWER").await.ok();
+    let exported = async || {
+        let directory = TempDir::new().unwrap();
+        done(&guildhall(&app, directory.path(), &["export", &lab.name, "lab.json"]));
+        let text = fs::read_to_string(directory.path().join("lab.json")).unwrap();
+        let emails = ["of.ada@", "of.orla@", "to.lab@"];
+        emails.into_iter().filter(|email| text.contains(email)).collect::<Vec<_>>()
+    };
+    assert_eq!(exported().await, ["of.ada@", "of.orla@", "to.lab@"]);
+    ada.mutate("updateOrganizationMember", input("MEMBER"), "").await.ok();
+    assert_eq!(exported().await, ["of.ada@", "to.lab@"]);
+    // As it could not be accepted here.
+    let link = app.mail_to("of.orla@example.org").await.link();
+    let account = json!({ "token": token_of(&link), "displayName": "Zoe", "password": PASSWORD });
+    app.anonymous().mutate("register", account, "user { id }").await.refused("INVITER_LOST_PERMISSION");
 }
 
 async fn a_dry_run_tells_the_same_and_makes_nothing(app: App) {

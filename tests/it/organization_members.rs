@@ -30,6 +30,7 @@ both_databases!(
     workspaces_that_would_lose_their_last_admin_are_named,
     who_counts_as_another_admin,
     one_leaves_an_organization_and_may_remove_oneself,
+    what_people_who_left_are_called_today_is_not_told,
     disabling_ends_every_access_at_once_and_enabling_restores_it,
     disabling_is_refused_as_removing_is,
     a_person_disabled_in_one_organization_goes_on_in_another,
@@ -631,6 +632,90 @@ async fn one_leaves_an_organization_and_may_remove_oneself(app: App) {
     make_owner(&app, &organization, &cleo).await;
     leave(&cleo, &organization).await.ok();
     assert_eq!(listed(&ada).await.into_keys().collect::<Vec<_>>(), ["ada@example.org"]);
+}
+
+/// Whoever is named anywhere in an answer as having made, changed or used something.
+fn authors(answer: &Value) -> Vec<(String, Value)> {
+    const FIELDS: [&str; 6] = ["createdBy", "updatedBy", "archivedBy", "inviter", "sharedBy", "user"];
+    match answer {
+        Value::Array(nodes) => nodes.iter().flat_map(authors).collect(),
+        Value::Object(fields) => fields
+            .iter()
+            .flat_map(|(name, value)| match FIELDS.contains(&name.as_str()) {
+                true => vec![(name.clone(), value.clone())],
+                false => authors(value),
+            })
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+async fn what_people_who_left_are_called_today_is_not_told(app: App) {
+    let ada = app.set_up().await;
+    let organization = example(&app).await;
+    let (lab, attic) = (ada.workspace("Lab").await, ada.workspace("Attic").await);
+    let eve = app.member(&lab, SystemRole::Admin, "Eve").await;
+    set_role(&ada, &organization, &eve, "ADMIN").await.ok();
+    // Eve leaves a trace of each kind.
+    crate::machines::key(&eve, &lab, &["FILE_READ"]).await;
+    crate::machines::account(&eve, &lab, "Nightly", "VIEWER").await;
+    crate::webhooks::furnished(&eve, &lab).await;
+    let store = crate::credential_nets::custom(&eve, &lab, "Store").await;
+    crate::credential_nets::lend(&eve, &lab, &store, &app.default_workspace().id).await;
+    crate::credential_nets::using(&eve, &lab, "store").await.ok();
+    for (mutation, input) in [
+        ("describeWorkspace", json!({ "workspaceId": lab.id, "description": "# Of Eve" })),
+        ("setConfigProperty", json!({ "workspaceId": lab.id, "key": "a", "value": { "number": "1" } })),
+        ("inviteMember", json!({ "workspaceId": lab.id, "email": "zoe@example.org", "role": "VIEWER" })),
+        ("inviteOrganizationMember", json!({ "organizationId": organization, "email": "zora@example.org" })),
+        ("archiveWorkspace", json!({ "workspaceId": attic.id })),
+    ] {
+        eve.mutate(mutation, input, "").await.ok();
+    }
+    let document = "query($lab: String!, $attic: String!) {
+        lab: workspace(name: $lab) {
+            homePage { updatedBy { ...named } } configProperty(key: \"a\") { updatedBy { ...named } }
+            apiKeys { nodes { createdBy { ...named } } } serviceAccounts { nodes { createdBy { ...named } } }
+            webhooks { nodes { createdBy { ...named } } } invitations { nodes { email inviter { ...named } } }
+            credentials { nodes { shares { nodes { sharedBy { ...named } } } } }
+            credentialUsages { nodes { user { ...named } } }
+        }
+        attic: workspace(name: $attic) { archivedBy { ...named } }
+        organization(slug: \"example\") { invitations { nodes { inviter { ...named } } } }
+    } fragment named on User { displayName email }";
+    let named = async || {
+        let answer = ada.query(document, json!({ "lab": lab.name, "attic": attic.name })).await.ok();
+        // Those to Eve herself are of Ada.
+        let mut told = authors(answer.data(""));
+        told.retain(|(_, who)| who["displayName"] != "Ada");
+        told
+    };
+    let present = json!({ "displayName": "Eve", "email": "eve@example.org" });
+    let traces = named().await;
+    assert_eq!(traces.len(), 10, "{traces:?}");
+    assert!(traces.iter().all(|(_, who)| *who == present), "{traces:?}");
+    // Who is disabled belongs to the organization.
+    change(&ada, "disableUser", &organization, &eve).await.ok();
+    assert_eq!(named().await, traces);
+    change(&ada, "enableUser", &organization, &eve).await.ok();
+
+    // She goes elsewhere and is called something else there.
+    let olga = app.stranger("olga@example.org", "Olga").await;
+    let den = olga.workspace("Den").await;
+    let eve = eve.again().await;
+    join_workspace(&app, &den, &eve, SystemRole::Admin).await;
+    leave(&eve, &organization).await.ok();
+    eve.mutate("updateProfile", json!({ "displayName": "Eva Elsewhere" }), "").await.ok();
+    let user = app.literal(&eve.id);
+    app.sql(&format!("UPDATE users SET email = 'eva@elsewhere.org' WHERE id = {user}")).await;
+    let left = named().await;
+    assert_eq!(left.len(), traces.len(), "{left:?}");
+    assert!(left.iter().all(|(_, who)| who.is_null()), "{left:?}");
+    // There she is known by it.
+    eve.invite(&den, "zack@example.org", "VIEWER").await.ok();
+    let document = "query($name: String!) { workspace(name: $name) { invitations(last: 1) { nodes { inviter { email } } } } }";
+    let seen = olga.query(document, json!({ "name": den.name })).await.ok();
+    assert_eq!(seen.data("/workspace/invitations/nodes/0/inviter/email"), "eva@elsewhere.org");
 }
 
 async fn sign_in(app: &App, actor: &Actor, password: &str) -> Answer {

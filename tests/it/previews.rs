@@ -13,6 +13,7 @@ both_databases!(
     a_simulated_change_of_role_is_what_really_happens,
     a_simulated_change_of_role_is_refused_as_the_real_one,
     what_a_removal_would_end_is_what_ends,
+    a_removal_tells_of_the_webhooks_that_the_member_made,
     a_removal_that_would_be_refused_says_so,
     invitations_are_shown_to_those_who_may_see_them,
     a_preview_takes_as_many_statements_for_nine_invitations_as_for_one,
@@ -258,6 +259,30 @@ async fn what_a_removal_would_end_is_what_ends(app: App) {
     assert_eq!(there.data("/removalImpact/impact/sessionCount"), 1);
     let removed = remove(&ada, &den, &in_den).await.ok();
     assert_eq!(removed.data("/removeMember/ended"), there.data("/removalImpact/impact"));
+}
+
+async fn a_removal_tells_of_the_webhooks_that_the_member_made(app: App) {
+    let ada = app.set_up().await;
+    let (lab, field) = (ada.workspace("Lab").await, ada.workspace("Field").await);
+    let bob = app.member(&lab, SystemRole::Admin, "Bob").await;
+    // Of the three in the lab Bob made two, one of which is paused; what he made elsewhere does not count.
+    crate::webhooks::furnished(&ada, &lab).await;
+    let (paused, _) = crate::webhooks::furnished(&bob, &lab).await;
+    crate::webhooks::furnished(&bob, &lab).await;
+    let input = json!({ "workspaceId": lab.id, "webhookId": paused, "isEnabled": false });
+    bob.mutate("updateWebhook", input, "").await.ok();
+    crate::webhooks::furnished(&ada, &field).await;
+    let member = membership(&lab, &bob).await;
+    let document = "query($w: ID!, $m: ID!) { removalImpact(workspaceId: $w, memberId: $m) { impact { webhookCount } } }";
+    let impact = ada.query(document, json!({ "w": lab.id, "m": member })).await.ok();
+    assert_eq!(impact.data("/removalImpact/impact/webhookCount"), 2);
+    let input = json!({ "workspaceId": lab.id, "memberId": member });
+    let removed = ada.mutate("removeMember", input, "ended { webhookCount }").await.ok();
+    assert_eq!(removed.data("/removeMember/ended/webhookCount"), 2);
+    // They are the workspace's, and stay.
+    let document = "query($name: String!) { workspace(name: $name) { webhooks { totalCount } } }";
+    let left = ada.query(document, json!({ "name": lab.name })).await.ok();
+    assert_eq!(left.data("/workspace/webhooks/totalCount"), 3);
 }
 
 async fn a_removal_that_would_be_refused_says_so(app: App) {

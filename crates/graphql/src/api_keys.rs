@@ -105,7 +105,7 @@ impl ApiKey {
         };
         load.await.transpose()
     }
-    /// Who made it; null when a machine did, or somebody whom you may not see.
+    /// Who made it; null when a machine did, somebody who has left the organization, or somebody whom you may not see.
     async fn created_by(&self, ctx: &Context<'_>) -> Option<Result<User>> {
         author(ctx, self.proof.access(), self.row.created_by).await
     }

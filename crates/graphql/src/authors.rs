@@ -23,7 +23,7 @@ use crate::{
 type AuthorKey = Scoped<perm::WorkspaceView, (UserId, bool)>;
 
 /// The author of a change in a workspace. Those who manage its members are told whoever it was; those who see the members,
-/// if it is one of them; everybody, if it was themselves. `None` to all others.
+/// if it is one of them; everybody, if it was themselves. `None` to all others, and of whoever has left the organization.
 pub(crate) async fn author(
     ctx: &Context<'_>,
     access: &Arc<WorkspaceAccess>,

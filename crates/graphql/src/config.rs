@@ -119,8 +119,8 @@ impl ConfigProperty {
     async fn updated_at(&self) -> DateTime<Utc> {
         self.row.updated_at
     }
-    /// Who set it last. Null where the account is gone, and where you may not know of the person: whoever manages the members
-    /// sees everybody here, and who sees the members sees those who are still one.
+    /// Who set it last. Null where they have left the organization, and where you may not know of the person: whoever manages
+    /// the members sees everybody here, and who sees the members sees those who are still one.
     async fn updated_by(&self, ctx: &Context<'_>) -> Option<Result<User>> {
         author(ctx, self.view.access(), self.row.updated_by).await
     }

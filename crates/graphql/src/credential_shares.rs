@@ -1,9 +1,11 @@
 //! Loans of credentials in the schema.
 
+use std::sync::Arc;
+
 use async_graphql::{Context, Description, ID, InputObject, Object, Result};
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
-    access::{Granted, perm},
+    access::{Granted, WorkspaceAccess, perm},
     credentials::{
         AcceptCredentialShareCode, DeclineCredentialShareCode, ShareCredentialCode, ShareStatus,
         UnshareCredentialCode, end_of_share,
@@ -18,6 +20,7 @@ use uuid::Uuid;
 
 use crate::{
     accounts::User,
+    authors::author,
     authz::{authorize, authorize_in, caller, db},
     connection::{Window, connection},
     credentials::{CredentialType, SharingWorkspace, reference},
@@ -46,53 +49,57 @@ mirror! {
 /// The loan of a credential to another workspace. Seen by the lender with `CREDENTIAL_SHARE`, and by the borrower with
 /// `CREDENTIAL_LIST` while it is offered.
 #[derive(Description)]
-pub struct CredentialShare(credential_shares::CredentialShare);
+pub struct CredentialShare {
+    access: Arc<WorkspaceAccess>,
+    row: credential_shares::CredentialShare,
+}
 
 #[Object(use_type_description)]
 impl CredentialShare {
     /// The loan's global id.
     async fn id(&self) -> ID {
-        self.0.id.into()
+        self.row.id.into()
     }
     /// What the credential opens.
     async fn credential_type(&self) -> CredentialType {
-        self.0.kind.into()
+        self.row.kind.into()
     }
     /// The slug of the credential.
     async fn slug(&self) -> &str {
-        &self.0.slug
+        &self.row.slug
     }
     /// The name of the credential.
     async fn name(&self) -> &str {
-        &self.0.name
+        &self.row.name
     }
     /// The workspace that lends.
     async fn owner(&self) -> SharingWorkspace {
-        SharingWorkspace(self.0.owner.clone())
+        SharingWorkspace(self.row.owner.clone())
     }
     /// The workspace that borrows.
     async fn target(&self) -> SharingWorkspace {
-        SharingWorkspace(self.0.target.clone())
+        SharingWorkspace(self.row.target.clone())
     }
     /// Where it stands.
     async fn status(&self) -> CredentialShareStatus {
-        self.0.status.into()
+        self.row.status.into()
     }
-    /// Who lent it; null when the account is gone.
-    async fn shared_by(&self) -> Option<User> {
-        self.0.shared_by.clone().map(User)
+    /// Who lent it. Null where they have left the organization, and where you may not know of the person: whoever manages the
+    /// members of the workspace that lists it sees everybody here, and who sees its members sees those who are one.
+    async fn shared_by(&self, ctx: &Context<'_>) -> Option<Result<User>> {
+        author(ctx, &self.access, self.row.shared_by).await
     }
     /// When it was lent or offered.
     async fn created_at(&self) -> DateTime<Utc> {
-        self.0.created_at
+        self.row.created_at
     }
     /// When it ends by itself; null: never.
     async fn expires_at(&self) -> Option<DateTime<Utc>> {
-        self.0.expires_at
+        self.row.expires_at
     }
     /// When it was accepted, declined, given back or taken back; null when none of that happened.
     async fn responded_at(&self) -> Option<DateTime<Utc>> {
-        self.0.responded_at
+        self.row.responded_at
     }
 }
 
@@ -110,7 +117,8 @@ impl SharesList {
 
     async fn page(&self, ctx: &Context<'_>) -> Result<Page<CredentialShare>> {
         let page = loaders::load(ctx, (self.which.clone(), self.args.clone())).await?;
-        Ok(page.unwrap_or_else(|| Page::cut(&self.args, Vec::new())).map(CredentialShare))
+        let page = page.unwrap_or_else(|| Page::cut(&self.args, Vec::new()));
+        Ok(page.map(|row| CredentialShare { access: Arc::clone(self.which.access()), row }))
     }
 
     async fn total(&self, ctx: &Context<'_>) -> Result<u64> {
@@ -120,7 +128,7 @@ impl SharesList {
 
 connection! {
     /// A list of loans.
-    CredentialShareConnection, CredentialShareEdge, CredentialShare, SharesList, "share", |share| share.0.id.uuid()
+    CredentialShareConnection, CredentialShareEdge, CredentialShare, SharesList, "share", |share| share.row.id.uuid()
 }
 
 /// The part of the query root about loans.
@@ -250,7 +258,7 @@ impl CredentialShareMutation {
         ctx: &Context<'_>,
         input: ShareCredentialInput,
     ) -> Result<ShareCredentialPayload> {
-        let proof = authorize_in(ctx, &input.workspace_id).await?;
+        let proof: Granted<perm::CredentialShare> = authorize_in(ctx, &input.workspace_id).await?;
         let outcome = async {
             let mut reader = InputReader::default();
             let at = reader.field("credentialId", reference(&input.credential_id));
@@ -262,7 +270,7 @@ impl CredentialShareMutation {
         }
         .await;
         answer(ctx, outcome, |share| ShareCredentialPayload {
-            share: Some(CredentialShare(share)),
+            share: Some(CredentialShare { access: Arc::clone(proof.access()), row: share }),
             user_errors: Vec::new(),
         })
     }
@@ -274,7 +282,7 @@ impl CredentialShareMutation {
         ctx: &Context<'_>,
         input: UnshareCredentialInput,
     ) -> Result<UnshareCredentialPayload> {
-        let proof = authorize_in(ctx, &input.workspace_id).await?;
+        let proof: Granted<perm::CredentialShare> = authorize_in(ctx, &input.workspace_id).await?;
         let outcome = async {
             let mut reader = InputReader::default();
             let id = reader.field("shareId", input::id(&input.share_id));
@@ -282,7 +290,7 @@ impl CredentialShareMutation {
         }
         .await;
         answer(ctx, outcome, |share| UnshareCredentialPayload {
-            share: Some(CredentialShare(share)),
+            share: Some(CredentialShare { access: Arc::clone(proof.access()), row: share }),
             user_errors: Vec::new(),
         })
     }
@@ -294,7 +302,7 @@ impl CredentialShareMutation {
         ctx: &Context<'_>,
         input: AcceptCredentialShareInput,
     ) -> Result<AcceptCredentialSharePayload> {
-        let proof = authorize_in(ctx, &input.workspace_id).await?;
+        let proof: Granted<perm::CredentialManage> = authorize_in(ctx, &input.workspace_id).await?;
         let outcome = async {
             let mut reader = InputReader::default();
             let id = reader.field("shareId", input::id(&input.share_id));
@@ -302,7 +310,7 @@ impl CredentialShareMutation {
         }
         .await;
         answer(ctx, outcome, |share| AcceptCredentialSharePayload {
-            share: Some(CredentialShare(share)),
+            share: Some(CredentialShare { access: Arc::clone(proof.access()), row: share }),
             user_errors: Vec::new(),
         })
     }
@@ -314,7 +322,7 @@ impl CredentialShareMutation {
         ctx: &Context<'_>,
         input: DeclineCredentialShareInput,
     ) -> Result<DeclineCredentialSharePayload> {
-        let proof = authorize_in(ctx, &input.workspace_id).await?;
+        let proof: Granted<perm::CredentialManage> = authorize_in(ctx, &input.workspace_id).await?;
         let outcome = async {
             let mut reader = InputReader::default();
             let id = match reference(&input.share_id) {
@@ -326,7 +334,7 @@ impl CredentialShareMutation {
         }
         .await;
         answer(ctx, outcome, |share| DeclineCredentialSharePayload {
-            share: Some(CredentialShare(share)),
+            share: Some(CredentialShare { access: Arc::clone(proof.access()), row: share }),
             user_errors: Vec::new(),
         })
     }

@@ -53,7 +53,7 @@ impl CredentialUse {
     async fn slug(&self) -> &str {
         &self.0.slug
     }
-    /// The person who asked; null when a machine did, or when the account is gone.
+    /// The person who asked; null when a machine did, or when they have left the organization.
     async fn user(&self) -> Option<User> {
         self.0.user.clone().map(User)
     }

@@ -273,7 +273,8 @@ impl ExplainQuery {
     /// same rules that guard every operation, with the one that decided. About somebody else it needs `MEMBERS_VIEW`,
     /// and `ORGANIZATION_MANAGE` for permissions of the organization. `NOT_FOUND` for whoever is no member of the
     /// workspace, unless you manage the organization and they belong to it. Those who manage members may also ask about
-    /// memberships that have expired.
+    /// memberships that have expired, and hear who lacks a second factor that the organization demands: to all others it is
+    /// explained as if everybody else had one.
     #[graphql(directive = authorize::apply("WORKSPACE_VIEW".to_owned()))]
     async fn explain_access(
         &self,

@@ -42,8 +42,8 @@ impl HomePage {
     async fn updated_at(&self) -> Option<DateTime<Utc>> {
         self.row.updated_at
     }
-    /// Who changed it last. Null where nobody did, where the account is gone, and where you may not know of the person: whoever
-    /// manages the members sees everybody here, and who sees the members sees those who are still one.
+    /// Who changed it last. Null where nobody did, where they have left the organization, and where you may not know of the
+    /// person: whoever manages the members sees everybody here, and who sees the members sees those who are still one.
     async fn updated_by(&self, ctx: &Context<'_>) -> Option<Result<User>> {
         author(ctx, &self.access, self.row.updated_by).await
     }

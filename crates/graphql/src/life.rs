@@ -25,7 +25,7 @@ use crate::{
     workspaces::Workspace,
 };
 
-/// Who archived a workspace; null for whoever may not see its members, or when the account is gone.
+/// Who archived a workspace; null for whoever may not see its members, or when they have left the organization.
 pub(crate) async fn archiver(
     ctx: &Context<'_>,
     access: &Arc<WorkspaceAccess>,

@@ -44,6 +44,9 @@ pub(crate) trait Place {
     type Id: Copy + Eq + Hash;
 
     fn id(&self) -> Self::Id;
+
+    /// The organization that it is, or is in.
+    fn organization(&self) -> OrganizationId;
 }
 
 impl Place for WorkspaceAccess {
@@ -52,12 +55,20 @@ impl Place for WorkspaceAccess {
     fn id(&self) -> WorkspaceId {
         self.workspace()
     }
+
+    fn organization(&self) -> OrganizationId {
+        self.organization()
+    }
 }
 
 impl Place for OrganizationAccess {
     type Id = OrganizationId;
 
     fn id(&self) -> OrganizationId {
+        self.organization()
+    }
+
+    fn organization(&self) -> OrganizationId {
         self.organization()
     }
 }
@@ -311,10 +322,10 @@ impl<P: ShowsPeople> Loader<Scoped<P, UserId>> for Batches {
         keys: &[Scoped<P, UserId>],
     ) -> Result<HashMap<Scoped<P, UserId>, User>, Self::Error> {
         let Some(first) = keys.first() else { return Ok(HashMap::new()) };
-        let ids: Vec<_> = keys.iter().map(|key| key.what).collect();
-        let users = accounts::by_ids(&self.0, &first.proof, &ids).await?;
-        let users: HashMap<_, _> = users.into_iter().map(|user| (user.id, user)).collect();
-        Ok(keys.iter().filter_map(|key| Some((key.clone(), users.get(&key.what)?.clone()))).collect())
+        let whom = |key: &Scoped<P, UserId>| (key.proof.access().organization(), key.what);
+        let wanted: Vec<_> = keys.iter().map(whom).collect();
+        let users = accounts::in_organizations(&self.0, &first.proof, &wanted).await?;
+        Ok(keys.iter().filter_map(|key| Some((key.clone(), users.get(&whom(key))?.clone()))).collect())
     }
 }
 

@@ -59,7 +59,7 @@ impl OrganizationInvitation {
     async fn status(&self) -> InvitationStatus {
         self.row.status.into()
     }
-    /// The person who sent it, or sent it last; null when the account is gone.
+    /// The person who sent it, or sent it last; null when they have left the organization.
     async fn inviter(&self, ctx: &Context<'_>) -> Option<Result<User>> {
         let key = Scoped { proof: self.proof.clone(), what: self.row.inviter };
         loaders::load(ctx, key).await.map(|found| found.map(User)).transpose()

@@ -116,6 +116,11 @@ impl RemovalImpact {
     async fn service_account_count(&self) -> u64 {
         self.impact.service_accounts
     }
+    /// How many of the workspace's webhooks the member made, in use or not. They stay, and go on telling the addresses that the
+    /// member gave: `deleteWebhook` ends one.
+    async fn webhook_count(&self) -> u64 {
+        self.impact.webhooks
+    }
 }
 
 impl RemovalImpact {

@@ -166,7 +166,7 @@ impl Webhook {
         let found = loaders::load(ctx, (caller(ctx).actor?, self.row.workspace)).await;
         found.transpose().map(|standing| Workspace::new(standing?))
     }
-    /// Who made it; null when a machine did, or somebody whom you may not see.
+    /// Who made it; null when a machine did, somebody who has left the organization, or somebody whom you may not see.
     async fn created_by(&self, ctx: &Context<'_>) -> Option<Result<User>> {
         author(ctx, self.proof.access(), self.row.created_by).await
     }

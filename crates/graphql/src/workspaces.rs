@@ -176,7 +176,8 @@ impl Workspace {
     async fn archived_at(&self) -> Option<DateTime<Utc>> {
         self.row.archived_at
     }
-    /// Who archived it; null while it is in use, for whoever may not see its members, and when the account is gone.
+    /// Who archived it; null while it is in use, for whoever may not see its members, and when they have left the
+    /// organization.
     async fn archived_by(&self, ctx: &Context<'_>) -> Option<Result<User>> {
         life::archiver(ctx, self.view.access(), self.row.archived_by).await
     }

@@ -1,5 +1,7 @@
 //! People's accounts: setting the instance up, signing in, registering, profile and password.
 
+use std::collections::{BTreeSet, HashMap};
+
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Open, OrganizationRole, OwnSession, System},
@@ -97,15 +99,38 @@ pub async fn account(db: &Db, proof: &OwnSession) -> Result<Account, ReadError> 
     Ok(db.read(proof).one(sql).await?.ok_or_else(|| Fault::Stored("a live session without a user".into()))?)
 }
 
-/// Several people by id, for those who may see them: an inviter shown to the admins of a workspace.
-pub async fn by_ids(
+/// A person, and an organization in which they have a place.
+#[derive(Debug)]
+struct InOrganization {
+    organization: OrganizationId,
+    user: User,
+}
+
+impl FromQueryResult for InOrganization {
+    fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {
+        Ok(Self {
+            organization: row.try_get::<Uuid>(prefix, "organization_id")?.into(),
+            user: User::from_query_result(row, prefix)?,
+        })
+    }
+}
+
+/// Several people by the organization that asks and their id, for those who may see them: an inviter shown to the admins of
+/// a workspace. Who has left the organization is not found: what they are called today is not its business.
+pub async fn in_organizations(
     db: &Db,
     proof: &impl guildhall_domain::access::Proof,
-    ids: &[UserId],
-) -> Result<Vec<User>, ReadError> {
-    let sql = Sql::new(format!("SELECT {USER_COLUMNS} FROM users u WHERE u.id IN "))
-        .bind_list(ids.iter().map(|id| id.uuid()));
-    Ok(db.read(proof).all(sql).await?)
+    wanted: &[(OrganizationId, UserId)],
+) -> Result<HashMap<(OrganizationId, UserId), User>, ReadError> {
+    let sql = Sql::new(format!(
+        "SELECT om.organization_id, {USER_COLUMNS} FROM organization_members om JOIN users u ON u.id = om.user_id \
+         WHERE om.organization_id IN "
+    ))
+    .bind_list(wanted.iter().map(|(organization, _)| organization.uuid()).collect::<BTreeSet<_>>())
+    .push(" AND om.user_id IN ")
+    .bind_list(wanted.iter().map(|(_, user)| user.uuid()).collect::<BTreeSet<_>>());
+    let found: Vec<InOrganization> = db.read(proof).all(sql).await?;
+    Ok(found.into_iter().map(|found| ((found.organization, found.user.id), found.user)).collect())
 }
 
 /// A person to make an account for.

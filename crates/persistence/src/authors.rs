@@ -1,5 +1,7 @@
 //! Who changed something in a workspace, for those who see the change.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
     access::{Granted, perm},
@@ -47,11 +49,13 @@ pub async fn find(db: &Db, wanted: &[Author]) -> Result<Vec<Option<User>>, ReadE
     let ids = |members: bool| {
         wanted.iter().filter(move |author| author.only_if_member == members).map(|author| author.user)
     };
-    let anybody: Vec<UserId> = ids(false).collect();
-    let users = match anybody.is_empty() {
-        true => Vec::new(),
-        false => accounts::by_ids(db, &first.proof, &anybody).await?,
-    };
+    let in_organization = |author: &Author| (author.proof.access().organization(), author.user);
+    let anybody: Vec<_> =
+        wanted.iter().filter(|author| !author.only_if_member).map(in_organization).collect();
+    let mut users = HashMap::new();
+    if !anybody.is_empty() {
+        users = accounts::in_organizations(db, &first.proof, &anybody).await?;
+    }
     let members: Vec<Membership> = match ids(true).next() {
         None => Vec::new(),
         Some(_) => {
@@ -77,7 +81,7 @@ pub async fn find(db: &Db, wanted: &[Author]) -> Result<Vec<Option<User>>, ReadE
             };
             return members.iter().find(is_here).map(|membership| membership.user.clone());
         }
-        users.iter().find(|user| user.id == author.user).cloned()
+        users.get(&in_organization(author)).cloned()
     };
     Ok(wanted.iter().map(found).collect())
 }

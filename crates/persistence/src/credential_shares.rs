@@ -1,10 +1,13 @@
 //! What workspaces lend each other: offering, accepting, declining, taking back, and to whom something can be lent.
 
-use std::hash::{Hash, Hasher};
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use chrono::{DateTime, Utc};
 use guildhall_domain::{
-    access::{Granted, ShareAcceptance, perm},
+    access::{Granted, ShareAcceptance, WorkspaceAccess, perm},
     audit::{Action, Entry, ObjectKind},
     credentials::{
         AcceptCredentialShareCode, CredentialKind, DeclineCredentialShareCode, ShareCredentialCode,
@@ -50,7 +53,7 @@ pub struct CredentialShare {
     /// Where it stands now.
     pub status: ShareStatus,
     /// Who lent it.
-    pub shared_by: Option<User>,
+    pub shared_by: Option<UserId>,
     /// When it ends by itself.
     pub expires_at: Option<DateTime<Utc>>,
     /// When it was accepted, declined, given back or taken back.
@@ -62,10 +65,9 @@ pub struct CredentialShare {
 const SHARE_COLUMNS: &str = "s.id AS share_id, c.id AS credential_id, c.kind, c.slug, c.name, s.status AS share_status, \
      s.expires_at, s.responded_at, s.created_at, ow.id AS owner_id, ow.name AS owner_name, \
      ow.display_name AS owner_display_name, tw.id AS target_id, tw.name AS target_name, \
-     tw.display_name AS target_display_name, u.id AS user_id, u.email, u.display_name, u.status";
+     tw.display_name AS target_display_name, s.shared_by";
 const SHARE_TABLES: &str = "credential_shares s JOIN credentials c ON c.id = s.credential_id \
-     JOIN workspaces ow ON ow.id = s.workspace_id JOIN workspaces tw ON tw.id = s.target_id \
-     LEFT JOIN users u ON u.id = s.shared_by";
+     JOIN workspaces ow ON ow.id = s.workspace_id JOIN workspaces tw ON tw.id = s.target_id";
 
 /// The workspace whose columns begin with that word.
 pub(crate) fn counterpart(
@@ -103,7 +105,7 @@ impl FromQueryResult for CredentialShare {
             owner: which("owner")?,
             target: which("target")?,
             status: word(&row.try_get::<String>(prefix, "share_status")?, ShareStatus::from_word)?,
-            shared_by: person(row, prefix)?,
+            shared_by: row.try_get::<Option<Uuid>>(prefix, "shared_by")?.map(Into::into),
             expires_at: row.try_get(prefix, "expires_at")?,
             responded_at: row.try_get(prefix, "responded_at")?,
             created_at: row.try_get(prefix, "created_at")?,
@@ -161,11 +163,20 @@ pub enum Shares {
 }
 
 impl Shares {
-    fn parts(&self) -> (WorkspaceId, Option<CredentialId>) {
+    /// The asker's rights in the workspace whose list it is.
+    pub fn access(&self) -> &Arc<WorkspaceAccess> {
         match self {
-            Self::OfCredential(proof, credential) => (proof.access().workspace(), Some(*credential)),
-            Self::Offered(proof) => (proof.access().workspace(), None),
+            Self::OfCredential(proof, _) => proof.access(),
+            Self::Offered(proof) => proof.access(),
         }
+    }
+
+    fn parts(&self) -> (WorkspaceId, Option<CredentialId>) {
+        let credential = match self {
+            Self::OfCredential(_, credential) => Some(*credential),
+            Self::Offered(_) => None,
+        };
+        (self.access().workspace(), credential)
     }
 
     fn sql(&self, columns: &str, now: DateTime<Utc>) -> Sql {

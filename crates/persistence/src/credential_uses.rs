@@ -272,7 +272,7 @@ pub struct CredentialUse {
     pub id: CredentialUseId,
     /// The slug of the credential at the time.
     pub slug: String,
-    /// Who asked; `None`: a machine, or somebody whose account is gone.
+    /// Who asked; `None`: a machine, or somebody who has left the organization.
     pub user: Option<User>,
     /// Which machine asked.
     pub machine: Option<MachineRef>,
@@ -292,8 +292,12 @@ const USE_COLUMNS: &str = "x.id AS use_id, x.slug, x.purpose, x.outcome, x.creat
      ow.id AS owner_id, ow.name AS owner_name, ow.display_name AS owner_display_name, \
      tw.id AS target_id, tw.name AS target_name, tw.display_name AS target_display_name, \
      x.machine_kind, x.machine_id, x.machine_name, u.id AS user_id, u.email, u.display_name, u.status";
+/// Who has left the organization, which both workspaces belong to, is shown no more.
 const USE_TABLES: &str = "credential_uses x LEFT JOIN workspaces ow ON ow.id = x.owner_id \
-     LEFT JOIN workspaces tw ON tw.id = x.workspace_id LEFT JOIN users u ON u.id = x.user_id";
+     LEFT JOIN workspaces tw ON tw.id = x.workspace_id \
+     LEFT JOIN organization_members om ON om.user_id = x.user_id \
+         AND om.organization_id = COALESCE(ow.organization_id, tw.organization_id) \
+     LEFT JOIN users u ON u.id = om.user_id";
 
 impl FromQueryResult for CredentialUse {
     fn from_query_result(row: &QueryResult, prefix: &str) -> Result<Self, DbErr> {

@@ -5,7 +5,7 @@ use chrono::DateTime;
 use guildhall_domain::{
     access::{
         Entrance, Granted, Permission,
-        explain::{Explanation, MembershipFacts, PersonFacts, explain, may_ask, may_hear_of},
+        explain::{Explanation, MembershipFacts, PersonFacts, explain, heard_by, may_ask},
         perm,
     },
     ids::{UserId, WorkspaceId},
@@ -44,7 +44,7 @@ pub async fn of(
     let access = proof.access();
     may_ask(access, permission)?;
     let facts = facts(&db.read(proof), access.workspace(), user).await?;
-    Ok(facts.filter(|facts| may_hear_of(access, facts)).map(|facts| explain(&facts, permission)))
+    Ok(facts.and_then(|facts| heard_by(access, facts)).map(|facts| explain(&facts, permission)))
 }
 
 /// What is known of a person's place in a workspace, if they belong to its organization.

@@ -112,7 +112,8 @@ impl FromQueryResult for Asked {
 /// Everybody who is a member or is asked to be one. Whoever is both comes last as the member.
 ///
 /// An import invites all of them anew, in the name of somebody who may: so whoever is disabled is left out, and so is what
-/// could not be accepted here, because the inviter is disabled, gone or without the right.
+/// could not be accepted here, because the inviter is disabled, gone or without the right: in the workspace and, where a
+/// role in the organization is given too, as an admin of it.
 async fn members(
     tx: &Tx<'_>,
     workspace: WorkspaceId,
@@ -121,7 +122,10 @@ async fn members(
         "SELECT i.email, i.inviter_id, g.membership_expires_at AS ends_at, ",
         role_columns!(),
         " FROM invitation_grants g JOIN invitations i ON i.id = g.invitation_id JOIN roles r ON r.id = g.role_id \
-         WHERE g.workspace_id = $1 AND i.status = 'PENDING' AND i.expires_at > $2 AND NOT EXISTS (SELECT 1 FROM users u \
+         WHERE g.workspace_id = $1 AND i.status = 'PENDING' AND i.expires_at > $2 \
+         AND (i.organization_role IS NULL OR EXISTS (SELECT 1 FROM organization_members om WHERE om.user_id = i.inviter_id \
+             AND om.organization_id = i.organization_id AND om.status = 'ACTIVE' AND om.role <> 'MEMBER')) \
+         AND NOT EXISTS (SELECT 1 FROM users u \
          LEFT JOIN organization_members om ON om.user_id = u.id AND om.organization_id = i.organization_id \
          WHERE u.email = i.email AND (u.status = 'DISABLED' OR om.status = 'DISABLED')) ORDER BY i.email, i.id",
     ))

@@ -85,6 +85,8 @@ pub struct RemovalImpact {
     pub api_keys: u64,
     /// How many of the workspace's service accounts the member made. They stay as well.
     pub service_accounts: u64,
+    /// How many of the workspace's webhooks the member made. They stay, and go on telling wherever the member said.
+    pub webhooks: u64,
 }
 
 /// What removing a member would do.
@@ -126,7 +128,8 @@ pub(crate) async fn removal_impact(tx: &impl Ask, member: &Member) -> Result<Rem
           AND c.status IN ('PENDING', 'ACTIVE') AND (c.expires_at IS NULL OR c.expires_at > $3)) AS shares, \
          (SELECT count(*) FROM api_keys k WHERE k.created_by = $1 AND k.workspace_id = $2 \
           AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > $3)) AS api_keys, \
-         (SELECT count(*) FROM service_accounts sa WHERE sa.created_by = $1 AND sa.workspace_id = $2) AS service_accounts",
+         (SELECT count(*) FROM service_accounts sa WHERE sa.created_by = $1 AND sa.workspace_id = $2) AS service_accounts, \
+         (SELECT count(*) FROM webhooks h WHERE h.created_by = $1 AND h.workspace_id = $2) AS webhooks",
     )
     .values([user.uuid().into(), workspace.uuid().into(), tx.now().into()]);
     let presence = tx.one::<Presence>(presence).await?;
@@ -140,6 +143,7 @@ pub(crate) async fn removal_impact(tx: &impl Ask, member: &Member) -> Result<Rem
         shares: number(|presence| presence.shares),
         api_keys: number(|presence| presence.api_keys),
         service_accounts: number(|presence| presence.service_accounts),
+        webhooks: number(|presence| presence.webhooks),
     })
 }
 
@@ -150,4 +154,5 @@ struct Presence {
     shares: i64,
     api_keys: i64,
     service_accounts: i64,
+    webhooks: i64,
 }

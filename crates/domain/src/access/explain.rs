@@ -124,17 +124,20 @@ pub fn may_ask(asker: &WorkspaceAccess, permission: Permission) -> Result<(), De
     }
 }
 
-/// Whether somebody who sees the workspace's members may hear about that person: a member, or anybody in the
-/// organization for those who manage it. One whose membership has expired, or who is disabled, is seen by those who
-/// manage members.
-pub fn may_hear_of(asker: &WorkspaceAccess, person: &PersonFacts) -> bool {
-    let is_here = |membership: &MembershipFacts| {
-        !membership.has_expired && person.has_active_account && person.is_active_in_organization
-    };
-    manages(asker)
-        || person.membership.as_ref().is_some_and(|membership| {
-            is_here(membership) || asker.permissions().holds(Permission::MembersManage)
-        })
+/// What somebody who sees the workspace's members may hear about another person; `None`: nothing. They hear of a member, and
+/// those who manage the organization of anybody in it. One whose membership has expired, or who is disabled, is seen by
+/// those who manage members. So is that somebody has no second factor: others hear of them as if they had one, since they
+/// see them among the members, and hearing nothing would tell it as well.
+pub fn heard_by(asker: &WorkspaceAccess, person: PersonFacts) -> Option<PersonFacts> {
+    if manages(asker) {
+        return Some(person);
+    }
+    let membership = person.membership.as_ref()?;
+    if asker.permissions().holds(Permission::MembersManage) {
+        return Some(person);
+    }
+    let is_here = !membership.has_expired && person.has_active_account && person.is_active_in_organization;
+    is_here.then(|| person.after(&[Step::SetUpSecondFactor]))
 }
 
 fn manages(asker: &WorkspaceAccess) -> bool {
@@ -1025,16 +1028,26 @@ mod tests {
         let viewer = asker(SystemRole::Viewer, OrganizationRole::Member);
         let admin = asker(SystemRole::Admin, OrganizationRole::Member);
         let manager = asker(SystemRole::Viewer, OrganizationRole::Admin);
+        let askers: [&WorkspaceAccess; 3] = [&viewer, &admin, &manager];
         let present = member(SystemRole::Editor);
         let mut expired = present.clone();
         expired.membership.as_mut().unwrap().has_expired = true;
         for (person, heard_of) in
             [(present, [true, true, true]), (expired, [false, true, true]), (facts(), [false, false, true])]
         {
-            assert_eq!([&viewer, &admin, &manager].map(|asker| may_hear_of(asker, &person)), heard_of);
+            let heard = |asker| heard_by(asker, person.clone()).is_some();
+            assert_eq!(askers.map(heard), heard_of);
         }
+        // Who lacks a second factor is heard of by all, and that they lack it by those who manage members.
+        let unmet = demanded(&member(SystemRole::Editor));
+        let rules = askers.map(|asker| {
+            let heard = heard_by(asker, unmet.clone()).unwrap();
+            explain(&heard, Permission::FileWrite).rule
+        });
+        let missing = AccessRule::SecondFactorMissing;
+        assert_eq!(rules, [AccessRule::RoleHolds, missing, missing]);
         assert_eq!(
-            [&viewer, &admin, &manager].map(|asker| may_ask(asker, Permission::WorkspaceCreate).is_ok()),
+            askers.map(|asker| may_ask(asker, Permission::WorkspaceCreate).is_ok()),
             [false, false, true]
         );
         assert!(may_ask(&viewer, Permission::FileRead).is_ok());
