@@ -51,7 +51,7 @@ async fn who_came_by_a_provider_finds_no_invitation_of_another_organization(app:
     let lab = ada.workspace("Lab").await;
     let own = invited(&ada, &lab, &eve.email, "EDITOR").await;
     let other = invited(&olga, &attic, &eve.email, "EDITOR").await;
-    assert_eq!(found(&said).await, [own.clone()]);
+    assert_eq!(found(&said).await, std::slice::from_ref(&own));
     assert_eq!(found(&eve).await, [own, other]);
 }
 
