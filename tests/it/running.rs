@@ -116,6 +116,8 @@ fn a_database_that_only_reads_is_not_ready_and_no_connection_to_it_is_kept() {
         while ada.get("/readyz").await.status != StatusCode::OK {
             assert!(Instant::now() < deadline, "connections to the one that reads are kept");
         }
+        // Nor does a worker hold one any more.
+        app.database().kill_connections().await;
         ada.invite(lab, "eve@example.org", "VIEWER").await.ok();
     });
 }
