@@ -1,4 +1,4 @@
-//! The mails about somebody's own account that wait, which come before all invitations.
+//! The mails that wait and belong to no invitation, mostly about somebody's own account: they come before all invitations.
 
 use sea_orm_migration::prelude::*;
 

@@ -50,7 +50,7 @@ pub(crate) enum Opener {
 pub(crate) struct LastLost(std::sync::Mutex<Option<Instant>>);
 
 impl LastLost {
-    fn now(&self) {
+    fn note(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
@@ -136,13 +136,13 @@ impl managed::Manager for Opener {
     async fn recycle(&self, opened: &mut Opened, metrics: &Metrics) -> RecycleResult<Error> {
         /// After that long without use a connection is asked whether it still works.
         const IDLE: Duration = Duration::from_secs(15);
+        /// How long that may take: a server that is gone without a word answers nothing, and there are other connections.
+        const PING: Duration = Duration::from_secs(2);
         /// A connection is not used longer than that: what a server's process keeps for it only grows.
         const LIFETIME: Duration = Duration::from_secs(30 * 60);
         if opened.condition == Condition::Broken {
             return Err(RecycleError::message("broken"));
         }
-        /// How long that may take: a server that is gone without a word answers nothing, and there are other connections.
-        const PING: Duration = Duration::from_secs(2);
         if let Self::Postgres(_, last_lost) = self {
             if metrics.age() > LIFETIME {
                 return Err(RecycleError::message("old"));
@@ -154,7 +154,7 @@ impl managed::Manager for Opener {
             if opened.condition == Condition::Asked || metrics.last_used() > IDLE {
                 let silence = |_| Err(Error::Io(std::io::ErrorKind::TimedOut.into()));
                 let answered = Box::pin(timeout(PING, opened.ping())).await.unwrap_or_else(silence);
-                answered.inspect_err(|_| last_lost.now())?;
+                answered.inspect_err(|_| last_lost.note())?;
             }
         }
         Ok(())

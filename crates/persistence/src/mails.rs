@@ -140,9 +140,9 @@ impl DueMail {
     }
 }
 
-/// Takes up to `limit` mails that are due, those that waited longest first, and before all invitations what is about
-/// somebody's own account: who cannot sign in does not wait behind a thousand guests. No other claimant gets them
-/// before [`LEASE`] has passed; after that they are due again, so that no mail is lost with its claimant.
+/// Takes up to `limit` mails that are due, those that waited longest first, and before all invitations everything else,
+/// which is mostly about somebody's own account: who cannot sign in does not wait behind a thousand guests. No other
+/// claimant gets them before [`LEASE`] has passed; after that they are due again, so that no mail is lost with its claimant.
 #[expect(clippy::disallowed_methods, reason = "the mailer serves everyone's mail")]
 pub async fn claim(db: &Db, limit: usize) -> Result<Vec<ClaimedMail>, Fault> {
     let proof = System::named("mailer");
@@ -169,14 +169,14 @@ pub async fn claim(db: &Db, limit: usize) -> Result<Vec<ClaimedMail>, Fault> {
             )
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .push(") UPDATE mails SET attempts = attempts + 1, updated_at = ")
-        .bind(tx.now())
-        .push(", due_at = ")
-        .bind(tx.now() + LEASE)
-        .push(
-            " WHERE id IN (SELECT id FROM due) RETURNING id, sealed, master_key_id, invitation_id, attempts, created_at, \
-             (SELECT i.organization_id FROM invitations i WHERE i.id = mails.invitation_id \
-              AND i.organization_role IS NOT NULL) AS place_in",
-        );
+            .bind(tx.now())
+            .push(", due_at = ")
+            .bind(tx.now() + LEASE)
+            .push(
+                " WHERE id IN (SELECT id FROM due) RETURNING id, sealed, master_key_id, invitation_id, attempts, created_at, \
+                 (SELECT i.organization_id FROM invitations i WHERE i.id = mails.invitation_id \
+                  AND i.organization_role IS NOT NULL) AS place_in",
+            );
         Ok(tx.all::<DueMail>(sql).await?)
     });
     Ok(claimed.await.map_err(fault)?.into_iter().map(|mail| mail.open(db)).collect())

@@ -106,14 +106,14 @@ macro_rules! text_type {
 }
 use text_type;
 
-/// Drops the white space around `raw` and refuses it when nothing is left, or so much that no normalising
-/// could bring it down to `max` characters (NFC joins at most a handful into one).
 /// The text as searches compare it: in lower case, and with one lower-case sigma instead of two, since which of them a capital
 /// one becomes depends on where its word ends, and a part of a name ends anywhere.
 pub fn fold_case(text: &str) -> String {
     text.to_lowercase().replace('ς', "σ")
 }
 
+/// Drops the white space around `raw` and refuses it when nothing is left, or so much that no normalising
+/// could bring it down to `max` characters (NFC joins at most a handful into one).
 fn trimmed(raw: &str, max: usize) -> Result<&str, TextFault> {
     let text = raw.trim();
     if text.is_empty() {
